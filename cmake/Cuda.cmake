@@ -1,0 +1,17 @@
+# CUDA is used when nvcc is there; the CPU build needs nothing of it.
+set(VRWKV_WITH_CUDA OFF)
+if(VRWKV_CUDA)
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    if(NOT CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES "80-real;90" CACHE STRING "GPU architectures: machine code for 80 and 90, PTX of 90")
+    endif()
+    enable_language(CUDA)
+    set(CMAKE_CUDA_STANDARD 17)  # The newest that CMake 3.25 knows for CUDA; C++ files are C++20.
+    set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+    find_package(CUDAToolkit REQUIRED)
+    set(VRWKV_WITH_CUDA ON)
+  endif()
+endif()
+message(STATUS "CUDA kernels: ${VRWKV_WITH_CUDA} ${CMAKE_CUDA_ARCHITECTURES}")

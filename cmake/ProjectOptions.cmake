@@ -1,0 +1,23 @@
+# Warnings (as errors) and sanitizers for our own code. Libraries link vrwkv_options privately.
+add_library(vrwkv_options INTERFACE)
+target_compile_options(vrwkv_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror>
+  $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Werror --Werror=all-warnings --expt-relaxed-constexpr>)
+if(VRWKV_SANITIZE)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined>
+                      $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer> $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=undefined>)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+
+# vrwkv_precompile(TARGET): shares one precompiled LibTorch header among all targets that include torch/torch.h.
+function(vrwkv_precompile target)
+  if(NOT TARGET vrwkv_torch_pch)
+    file(WRITE ${CMAKE_BINARY_DIR}/torch_pch.cpp "")
+    add_library(vrwkv_torch_pch OBJECT ${CMAKE_BINARY_DIR}/torch_pch.cpp)
+    target_link_libraries(vrwkv_torch_pch PRIVATE LibTorch::LibTorch vrwkv_options)
+    target_compile_options(vrwkv_torch_pch PRIVATE -fpch-preprocess)
+    target_precompile_headers(vrwkv_torch_pch PRIVATE <torch/torch.h>)
+  endif()
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)
+  target_precompile_headers(${target} REUSE_FROM vrwkv_torch_pch)
+endfunction()

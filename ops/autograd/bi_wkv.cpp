@@ -1,0 +1,53 @@
+#include "ops/bi_wkv.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+namespace vrwkv::ops {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> call_backward(const at::Tensor& w, const at::Tensor& u,
+                                                                        const at::Tensor& k, const at::Tensor& v,
+                                                                        const at::Tensor& gy) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("vrwkv::_bi_wkv_backward", "")
+          .typed<std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>(
+              const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&)>();
+  return op.call(w, u, k, v, gy);
+}
+
+class BiWkvFunction : public torch::autograd::Function<BiWkvFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& w, const at::Tensor& u, const at::Tensor& k,
+                            const at::Tensor& v) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    context->save_for_backward({w, u, k, v});
+    return bi_wkv(w, u, k, v);
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    auto [gw, gu, gk, gv] = call_backward(saved[0], saved[1], saved[2], saved[3], gradients[0]);
+    return {gw, gu, gk, gv};
+  }
+};
+
+at::Tensor bi_wkv_autograd(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v) {
+  return BiWkvFunction::apply(w, u, k, v);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(vrwkv, Autograd, m) {
+  m.impl("bi_wkv", bi_wkv_autograd);
+  // Differentiating the gradient raises an error instead of giving a silent zero.
+  m.impl("_bi_wkv_backward", torch::autograd::autogradNotImplementedFallback());
+}
+
+}  // namespace vrwkv::ops

@@ -1,0 +1,36 @@
+"""Loads libvrwkv_ops.so in Python: autograd, autocast and torch.library.opcheck. Usage: python_op_test.py LIBRARY"""
+
+import sys
+
+import torch
+
+
+def inputs(dtype):
+    torch.manual_seed(0)
+    w, u = torch.randn(12, dtype=dtype) / 9, torch.randn(12, dtype=dtype)
+    k, v = torch.randn(2, 9, 12, dtype=dtype), torch.randn(2, 9, 12, dtype=dtype)
+    return [t.requires_grad_() for t in (w, u, k, v)]
+
+
+def formula(w, u, k, v):
+    t = torch.arange(k.shape[1])
+    distance = (t[:, None] - t[None, :]).abs()[None, :, :, None]
+    exponents = torch.where(distance == 0, k[:, None] + u, k[:, None] - (distance - 1) * w)
+    return (exponents.softmax(2) * v[:, None]).sum(2)
+
+
+def main():
+    torch.ops.load_library(sys.argv[1])
+    op = torch.ops.vrwkv.bi_wkv.default
+    arguments = inputs(torch.float64)
+    torch.testing.assert_close(op(*arguments), formula(*arguments), rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(op, arguments)
+    torch.library.opcheck(op, inputs(torch.float32))
+    torch.library.opcheck(torch.ops.vrwkv.q_shift.default, (torch.randn(2, 6, 8, requires_grad=True), 2, 3))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert op(*inputs(torch.float32)).dtype == torch.bfloat16
+    print("ok")
+
+
+if __name__ == "__main__":
+    main()

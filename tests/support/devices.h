@@ -1,0 +1,18 @@
+#pragma once
+
+#include <ATen/Context.h>
+
+#include <vector>
+
+namespace vrwkv::testing {
+
+/// The devices that this machine and this build can test: the CPU, and the first GPU if there is one.
+inline std::vector<at::Device> devices() {
+  std::vector<at::Device> all{at::kCPU};
+#if defined(VRWKV_WITH_CUDA)
+  if (at::globalContext().hasCUDA()) all.emplace_back(at::kCUDA, 0);
+#endif
+  return all;
+}
+
+}  // namespace vrwkv::testing

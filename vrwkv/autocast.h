@@ -1,0 +1,22 @@
+#pragma once
+
+#include <ATen/autocast_mode.h>
+
+namespace vrwkv {
+
+/// Turns autocast on for one device type while it lives, and restores what was before; the outermost guard drops the
+/// cache of cast weights, which the next optimizer step would make stale.
+class AutocastGuard {
+ public:
+  AutocastGuard(c10::DeviceType device, at::ScalarType dtype);
+  ~AutocastGuard();
+  AutocastGuard(const AutocastGuard&) = delete;
+  AutocastGuard& operator=(const AutocastGuard&) = delete;
+
+ private:
+  c10::DeviceType device_;
+  bool was_enabled_;
+  at::ScalarType old_dtype_;
+};
+
+}  // namespace vrwkv

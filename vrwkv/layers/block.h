@@ -1,0 +1,45 @@
+#pragma once
+
+#include <torch/nn/cloneable.h>
+#include <torch/nn/modules/normalization.h>
+#include <torch/nn/pimpl.h>
+
+#include "vrwkv/layers/channel_mix.h"
+#include "vrwkv/layers/grid.h"
+#include "vrwkv/layers/spatial_mix.h"
+#include "vrwkv/options.h"
+
+namespace vrwkv {
+
+/// Drop path masks of one block's two branches; see draw_drop_path_mask.
+struct DropPathMasks {
+  torch::Tensor att, ffn;
+};
+
+/// One VRWKV layer: spatial mix and channel mix, each with a residual connection, pre- or post-normalised.
+class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
+ public:
+  /// `layer` counts from 0; layer 0 alone has ln0, which normalises the embedded patches.
+  BlockImpl(const VrwkvOptions& options, int64_t layer);
+  void reset() override;
+  void pretty_print(std::ostream& stream) const override;
+
+  /// x: [B, T, C] tokens of `grid`, row by row; returns [B, T, C].
+  torch::Tensor forward(torch::Tensor x, Grid grid, const DropPathMasks& masks);
+
+  /// Probability with which this block's branches are dropped: rises linearly over the blocks.
+  double drop_path_rate() const;
+
+  torch::nn::LayerNorm ln0{nullptr}, ln1{nullptr}, ln2{nullptr};
+  SpatialMix att{nullptr};
+  ChannelMix ffn{nullptr};
+  torch::Tensor gamma1, gamma2;  ///< [C] layer scale; undefined without init_values.
+
+ private:
+  VrwkvOptions options_;
+  int64_t layer_;
+};
+
+TORCH_MODULE(Block);
+
+}  // namespace vrwkv

@@ -1,0 +1,36 @@
+#include "vrwkv/layers/channel_mix.h"
+
+#include <torch/nn/options/linear.h>
+
+#include "ops/q_shift.h"
+#include "vrwkv/layers/token_mix.h"
+
+namespace vrwkv {
+
+ChannelMixImpl::ChannelMixImpl(ChannelMixOptions options) : options_(options) { reset(); }
+
+void ChannelMixImpl::reset() {
+  const int64_t channels = options_.embed_dims;
+  const int64_t hidden = channels * options_.hidden_rate;
+  spatial_mix_k = register_parameter("spatial_mix_k", torch::ones({1, 1, channels}));
+  spatial_mix_r = register_parameter("spatial_mix_r", torch::ones({1, 1, channels}));
+  key = register_module("key", torch::nn::Linear(torch::nn::LinearOptions(channels, hidden).bias(false)));
+  if (options_.key_norm) key_norm = register_module("key_norm", torch::nn::LayerNorm(layer_norm_options(hidden)));
+  receptance = register_module("receptance", torch::nn::Linear(torch::nn::LinearOptions(channels, channels).bias(false)));
+  value = register_module("value", torch::nn::Linear(torch::nn::LinearOptions(hidden, channels).bias(false)));
+}
+
+void ChannelMixImpl::pretty_print(std::ostream& stream) const {
+  stream << "vrwkv::ChannelMix(embed_dims=" << options_.embed_dims << ", hidden_rate=" << options_.hidden_rate
+         << ", key_norm=" << options_.key_norm << ")";
+}
+
+torch::Tensor ChannelMixImpl::forward(const torch::Tensor& x, Grid grid) {
+  const torch::Tensor shifted = ops::q_shift(x, grid.height, grid.width);
+  torch::Tensor k = torch::square(torch::relu(key(mix_tokens(x, shifted, spatial_mix_k))));
+  if (key_norm) k = key_norm(k);
+  const torch::Tensor r = receptance(mix_tokens(x, shifted, spatial_mix_r));
+  return torch::sigmoid(r) * value(k);
+}
+
+}  // namespace vrwkv

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <torch/nn/cloneable.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/normalization.h>
+#include <torch/nn/pimpl.h>
+
+#include "vrwkv/layers/grid.h"
+
+namespace vrwkv {
+
+struct ChannelMixOptions {
+  int64_t embed_dims;
+  int64_t hidden_rate;
+  bool key_norm;
+};
+
+/// VRWKV's feed-forward part: Q-Shift, squared ReLU and a gate (arXiv 2403.02308, equation 8).
+class ChannelMixImpl : public torch::nn::Cloneable<ChannelMixImpl> {
+ public:
+  explicit ChannelMixImpl(ChannelMixOptions options);
+  void reset() override;
+  void pretty_print(std::ostream& stream) const override;
+
+  /// x: [B, T, C] tokens of `grid`, row by row; returns [B, T, C].
+  torch::Tensor forward(const torch::Tensor& x, Grid grid);
+
+  torch::Tensor spatial_mix_k, spatial_mix_r;                     ///< [1, 1, C]
+  torch::nn::Linear key{nullptr}, receptance{nullptr}, value{nullptr};
+  torch::nn::LayerNorm key_norm{nullptr};                         ///< Over the hidden channels; empty without key_norm.
+
+ private:
+  ChannelMixOptions options_;
+};
+
+TORCH_MODULE(ChannelMix);
+
+}  // namespace vrwkv

@@ -1,0 +1,30 @@
+#include "vrwkv/layers/patch_embed.h"
+
+#include <torch/nn/options/conv.h>
+
+namespace vrwkv {
+
+PatchEmbedImpl::PatchEmbedImpl(PatchEmbedOptions options) : options_(options) { reset(); }
+
+void PatchEmbedImpl::reset() {
+  const auto conv = torch::nn::Conv2dOptions(options_.in_channels, options_.embed_dims, options_.patch_size)
+                        .stride(options_.patch_size);
+  projection = register_module("projection", torch::nn::Conv2d(conv));
+}
+
+Grid PatchEmbedImpl::grid(const torch::Tensor& images) const {
+  TORCH_CHECK(images.dim() == 4 && images.size(1) == options_.in_channels, "vrwkv: images must be [B, ",
+              options_.in_channels, ", H, W], got ", images.sizes());
+  const int64_t height = images.size(2), width = images.size(3), patch = options_.patch_size;
+  TORCH_CHECK(height >= patch && width >= patch && height % patch == 0 && width % patch == 0,
+              "vrwkv: image height and width must be multiples of the patch size ", patch, ", got ", height, " x ", width,
+              "; resize or crop to ", std::max(patch, height / patch * patch), " x ",
+              std::max(patch, width / patch * patch));
+  return {height / patch, width / patch};
+}
+
+torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images) {
+  return projection(images).flatten(2).transpose(1, 2).contiguous();
+}
+
+}  // namespace vrwkv

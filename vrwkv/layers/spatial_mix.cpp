@@ -1,0 +1,44 @@
+#include "vrwkv/layers/spatial_mix.h"
+
+#include <torch/nn/options/linear.h>
+#include <torch/nn/options/normalization.h>
+
+#include "ops/bi_wkv.h"
+#include "ops/q_shift.h"
+#include "vrwkv/layers/token_mix.h"
+
+namespace vrwkv {
+
+SpatialMixImpl::SpatialMixImpl(SpatialMixOptions options) : options_(options) { reset(); }
+
+void SpatialMixImpl::reset() {
+  const int64_t channels = options_.embed_dims;
+  spatial_decay = register_parameter("spatial_decay", torch::ones({channels}));
+  spatial_first = register_parameter("spatial_first", torch::ones({channels}));
+  spatial_mix_k = register_parameter("spatial_mix_k", torch::ones({1, 1, channels}));
+  spatial_mix_v = register_parameter("spatial_mix_v", torch::ones({1, 1, channels}));
+  spatial_mix_r = register_parameter("spatial_mix_r", torch::ones({1, 1, channels}));
+  const auto linear = torch::nn::LinearOptions(channels, channels).bias(false);
+  key = register_module("key", torch::nn::Linear(linear));
+  value = register_module("value", torch::nn::Linear(linear));
+  receptance = register_module("receptance", torch::nn::Linear(linear));
+  if (options_.key_norm) key_norm = register_module("key_norm", torch::nn::LayerNorm(layer_norm_options(channels)));
+  output = register_module("output", torch::nn::Linear(linear));
+}
+
+void SpatialMixImpl::pretty_print(std::ostream& stream) const {
+  stream << "vrwkv::SpatialMix(embed_dims=" << options_.embed_dims << ", key_norm=" << options_.key_norm << ")";
+}
+
+torch::Tensor SpatialMixImpl::forward(const torch::Tensor& x, Grid grid) {
+  const torch::Tensor shifted = ops::q_shift(x, grid.height, grid.width);
+  const torch::Tensor k = key(mix_tokens(x, shifted, spatial_mix_k));
+  const torch::Tensor v = value(mix_tokens(x, shifted, spatial_mix_v));
+  const torch::Tensor r = receptance(mix_tokens(x, shifted, spatial_mix_r));
+  const auto tokens = static_cast<double>(grid.tokens());
+  torch::Tensor y = ops::bi_wkv(spatial_decay / tokens, spatial_first / tokens, k, v);
+  if (key_norm) y = key_norm(y);
+  return output(torch::sigmoid(r) * y);
+}
+
+}  // namespace vrwkv

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <torch/nn/cloneable.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/normalization.h>
+#include <torch/nn/pimpl.h>
+
+#include "vrwkv/layers/grid.h"
+
+namespace vrwkv {
+
+struct SpatialMixOptions {
+  int64_t embed_dims;
+  bool key_norm;
+};
+
+/// VRWKV's attention: Q-Shift, linear r, k, v, Bi-WKV and a gate (arXiv 2403.02308, equations 2 to 4).
+class SpatialMixImpl : public torch::nn::Cloneable<SpatialMixImpl> {
+ public:
+  explicit SpatialMixImpl(SpatialMixOptions options);
+  void reset() override;
+  void pretty_print(std::ostream& stream) const override;
+
+  /// x: [B, T, C] tokens of `grid`, row by row; returns [B, T, C].
+  torch::Tensor forward(const torch::Tensor& x, Grid grid);
+
+  torch::Tensor spatial_decay, spatial_first;                     ///< [C]
+  torch::Tensor spatial_mix_k, spatial_mix_v, spatial_mix_r;      ///< [1, 1, C]
+  torch::nn::Linear key{nullptr}, value{nullptr}, receptance{nullptr}, output{nullptr};
+  torch::nn::LayerNorm key_norm{nullptr};                         ///< Empty without key_norm.
+
+ private:
+  SpatialMixOptions options_;
+};
+
+TORCH_MODULE(SpatialMix);
+
+}  // namespace vrwkv

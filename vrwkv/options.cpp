@@ -1,0 +1,88 @@
+#include "vrwkv/options.h"
+
+#include <cmath>
+#include <limits>
+#include <sstream>
+
+#include "common/errors.h"
+
+namespace vrwkv {
+
+namespace {
+
+/// Throws unless `valid`. Messages begin with the option's name; the configuration finds its line by it.
+template <typename Value>
+void require(bool valid, const std::string& name, const Value& value, const std::string& rule) {
+  if (valid) return;
+  std::ostringstream message;
+  message.precision(std::numeric_limits<double>::max_digits10);
+  message << name << " must be " << rule << ", got " << value;
+  throw UsageError(message.str());
+}
+
+bool is_rate(double value) { return value >= 0 && value < 1; }
+
+void validate_out_indices(const VrwkvOptions& options) {
+  int64_t last = -1;
+  for (const int64_t index : options.out_indices) {
+    require(index >= 0 && index < options.depth, "out_indices", index,
+            "layers from 0 to " + std::to_string(options.depth - 1));
+    require(index > last, "out_indices", index, "strictly ascending (after " + std::to_string(last) + ")");
+    last = index;
+  }
+}
+
+}  // namespace
+
+ClassifierOptions variant_options(const std::string& name) {
+  ClassifierOptions options;
+  VrwkvOptions& backbone = options.backbone;
+  if (name == "tiny") return options;
+  if (name == "small") {
+    backbone.embed_dims = 384;
+    backbone.post_norm = true;
+    backbone.init_values = 1.0;
+    return options;
+  }
+  if (name == "base") {
+    backbone.embed_dims = 768;
+    backbone.post_norm = true;
+    backbone.init_values = 1e-5;
+    return options;
+  }
+  if (name == "large") {
+    backbone.img_size = 384;
+    backbone.embed_dims = 1024;
+    backbone.depth = 24;
+    backbone.post_norm = true;
+    backbone.init_values = 1e-5;
+    backbone.key_norm = true;
+    backbone.linear_init = LinearInit::zero_orthogonal;
+    options.head = HeadKind::mlp_tanh;
+    return options;
+  }
+  throw UsageError("model variant must be one of tiny, small, base, large, got '" + name + "'");
+}
+
+void validate(const ClassifierOptions& options) {
+  const VrwkvOptions& backbone = options.backbone;
+  require(backbone.img_size >= 1, "img_size", backbone.img_size, ">= 1");
+  require(backbone.patch_size >= 1, "patch_size", backbone.patch_size, ">= 1");
+  require(backbone.img_size % backbone.patch_size == 0, "img_size", backbone.img_size,
+          "a multiple of patch_size (" + std::to_string(backbone.patch_size) + ")");
+  require(backbone.in_channels >= 1, "in_channels", backbone.in_channels, ">= 1");
+  // Q-Shift splits the channels into four groups.
+  require(backbone.embed_dims >= 4, "embed_dims", backbone.embed_dims, ">= 4");
+  require(backbone.depth >= 1, "depth", backbone.depth, ">= 1");
+  require(backbone.hidden_rate >= 1, "hidden_rate", backbone.hidden_rate, ">= 1");
+  if (backbone.init_values) {
+    const double value = *backbone.init_values;
+    require(std::isfinite(value) && value >= 0, "init_values", value, ">= 0, or unset");
+  }
+  require(is_rate(backbone.drop_rate), "drop_rate", backbone.drop_rate, "in [0, 1)");
+  require(is_rate(backbone.drop_path_rate), "drop_path_rate", backbone.drop_path_rate, "in [0, 1)");
+  validate_out_indices(backbone);
+  require(options.num_classes >= 1, "num_classes", options.num_classes, ">= 1");
+}
+
+}  // namespace vrwkv

@@ -1,0 +1,84 @@
+#include "vrwkv/vrwkv.h"
+
+#include <ATen/Functions.h>
+
+#include <algorithm>
+
+#include "vrwkv/init.h"
+#include "vrwkv/layers/checkpoint_function.h"
+#include "vrwkv/layers/drop_path.h"
+#include "vrwkv/layers/token_mix.h"
+
+namespace vrwkv {
+
+VrwkvImpl::VrwkvImpl(VrwkvOptions options) : options_(std::move(options)) {
+  validate(options_);
+  reset();
+}
+
+void VrwkvImpl::reset() {
+  const int64_t side = options_.img_size / options_.patch_size;
+  patch_embed = register_module(
+      "patch_embed", PatchEmbed(PatchEmbedOptions{options_.in_channels, options_.embed_dims, options_.patch_size}));
+  pos_embed = register_parameter("pos_embed", torch::zeros({1, side * side, options_.embed_dims}));
+  layers = register_module("layers", torch::nn::ModuleList());
+  for (int64_t layer = 0; layer < options_.depth; ++layer) layers->push_back(Block(options_, layer));
+  ln1 = register_module("ln1", torch::nn::LayerNorm(layer_norm_options(options_.embed_dims)));
+  initialize(*this);
+}
+
+void VrwkvImpl::pretty_print(std::ostream& stream) const {
+  stream << "vrwkv::Vrwkv(img_size=" << options_.img_size << ", patch_size=" << options_.patch_size
+         << ", embed_dims=" << options_.embed_dims << ", depth=" << options_.depth << ")";
+}
+
+torch::Tensor resize_pos_embed(const torch::Tensor& pos_embed, Grid from, Grid to) {
+  TORCH_CHECK(pos_embed.dim() == 3 && pos_embed.size(0) == 1 && pos_embed.size(1) == from.tokens(),
+              "resize_pos_embed: pos_embed must be [1, ", from.tokens(), ", C], got ", pos_embed.sizes());
+  if (from.height == to.height && from.width == to.width) return pos_embed;
+  const torch::Tensor map = pos_embed.transpose(1, 2).reshape({1, pos_embed.size(2), from.height, from.width});
+  return at::upsample_bicubic2d(map, {to.height, to.width}, /*align_corners=*/false).flatten(2).transpose(1, 2);
+}
+
+torch::Tensor VrwkvImpl::embed(const torch::Tensor& images, Grid grid) {
+  const int64_t side = options_.img_size / options_.patch_size;
+  const torch::Tensor x = patch_embed(images) + resize_pos_embed(pos_embed, {side, side}, grid);
+  return at::dropout(x, options_.drop_rate, is_training());
+}
+
+torch::Tensor VrwkvImpl::run_block(int64_t layer, const torch::Tensor& x, Grid grid) {
+  const auto block = layers[static_cast<size_t>(layer)];
+  auto& impl = *block->as<BlockImpl>();
+  const double rate = is_training() ? impl.drop_path_rate() : 0.0;
+  const DropPathMasks masks{draw_drop_path_mask(x.size(0), rate, x.options()),
+                            draw_drop_path_mask(x.size(0), rate, x.options())};
+  if (!options_.with_cp || !is_training() || !x.requires_grad()) return impl.forward(x, grid, masks);
+  return checkpoint([block, grid, masks](const torch::Tensor& input) {
+    return block->as<BlockImpl>()->forward(input, grid, masks);
+  }, x);
+}
+
+std::vector<torch::Tensor> VrwkvImpl::forward(const torch::Tensor& images) {
+  const Grid grid = patch_embed->grid(images);
+  const std::vector<int64_t> wanted =
+      options_.out_indices.empty() ? std::vector<int64_t>{options_.depth - 1} : options_.out_indices;
+  torch::Tensor x = embed(images, grid);
+  std::vector<torch::Tensor> maps;
+  for (int64_t layer = 0; layer < options_.depth; ++layer) {
+    x = run_block(layer, x, grid);
+    if (layer == options_.depth - 1) x = ln1(x);
+    if (std::find(wanted.begin(), wanted.end(), layer) != wanted.end()) {
+      maps.push_back(x.transpose(1, 2).unflatten(2, {grid.height, grid.width}));
+    }
+  }
+  return maps;
+}
+
+int64_t VrwkvImpl::layer_id(const std::string& parameter) const {
+  if (parameter == "pos_embed" || parameter.starts_with("patch_embed.")) return 0;
+  const std::string prefix = "layers.";
+  if (parameter.starts_with(prefix)) return std::stoll(parameter.substr(prefix.size())) + 1;
+  return num_layers() + 1;
+}
+
+}  // namespace vrwkv
