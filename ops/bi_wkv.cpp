@@ -26,10 +26,10 @@ void check_like_k(const char* name, const at::Tensor& tensor, const at::Tensor& 
 void check_per_channel(const char* name, const at::Tensor& tensor, const at::Tensor& k) {
   TORCH_CHECK(tensor.dim() == 1 && tensor.size(0) == k.size(2), "bi_wkv: ", name, " must be [C] = [", k.size(2),
               "], got ", tensor.sizes());
-  TORCH_CHECK(tensor.scalar_type() == k.scalar_type() ||
-                  tensor.scalar_type() == bi_wkv_accumulation_dtype(k.scalar_type()),
-              "bi_wkv: ", name, " must be ", bi_wkv_accumulation_dtype(k.scalar_type()), " or have the dtype of k, ",
-              k.scalar_type(), ", got ", tensor.scalar_type());
+  TORCH_CHECK(
+      tensor.scalar_type() == k.scalar_type() || tensor.scalar_type() == bi_wkv_accumulation_dtype(k.scalar_type()),
+      "bi_wkv: ", name, " must be ", bi_wkv_accumulation_dtype(k.scalar_type()), " or have the dtype of k, ",
+      k.scalar_type(), ", got ", tensor.scalar_type());
   TORCH_CHECK(tensor.device() == k.device(), "bi_wkv: ", name, " must be on the device of k, ", k.device(), ", got ",
               tensor.device());
 }
@@ -39,9 +39,8 @@ at::Tensor bi_wkv_meta(const at::Tensor& w, const at::Tensor& u, const at::Tenso
   return at::empty_like(k, at::MemoryFormat::Contiguous);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> bi_wkv_backward_meta(const at::Tensor& w, const at::Tensor& u,
-                                                                               const at::Tensor& k, const at::Tensor& v,
-                                                                               const at::Tensor& gy) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> bi_wkv_backward_meta(
+    const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v, const at::Tensor& gy) {
   check_bi_wkv_backward(w, u, k, v, gy);
   return {at::empty_like(w), at::empty_like(u), at::empty_like(k, at::MemoryFormat::Contiguous),
           at::empty_like(v, at::MemoryFormat::Contiguous)};
@@ -69,15 +68,18 @@ void check_bi_wkv_backward(const at::Tensor& w, const at::Tensor& u, const at::T
 }
 
 at::Tensor bi_wkv(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("vrwkv::bi_wkv", "")
-                             .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&)>();
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("vrwkv::bi_wkv", "")
+          .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&)>();
   return op.call(w, u, k, v);
 }
 
 TORCH_LIBRARY_FRAGMENT(vrwkv, m) {
   m.def("bi_wkv(Tensor w, Tensor u, Tensor k, Tensor v) -> Tensor");
-  m.def("_bi_wkv_backward(Tensor w, Tensor u, Tensor k, Tensor v, Tensor gy) -> (Tensor gw, Tensor gu, Tensor gk, Tensor gv)");
+  m.def(
+      "_bi_wkv_backward(Tensor w, Tensor u, Tensor k, Tensor v, Tensor gy) -> (Tensor gw, Tensor gu, Tensor gk, Tensor "
+      "gv)");
 }
 
 TORCH_LIBRARY_IMPL(vrwkv, Meta, m) {

@@ -18,8 +18,9 @@ namespace vrwkv::ops {
 /// @param v  [B, T, C] values, in k's dtype.
 /// @return   [B, T, C] in k's dtype. Sums are accumulated in float32 (float64 for float64 inputs).
 ///
-/// Differentiable once in all four arguments; two runs give equal bits. Registered as vrwkv::bi_wkv, under autocast k and
-/// v are brought to one reduced dtype and w, u to float32. Throws c10::Error that names argument, expected and actual.
+/// Differentiable once in all four arguments; two runs give equal bits. Registered as vrwkv::bi_wkv, under autocast k
+/// and v are brought to one reduced dtype and w, u to float32. Throws c10::Error that names argument, expected and
+/// actual.
 at::Tensor bi_wkv(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v);
 
 }  // namespace vrwkv::ops

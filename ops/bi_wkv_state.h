@@ -2,9 +2,10 @@
 
 // The arithmetic of Bi-WKV's scans, written once for scalars (CUDA) and for vectors of channels (CPU).
 //
-// One direction of the attention is a scan over tokens of terms e^{key_i - n_i w} (a_i, b_i), where n_i is the number of
-// tokens between term i and the position of the scan. The forward pass scans (key, a, b) = (k_i, v_i, 1); the backward
-// pass scans (-m_t, g_t, g_t y_t), m_t being the largest exponent of token t's own sums. The same state serves both.
+// One direction of the attention is a scan over tokens of terms e^{key_i - n_i w} (a_i, b_i), where n_i is the number
+// of tokens between term i and the position of the scan. The forward pass scans (key, a, b) = (k_i, v_i, 1); the
+// backward pass scans (-m_t, g_t, g_t y_t), m_t being the largest exponent of token t's own sums. The same state serves
+// both.
 //
 // The largest exponent is kept as (key, n), not as the number key - n w: subtracting w token by token would lose one
 // rounding a token, which over 16,384 tokens costs float32 three digits.
@@ -136,8 +137,8 @@ VRWKV_HOST_DEVICE Output<V> finish(const Sums<V>& left, V right_a, V right_b, V 
   return {numerator / denominator, denominator, m};
 }
 
-/// One token's gradients from one direction: gv, gk and the token's part of gw. e^{k + exponent} never exceeds 1 by more
-/// than rounding, as -m_t bounds every exponent that token t has seen.
+/// One token's gradients from one direction: gv, gk and the token's part of gw. e^{k + exponent} never exceeds 1 by
+/// more than rounding, as -m_t bounds every exponent that token t has seen.
 template <typename V>
 struct Gradients {
   V gv, gk, gw;

@@ -38,8 +38,8 @@ at::Tensor shift_meta(const at::Tensor& x, int64_t height, int64_t width, int64_
 
 class QShiftFunction : public torch::autograd::Function<QShiftFunction> {
  public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, int64_t height, int64_t width,
-                            int64_t direction) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, int64_t height,
+                            int64_t width, int64_t direction) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     context->saved_data["height"] = height;
     context->saved_data["width"] = width;
@@ -49,8 +49,8 @@ class QShiftFunction : public torch::autograd::Function<QShiftFunction> {
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
-    const at::Tensor gx = shift(gradients[0], context->saved_data["height"].toInt(), context->saved_data["width"].toInt(),
-                                -context->saved_data["direction"].toInt());
+    const at::Tensor gx = shift(gradients[0], context->saved_data["height"].toInt(),
+                                context->saved_data["width"].toInt(), -context->saved_data["direction"].toInt());
     return {gx, at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };

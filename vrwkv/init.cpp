@@ -28,8 +28,9 @@ void fill_fancy(BlockImpl& block, int64_t layer, int64_t depth) {
   const double l = static_cast<double>(layer), layers = static_cast<double>(depth);
   const double r01 = depth > 1 ? l / (layers - 1.0) : 0.0;  // 0 in the first layer, 1 in the last
   const double r10 = 1.0 - l / layers;                      // 1 in the first layer, towards 0
-  fill_channels(att.spatial_decay,
-                [&](int64_t h) { return -5.0 + 8.0 * std::pow(static_cast<double>(h) / (channels - 1.0), 0.7 + 1.3 * r01); });
+  fill_channels(att.spatial_decay, [&](int64_t h) {
+    return -5.0 + 8.0 * std::pow(static_cast<double>(h) / (channels - 1.0), 0.7 + 1.3 * r01);
+  });
   fill_channels(att.spatial_first,
                 [](int64_t h) { return std::log(0.3) + 0.5 * static_cast<double>((h + 1) % 3 - 1); });
   const auto ramp = [&](int64_t h, double power) { return std::pow(static_cast<double>(h) / channels, power); };
@@ -49,8 +50,8 @@ void fill_constant(BlockImpl& block, double decay_and_first, double mix) {
 }
 
 void fill_zero_orthogonal(BlockImpl& block) {
-  for (auto* linear : {&block.att->key, &block.att->receptance, &block.att->output, &block.ffn->value,
-                       &block.ffn->receptance}) {
+  for (auto* linear :
+       {&block.att->key, &block.att->receptance, &block.att->output, &block.ffn->value, &block.ffn->receptance}) {
     (*linear)->weight.zero_();
   }
   torch::nn::init::orthogonal_(block.att->value->weight);

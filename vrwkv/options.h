@@ -11,30 +11,31 @@ namespace vrwkv {
 /// layer; `local` sets all to 1; `global` sets decay and first to 0 and the mixes to 0.5.
 enum class InitMode { fancy, local, global };
 
-/// Start of the linear weights. `trunc_normal` (std 0.02) for tiny, small and base; `zero_orthogonal` for large: att.key,
-/// att.receptance, att.output, ffn.value and ffn.receptance at zero, att.value and ffn.key orthogonal.
+/// Start of the linear weights. `trunc_normal` (std 0.02) for tiny, small and base; `zero_orthogonal` for large:
+/// att.key, att.receptance, att.output, ffn.value and ffn.receptance at zero, att.value and ffn.key orthogonal.
 enum class LinearInit { trunc_normal, zero_orthogonal };
 
-/// `linear`: Linear(C, classes), keys head.fc.*. `mlp_tanh`: Linear(C, 3C) - Tanh - Linear(3C, classes), keys head.0.*, head.2.*.
+/// `linear`: Linear(C, classes), keys head.fc.*. `mlp_tanh`: Linear(C, 3C) - Tanh - Linear(3C, classes), keys head.0.*,
+/// head.2.*.
 enum class HeadKind { linear, mlp_tanh };
 
 /// The VRWKV backbone (arXiv 2403.02308). Names are those of the published configurations.
 struct VrwkvOptions {
-  int64_t img_size = 224;               ///< Side in pixels of the square input that pos_embed is made for.
-  int64_t patch_size = 16;              ///< Side in pixels of a patch; input sides must be multiples of it.
-  int64_t in_channels = 3;              ///< Channels of the input image.
-  int64_t embed_dims = 192;             ///< C, channels of a token.
-  int64_t depth = 12;                   ///< Number of blocks.
-  int64_t hidden_rate = 4;              ///< Hidden channels of the channel mix over C.
-  bool post_norm = false;               ///< Normalise the output of each mix instead of its input.
-  std::optional<double> init_values;    ///< Start of the layer scale gamma1, gamma2; without it there is none.
-  bool key_norm = false;                ///< LayerNorm after Bi-WKV and on the channel mix's hidden values.
-  double drop_rate = 0.0;               ///< Dropout after the position embedding.
-  double drop_path_rate = 0.0;          ///< Stochastic depth of the last block; rises linearly from 0.
+  int64_t img_size = 224;             ///< Side in pixels of the square input that pos_embed is made for.
+  int64_t patch_size = 16;            ///< Side in pixels of a patch; input sides must be multiples of it.
+  int64_t in_channels = 3;            ///< Channels of the input image.
+  int64_t embed_dims = 192;           ///< C, channels of a token.
+  int64_t depth = 12;                 ///< Number of blocks.
+  int64_t hidden_rate = 4;            ///< Hidden channels of the channel mix over C.
+  bool post_norm = false;             ///< Normalise the output of each mix instead of its input.
+  std::optional<double> init_values;  ///< Start of the layer scale gamma1, gamma2; without it there is none.
+  bool key_norm = false;              ///< LayerNorm after Bi-WKV and on the channel mix's hidden values.
+  double drop_rate = 0.0;             ///< Dropout after the position embedding.
+  double drop_path_rate = 0.0;        ///< Stochastic depth of the last block; rises linearly from 0.
   InitMode init_mode = InitMode::fancy;
   LinearInit linear_init = LinearInit::trunc_normal;
-  bool with_cp = false;                 ///< Activation checkpointing: recompute each block in the backward pass.
-  std::vector<int64_t> out_indices;     ///< Layers whose feature maps `forward` returns; empty: the last.
+  bool with_cp = false;              ///< Activation checkpointing: recompute each block in the backward pass.
+  std::vector<int64_t> out_indices;  ///< Layers whose feature maps `forward` returns; empty: the last.
 
   bool operator==(const VrwkvOptions&) const = default;
 };

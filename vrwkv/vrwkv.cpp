@@ -53,9 +53,9 @@ torch::Tensor VrwkvImpl::run_block(int64_t layer, const torch::Tensor& x, Grid g
   const DropPathMasks masks{draw_drop_path_mask(x.size(0), rate, x.options()),
                             draw_drop_path_mask(x.size(0), rate, x.options())};
   if (!options_.with_cp || !is_training() || !x.requires_grad()) return impl.forward(x, grid, masks);
-  return checkpoint([block, grid, masks](const torch::Tensor& input) {
-    return block->as<BlockImpl>()->forward(input, grid, masks);
-  }, x);
+  return checkpoint(
+      [block, grid, masks](const torch::Tensor& input) { return block->as<BlockImpl>()->forward(input, grid, masks); },
+      x);
 }
 
 std::vector<torch::Tensor> VrwkvImpl::forward(const torch::Tensor& images) {

@@ -6,7 +6,8 @@
 namespace vrwkv::ops {
 namespace {
 
-/// k and v in autocast's dtype, as the linear layers before them give them; w and u keep float32, since decay / T needs it.
+/// k and v in autocast's dtype, as the linear layers before them give them; w and u keep float32, since decay / T needs
+/// it.
 template <c10::DeviceType device, c10::DispatchKey key>
 at::Tensor bi_wkv_autocast(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(key);

@@ -12,8 +12,8 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> call_backward(const at::Tensor& w, const at::Tensor& u,
-                                                                        const at::Tensor& k, const at::Tensor& v,
-                                                                        const at::Tensor& gy) {
+                                                                         const at::Tensor& k, const at::Tensor& v,
+                                                                         const at::Tensor& gy) {
   static const auto op =
       c10::Dispatcher::singleton()
           .findSchemaOrThrow("vrwkv::_bi_wkv_backward", "")

@@ -67,8 +67,8 @@ at::Tensor forward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& w, const at::Tensor& u,
-                                                                   const at::Tensor& k, const at::Tensor& v,
-                                                                   const at::Tensor& gy) {
+                                                                    const at::Tensor& k, const at::Tensor& v,
+                                                                    const at::Tensor& gy) {
   check_bi_wkv_backward(w, u, k, v, gy);
   const Prepared in(w, u, k, v);
   const at::Tensor gy_wide = gy.to(in.k.scalar_type()).contiguous();
@@ -78,10 +78,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> backward(const at::Te
   at::Tensor gu = at::zeros_like(gw);
   if (gk.numel() > 0) {
     AT_DISPATCH_FLOATING_TYPES(gk.scalar_type(), "bi_wkv_backward", [&] {
-      Kernels<scalar_t>().backward(in.inputs<scalar_t>(),
-                                   {gy_wide.const_data_ptr<scalar_t>(), gk.mutable_data_ptr<scalar_t>(),
-                                    gv.mutable_data_ptr<scalar_t>(), gw.mutable_data_ptr<scalar_t>(),
-                                    gu.mutable_data_ptr<scalar_t>()});
+      Kernels<scalar_t>().backward(
+          in.inputs<scalar_t>(),
+          {gy_wide.const_data_ptr<scalar_t>(), gk.mutable_data_ptr<scalar_t>(), gv.mutable_data_ptr<scalar_t>(),
+           gw.mutable_data_ptr<scalar_t>(), gu.mutable_data_ptr<scalar_t>()});
     });
   }
   const auto narrow = k.scalar_type();

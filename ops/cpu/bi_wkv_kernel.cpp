@@ -84,8 +84,8 @@ void scan_forward(const BiWkvInputs<T>& in, int64_t b, const Lanes<T>& lanes, T*
 
 /// Gradients of one column. `scratch` holds 6 T vectors: 3 of scan_forward, then key, g and h of every token.
 template <typename T>
-void differentiate_column(const BiWkvInputs<T>& in, const BiWkvGradients<T>& gradients, int64_t b, const Lanes<T>& lanes,
-                          T* scratch) {
+void differentiate_column(const BiWkvInputs<T>& in, const BiWkvGradients<T>& gradients, int64_t b,
+                          const Lanes<T>& lanes, T* scratch) {
   using V = Vectorized<T>;
   using M = VectorMath<T>;
   constexpr int64_t width = V::size();

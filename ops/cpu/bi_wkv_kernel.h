@@ -13,19 +13,20 @@ struct BiWkvInputs {
   const T *w, *u, *k, *v;
 };
 
-/// gy: [B, T, C]; results gk, gv: [B, T, C] and gw, gu: [B, C], one row per batch element, to be added up by the caller.
+/// gy: [B, T, C]; results gk, gv: [B, T, C] and gw, gu: [B, C], one row per batch element, to be added up by the
+/// caller.
 template <typename T>
 struct BiWkvGradients {
   const T* gy;
   T *gk, *gv, *gw, *gu;
 };
 
-#define VRWKV_DECLARE_BI_WKV_KERNELS(isa)                                              \
-  namespace isa {                                                                      \
-  template <typename T>                                                                \
-  void bi_wkv_forward(const BiWkvInputs<T>& in, T* y);                                 \
-  template <typename T>                                                                \
-  void bi_wkv_backward(const BiWkvInputs<T>& in, const BiWkvGradients<T>& gradients);  \
+#define VRWKV_DECLARE_BI_WKV_KERNELS(isa)                                             \
+  namespace isa {                                                                     \
+  template <typename T>                                                               \
+  void bi_wkv_forward(const BiWkvInputs<T>& in, T* y);                                \
+  template <typename T>                                                               \
+  void bi_wkv_backward(const BiWkvInputs<T>& in, const BiWkvGradients<T>& gradients); \
   }
 
 VRWKV_DECLARE_BI_WKV_KERNELS(isa_default)

@@ -97,15 +97,14 @@ at::Tensor forward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k
   const c10::cuda::CUDAGuard guard(k.device());
   at::Tensor y = at::empty_like(k, at::MemoryFormat::Contiguous);
   if (y.numel() == 0) return y;
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, k.scalar_type(), "bi_wkv", [&] {
-    Launcher<at::opmath_type<scalar_t>, scalar_t>(w, u, k, v).forward(y);
-  });
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, k.scalar_type(), "bi_wkv",
+                                  [&] { Launcher<at::opmath_type<scalar_t>, scalar_t>(w, u, k, v).forward(y); });
   return y;
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& w, const at::Tensor& u,
-                                                                   const at::Tensor& k, const at::Tensor& v,
-                                                                   const at::Tensor& gy) {
+                                                                    const at::Tensor& k, const at::Tensor& v,
+                                                                    const at::Tensor& gy) {
   check_bi_wkv_backward(w, u, k, v, gy);
   const c10::cuda::CUDAGuard guard(k.device());
   at::Tensor gk = at::empty_like(k, at::MemoryFormat::Contiguous);

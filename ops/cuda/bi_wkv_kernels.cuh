@@ -83,8 +83,8 @@ struct BackwardTerms {
 
 /// [2][batch][segments][channels] states; direction 0 is what comes from the left, 1 from the right.
 template <typename T, typename Terms>
-__global__ void __launch_bounds__(kThreads)
-    summarize_kernel(Shape shape, const T* __restrict__ w_ptr, Terms terms, typename Terms::State* __restrict__ states) {
+__global__ void __launch_bounds__(kThreads) summarize_kernel(Shape shape, const T* __restrict__ w_ptr, Terms terms,
+                                                             typename Terms::State* __restrict__ states) {
   const int64_t per_direction = shape.batch * shape.segments * shape.channels;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (index >= per_direction) return;
@@ -181,7 +181,8 @@ template <typename T, typename In>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(Shape shape, const T* __restrict__ w_ptr, const T* __restrict__ u_ptr, const In* __restrict__ k_ptr,
                     const In* __restrict__ v_ptr, BackwardTerms<T> terms, const WeightedSums<T>* __restrict__ carries,
-                    In* __restrict__ gk_ptr, In* __restrict__ gv_ptr, T* __restrict__ gw_part, T* __restrict__ gu_part) {
+                    In* __restrict__ gk_ptr, In* __restrict__ gv_ptr, T* __restrict__ gw_part,
+                    T* __restrict__ gu_part) {
   using M = ScalarMath<T>;
   const int64_t per_direction = shape.batch * shape.segments * shape.channels;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;

@@ -15,7 +15,8 @@ namespace {
 constexpr int kThreads = 256;
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) shift_kernel(const T* __restrict__ x, T* __restrict__ y, QShiftGeometry grid) {
+__global__ void __launch_bounds__(kThreads)
+    shift_kernel(const T* __restrict__ x, T* __restrict__ y, QShiftGeometry grid) {
   const int64_t total = grid.batch * grid.height * grid.width * grid.channels;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < total; i += stride) {

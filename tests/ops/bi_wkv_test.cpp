@@ -21,8 +21,16 @@ struct Case {
   at::Tensor y, gw, gu, gk, gv;
 
   Case to(at::Device device, at::ScalarType dtype, at::ScalarType wu_dtype) const {
-    return {w.to(device, wu_dtype), u.to(device, wu_dtype), k.to(device, dtype), v.to(device, dtype), gy.to(device, dtype),
-            {}, {}, {}, {}, {}};
+    return {w.to(device, wu_dtype),
+            u.to(device, wu_dtype),
+            k.to(device, dtype),
+            v.to(device, dtype),
+            gy.to(device, dtype),
+            {},
+            {},
+            {},
+            {},
+            {}};
   }
 
   template <typename Op>
@@ -54,12 +62,18 @@ Case random_case(int64_t batch, int64_t tokens, int64_t channels, double decay, 
           (at::randn({batch, tokens, channels}, options) * key_scale).clamp(-80, 80),
           at::randn({batch, tokens, channels}, options),
           at::randn({batch, tokens, channels}, options),
-          {}, {}, {}, {}, {}};
+          {},
+          {},
+          {},
+          {},
+          {}};
 }
 
 class BiWkv : public ::testing::TestWithParam<at::Device> {};
 
-std::string device_name(const ::testing::TestParamInfo<at::Device>& info) { return info.param.is_cuda() ? "cuda" : "cpu"; }
+std::string device_name(const ::testing::TestParamInfo<at::Device>& info) {
+  return info.param.is_cuda() ? "cuda" : "cpu";
+}
 INSTANTIATE_TEST_SUITE_P(Devices, BiWkv, ::testing::ValuesIn(devices()), device_name);
 
 TEST_P(BiWkv, MatchesTheGoldenValues) {
@@ -69,7 +83,8 @@ TEST_P(BiWkv, MatchesTheGoldenValues) {
   ASSERT_EQ(names.size(), 7U);
   for (const auto& name : names) {
     const auto get = [&](const char* part) { return golden.tensors.at(name + "." + part); };
-    const Case expected{get("w"), get("u"), get("k"), get("v"), get("gy"), get("y"), get("gw"), get("gu"), get("gk"), get("gv")};
+    const Case expected{get("w"), get("u"),  get("k"),  get("v"),  get("gy"),
+                        get("y"), get("gw"), get("gu"), get("gk"), get("gv")};
     for (const auto dtype : {at::kDouble, at::kFloat}) {
       SCOPED_TRACE(name + " " + c10::toString(dtype));
       Case actual = expected.to(GetParam(), dtype, dtype);
@@ -102,7 +117,8 @@ TEST_P(BiWkv, IsExactToReducedPrecision) {
     at::ScalarType dtype;
     double tolerance, gradient_tolerance;
   };
-  for (const auto& precision : {Precision{at::kFloat, 1e-5, 1e-4}, {at::kBFloat16, 1e-2, 1e-2}, {at::kHalf, 1e-3, 2e-3}}) {
+  for (const auto& precision :
+       {Precision{at::kFloat, 1e-5, 1e-4}, {at::kBFloat16, 1e-2, 1e-2}, {at::kHalf, 1e-3, 2e-3}}) {
     for (const int64_t tokens : {1, 33, 196, 1024}) {
       SCOPED_TRACE(c10::str(precision.dtype, " T ", tokens));
       // The reference sees the inputs after rounding: only the op's own error counts.
@@ -262,14 +278,18 @@ TEST_P(BiWkv, NamesWhatIsWrongWithItsArguments) {
                                                 : ::testing::AssertionSuccess();
   };
   EXPECT_TRUE(contains(message(good.w, good.u, good.k[0], good.v), "bi_wkv: k must be [B, T, C], got [6, 4]"));
-  EXPECT_TRUE(contains(message(good.w, good.u, good.k, good.v.slice(1, 0, 5)), "v must have the shape of k, [2, 6, 4], got [2, 5, 4]"));
-  EXPECT_TRUE(contains(message(good.w, good.u, good.k, good.v.to(at::kDouble)), "v must have the dtype of k, Float, got Double"));
+  EXPECT_TRUE(contains(message(good.w, good.u, good.k, good.v.slice(1, 0, 5)),
+                       "v must have the shape of k, [2, 6, 4], got [2, 5, 4]"));
+  EXPECT_TRUE(contains(message(good.w, good.u, good.k, good.v.to(at::kDouble)),
+                       "v must have the dtype of k, Float, got Double"));
   EXPECT_TRUE(contains(message(good.w.slice(0, 1), good.u, good.k, good.v), "w must be [C] = [4], got [3]"));
   EXPECT_TRUE(contains(message(good.w, good.u.to(at::kDouble), good.k, good.v), "u must be Float"));
-  EXPECT_TRUE(contains(message(good.w, good.u, good.k.to(at::kLong), good.v.to(at::kLong)), "k must be float64, float32"));
+  EXPECT_TRUE(
+      contains(message(good.w, good.u, good.k.to(at::kLong), good.v.to(at::kLong)), "k must be float64, float32"));
   EXPECT_TRUE(contains(message(good.w, good.u, good.k.slice(1, 0, 0), good.v.slice(1, 0, 0)), "at least one token"));
   if (GetParam().is_cuda()) {
-    EXPECT_TRUE(contains(message(good.w.cpu(), good.u, good.k, good.v), "w must be on the device of k, cuda:0, got cpu"));
+    EXPECT_TRUE(
+        contains(message(good.w.cpu(), good.u, good.k, good.v), "w must be on the device of k, cuda:0, got cpu"));
   }
 }
 

@@ -39,8 +39,10 @@ TEST(VrwkvVariants, HaveThePublishedNamesShapesAndCounts) {
     const char *name, *key;
     int64_t parameters;
   };
-  for (const auto& variant : {Variant{"tiny", "vrwkv_T", 6155176}, {"small", "vrwkv_S", 23820136},
-                              {"base", "vrwkv_B", 93645544}, {"large", "vrwkv_L", 0}}) {
+  for (const auto& variant : {Variant{"tiny", "vrwkv_T", 6155176},
+                              {"small", "vrwkv_S", 23820136},
+                              {"base", "vrwkv_B", 93645544},
+                              {"large", "vrwkv_L", 0}}) {
     SCOPED_TRACE(variant.name);
     ClassifierOptions options = variant_options(variant.name);
     options.head = HeadKind::linear;  // The file lists L with a linear head.
@@ -118,7 +120,8 @@ TEST(Vrwkv, ResizesThePositionEmbeddingAsPublished) {
   // Bicubic without antialias at half-pixel centres keeps constants and, inside, linear ramps.
   const at::Tensor row = at::arange(8, at::kDouble).view({1, 8, 1}).expand({8, 8, 1}).reshape({1, 64, 1});
   const at::Tensor wide = resize_pos_embed(row, {8, 8}, {8, 16}).view({8, 16});
-  for (int64_t j = 4; j < 12; ++j) EXPECT_NEAR(wide[3][j].item<double>(), (static_cast<double>(j) + 0.5) / 2 - 0.5, 1e-9);
+  for (int64_t j = 4; j < 12; ++j)
+    EXPECT_NEAR(wide[3][j].item<double>(), (static_cast<double>(j) + 0.5) / 2 - 0.5, 1e-9);
   EXPECT_TRUE(at::equal(resize_pos_embed(row, {8, 8}, {8, 8}), row));
   EXPECT_THROW(resize_pos_embed(row, {7, 8}, {8, 8}), c10::Error);
 }
@@ -129,7 +132,8 @@ TEST(Vrwkv, NamesTheSizesThatDoNotFit) {
     model(torch::zeros({1, 3, 32, 36}));
     FAIL() << "accepted 36 pixels with patches of 8";
   } catch (const c10::Error& error) {
-    EXPECT_NE(std::string(error.what_without_backtrace()).find("multiples of the patch size 8, got 32 x 36"), std::string::npos)
+    EXPECT_NE(std::string(error.what_without_backtrace()).find("multiples of the patch size 8, got 32 x 36"),
+              std::string::npos)
         << error.what_without_backtrace();
   }
   EXPECT_THROW(model(torch::zeros({1, 1, 32, 32})), c10::Error);

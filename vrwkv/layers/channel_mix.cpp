@@ -16,7 +16,8 @@ void ChannelMixImpl::reset() {
   spatial_mix_r = register_parameter("spatial_mix_r", torch::ones({1, 1, channels}));
   key = register_module("key", torch::nn::Linear(torch::nn::LinearOptions(channels, hidden).bias(false)));
   if (options_.key_norm) key_norm = register_module("key_norm", torch::nn::LayerNorm(layer_norm_options(hidden)));
-  receptance = register_module("receptance", torch::nn::Linear(torch::nn::LinearOptions(channels, channels).bias(false)));
+  receptance =
+      register_module("receptance", torch::nn::Linear(torch::nn::LinearOptions(channels, channels).bias(false)));
   value = register_module("value", torch::nn::Linear(torch::nn::LinearOptions(hidden, channels).bias(false)));
 }
 

@@ -25,9 +25,9 @@ class ChannelMixImpl : public torch::nn::Cloneable<ChannelMixImpl> {
   /// x: [B, T, C] tokens of `grid`, row by row; returns [B, T, C].
   torch::Tensor forward(const torch::Tensor& x, Grid grid);
 
-  torch::Tensor spatial_mix_k, spatial_mix_r;                     ///< [1, 1, C]
+  torch::Tensor spatial_mix_k, spatial_mix_r;  ///< [1, 1, C]
   torch::nn::Linear key{nullptr}, receptance{nullptr}, value{nullptr};
-  torch::nn::LayerNorm key_norm{nullptr};                         ///< Over the hidden channels; empty without key_norm.
+  torch::nn::LayerNorm key_norm{nullptr};  ///< Over the hidden channels; empty without key_norm.
 
  private:
   ChannelMixOptions options_;

@@ -17,8 +17,8 @@ Grid PatchEmbedImpl::grid(const torch::Tensor& images) const {
               options_.in_channels, ", H, W], got ", images.sizes());
   const int64_t height = images.size(2), width = images.size(3), patch = options_.patch_size;
   TORCH_CHECK(height >= patch && width >= patch && height % patch == 0 && width % patch == 0,
-              "vrwkv: image height and width must be multiples of the patch size ", patch, ", got ", height, " x ", width,
-              "; resize or crop to ", std::max(patch, height / patch * patch), " x ",
+              "vrwkv: image height and width must be multiples of the patch size ", patch, ", got ", height, " x ",
+              width, "; resize or crop to ", std::max(patch, height / patch * patch), " x ",
               std::max(patch, width / patch * patch));
   return {height / patch, width / patch};
 }

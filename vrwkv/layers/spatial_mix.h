@@ -24,10 +24,10 @@ class SpatialMixImpl : public torch::nn::Cloneable<SpatialMixImpl> {
   /// x: [B, T, C] tokens of `grid`, row by row; returns [B, T, C].
   torch::Tensor forward(const torch::Tensor& x, Grid grid);
 
-  torch::Tensor spatial_decay, spatial_first;                     ///< [C]
-  torch::Tensor spatial_mix_k, spatial_mix_v, spatial_mix_r;      ///< [1, 1, C]
+  torch::Tensor spatial_decay, spatial_first;                 ///< [C]
+  torch::Tensor spatial_mix_k, spatial_mix_v, spatial_mix_r;  ///< [1, 1, C]
   torch::nn::Linear key{nullptr}, value{nullptr}, receptance{nullptr}, output{nullptr};
-  torch::nn::LayerNorm key_norm{nullptr};                         ///< Empty without key_norm.
+  torch::nn::LayerNorm key_norm{nullptr};  ///< Empty without key_norm.
 
  private:
   SpatialMixOptions options_;

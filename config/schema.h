@@ -1,0 +1,25 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "config/fields.h"
+#include "config/run_config.h"
+
+namespace vrwkv::config {
+
+/// The named models that `model.variant` can start from, in the order of its names.
+enum class ModelVariant { none, tiny, small, base, large };
+
+std::vector<std::string> variant_names();
+
+/// What a configuration file says: the values, and the variant that they start from.
+struct Document {
+  RunConfig config;
+  ModelVariant variant = ModelVariant::none;
+};
+
+/// All keys, as a section without a name whose sections are model, data, train, eval and run. Refers into `document`.
+Section describe(Document& document);
+
+}  // namespace vrwkv::config
