@@ -1,0 +1,21 @@
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <string>
+
+#include "config/run_config.h"
+
+namespace vrwkv::cli {
+
+/// True for cpu, cuda, cuda:N and auto.
+bool is_device_name(const std::string& name);
+
+/// The device that `name` (as is_device_name knows them) stands for; `auto` is the first GPU if there is one, else the
+/// CPU. Throws UsageError when a GPU is asked for that is not there, saying why and what to do.
+at::Device resolve_device(const std::string& name);
+
+/// Sets the number of CPU threads that run.threads asks for, and resolves run.device.
+at::Device prepare_device(const config::RunOptions& options);
+
+}  // namespace vrwkv::cli

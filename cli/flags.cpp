@@ -1,0 +1,75 @@
+#include "cli/flags.h"
+
+#include <torch/version.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "cli/device.h"
+
+namespace vrwkv::cli {
+namespace {
+
+constexpr std::size_t kHelpColumn = 36;
+
+std::string version_text(const std::string& program) {
+#if defined(VRWKV_WITH_CUDA)
+  const std::string cuda = "with";
+#else
+  const std::string cuda = "without";
+#endif
+  return program + " " VRWKV_VERSION " (LibTorch " TORCH_VERSION ", " + cuda + " CUDA)";
+}
+
+std::string check_device(const std::string& name) {
+  return is_device_name(name) ? "" : "must be cpu, cuda, cuda:N or auto, got '" + name + "'";
+}
+
+std::string check_dtype(const std::string& name) {
+  if (name == "float64" || name == "float32" || name == "bfloat16") return "";
+  return "must be float64, float32 or bfloat16, got '" + name + "'";
+}
+
+}  // namespace
+
+std::unique_ptr<CLI::App> make_app(const std::string& program, const std::string& purpose) {
+  auto app = std::make_unique<CLI::App>(purpose, program);
+  app->get_formatter()->column_width(kHelpColumn);
+  app->option_defaults()->always_capture_default();
+  app->set_version_flag("--version", version_text(program));
+  return app;
+}
+
+void add_flags(CLI::App& app, Flags& flags) {
+  app.add_option("CONFIG", flags.config, "Configuration file, see docs/config.md")->required()->type_name("FILE");
+  app.add_option("--device", flags.device, "cpu, cuda, cuda:N or auto (the first GPU, else the CPU)")
+      ->type_name("NAME")
+      ->default_str("run.device of CONFIG")
+      ->check(CLI::Validator(check_device, ""));
+  app.add_option("--dtype", flags.dtype, "Precision: float64, float32 or bfloat16 (autocast)")
+      ->type_name("NAME")
+      ->default_str("run.dtype of CONFIG")
+      ->check(CLI::Validator(check_dtype, ""));
+}
+
+void add_overrides(CLI::App& app, Flags& flags) {
+  app.add_option("key.path=value", flags.overrides, "Values that replace those of CONFIG, such as data.workers=2")
+      ->type_name("")
+      ->default_str("none");
+}
+
+bool is_override(const std::string& argument) {
+  const size_t equals = argument.find('=');
+  if (equals == std::string::npos || equals == 0) return false;
+  const auto is_key = [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '.'; };
+  return std::all_of(argument.begin(), argument.begin() + static_cast<std::ptrdiff_t>(equals), is_key);
+}
+
+config::RunConfig load_config(const Flags& flags) {
+  std::vector<std::string> overrides = flags.overrides;
+  if (!flags.device.empty()) overrides.push_back("run.device=" + flags.device);
+  if (!flags.dtype.empty()) overrides.push_back("run.dtype=" + flags.dtype);
+  return config::load_run_config(flags.config, overrides);
+}
+
+}  // namespace vrwkv::cli

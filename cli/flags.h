@@ -1,0 +1,35 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/run_config.h"
+
+namespace vrwkv::cli {
+
+/// What every program's command line holds.
+struct Flags {
+  std::string config;
+  std::vector<std::string> overrides;  ///< key.path=value, in order.
+  std::string device;                  ///< Empty: run.device of the configuration.
+  std::string dtype;                   ///< Empty: run.dtype of the configuration.
+};
+
+/// A command line with --help and --version; `program` is the executable's name, `purpose` one sentence.
+std::unique_ptr<CLI::App> make_app(const std::string& program, const std::string& purpose);
+
+/// CONFIG, --device and --dtype.
+void add_flags(CLI::App& app, Flags& flags);
+
+/// The remaining arguments: key.path=value.
+void add_overrides(CLI::App& app, Flags& flags);
+
+/// Whether an argument is written as key.path=value: for commands whose other arguments are files.
+bool is_override(const std::string& argument);
+
+/// The configuration that the command line asks for; flags win over overrides. Throws UsageError.
+config::RunConfig load_config(const Flags& flags);
+
+}  // namespace vrwkv::cli

@@ -1,0 +1,86 @@
+#include "train/classification_task.h"
+
+#include <torch/nn/functional/loss.h>
+#include <torch/utils.h>
+
+#include <optional>
+#include <stdexcept>
+
+#include "common/log.h"
+#include "data/transforms.h"
+#include "eval/check_classes.h"
+#include "eval/report.h"
+#include "vrwkv/autocast.h"
+#include "vrwkv/checkpoint/weights.h"
+
+namespace vrwkv::train {
+namespace {
+
+std::unique_ptr<data::Loader> make_train_loader(const config::RunConfig& config,
+                                                std::shared_ptr<const data::Dataset> dataset, at::Device device) {
+  data::LoaderOptions options;
+  options.batch_size = config.train.batch_size / config.train.grad_accumulation;
+  options.workers = config.data.workers;
+  options.prefetch_batches = config.data.prefetch_batches;
+  options.pin_memory = device.is_cuda();
+  options.seed = static_cast<uint64_t>(config.run.seed);
+  options.shuffle = true;
+  options.drop_last = true;
+  options.corrupt = data::CorruptPolicy::skip;
+  options.max_corrupt_share = config.data.max_corrupt_share;
+  return std::make_unique<data::Loader>(std::move(dataset), data::train_transform(config.data.train_transform), options);
+}
+
+}  // namespace
+
+ClassificationTask::ClassificationTask(const config::RunConfig& config, at::Device device)
+    : config_(config), precision_{device, config.run.dtype}, train_data_(data::open_dataset(config.data.train)) {
+  const auto val_data = data::open_dataset(config.data.val);
+  eval::check_classes(*train_data_, "data.train", config, {});
+  data::check_same_classes(*train_data_, *val_data);
+  train_loader_ = make_train_loader(config, train_data_, device);
+  eval_loader_ = eval::make_eval_loader(config, val_data, device);
+  torch::manual_seed(static_cast<uint64_t>(config.run.seed));
+  model_ = VrwkvClassifier(config.model);
+  model_->to(device, eval::weights_dtype(config.run.dtype));
+  log::info(std::to_string(train_data_->size()) + " training and " + std::to_string(val_data->size()) +
+            " evaluation images of " + std::to_string(train_data_->classes().size()) + " classes");
+}
+
+void ClassificationTask::start_epoch(int64_t epoch, int64_t first_batch) {
+  former_wait_seconds_ += train_loader_->stats().wait_seconds;
+  train_loader_->start_epoch(epoch, first_batch);
+}
+
+torch::Tensor ClassificationTask::loss() {
+  const auto batch = train_loader_->next();
+  if (!batch) throw std::logic_error("ClassificationTask::loss: the epoch has no further batch");
+  const torch::Tensor images = eval::to_device(*batch, config_.data.normalize, precision_);
+  const torch::Tensor labels = batch->labels.to(precision_.device, /*non_blocking=*/true);
+  std::optional<AutocastGuard> autocast;
+  if (precision_.dtype == config::Dtype::bfloat16) autocast.emplace(precision_.device.type(), at::kBFloat16);
+  namespace F = torch::nn::functional;
+  return F::cross_entropy(model_(images), labels,
+                          F::CrossEntropyFuncOptions().label_smoothing(config_.train.label_smoothing));
+}
+
+Evaluation ClassificationTask::evaluate() {
+  const eval::Accuracy accuracy = eval::evaluate(model_, *eval_loader_, config_.data.normalize, precision_);
+  return {{{"images", static_cast<double>(accuracy.images)},
+           {"loss", accuracy.loss},
+           {"top1", accuracy.top1()},
+           {"top5", accuracy.top5()}},
+          accuracy.top1(),
+          eval::summary_line(accuracy)};
+}
+
+double ClassificationTask::data_wait_seconds() const {
+  return former_wait_seconds_ + train_loader_->stats().wait_seconds;
+}
+
+std::map<std::string, std::string> ClassificationTask::metadata() const {
+  if (!train_data_->has_class_names()) return {};
+  return {{kClassesKey, classes_to_json(train_data_->classes())}};
+}
+
+}  // namespace vrwkv::train

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <memory>
+
+#include "config/run_config.h"
+#include "data/loader.h"
+#include "eval/evaluator.h"
+#include "train/task.h"
+#include "vrwkv/vrwkv_classifier.h"
+
+namespace vrwkv::train {
+
+/// Image classification: a VRWKV with its head, cross-entropy with label smoothing, top-1 and top-5.
+class ClassificationTask : public Task {
+ public:
+  /// Opens data.train and data.val and builds the model, its weights drawn from run.seed. Throws UsageError when the data
+  /// is missing or its classes do not fit the configuration.
+  ClassificationTask(const config::RunConfig& config, at::Device device);
+
+  torch::nn::Module& model() override { return *model_; }
+  int64_t batches_per_epoch() const override { return train_loader_->batches_per_epoch(); }
+  void start_epoch(int64_t epoch, int64_t first_batch) override;
+  torch::Tensor loss() override;
+  Evaluation evaluate() override;
+  double data_wait_seconds() const override;
+  std::map<std::string, std::string> metadata() const override;
+
+ private:
+  config::RunConfig config_;
+  eval::Precision precision_;
+  std::shared_ptr<const data::Dataset> train_data_;
+  std::unique_ptr<data::Loader> train_loader_, eval_loader_;
+  VrwkvClassifier model_{nullptr};
+  double former_wait_seconds_ = 0;  ///< Of the epochs before the present one.
+};
+
+}  // namespace vrwkv::train

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace vrwkv::train {
+
+/// What an evaluation found.
+struct Evaluation {
+  std::map<std::string, double> metrics;  ///< Written to metrics.jsonl by name.
+  double score = 0;                       ///< Larger is better; decides which checkpoint is `best`.
+  std::string summary;                    ///< One line for people.
+};
+
+/// What is trained: data, model, loss and metric. The trainer knows nothing else of the task.
+class Task {
+ public:
+  Task() = default;
+  Task(const Task&) = delete;
+  Task& operator=(const Task&) = delete;
+  virtual ~Task() = default;
+
+  virtual torch::nn::Module& model() = 0;
+
+  /// Batches of one epoch; a batch is what one call of loss() takes.
+  virtual int64_t batches_per_epoch() const = 0;
+
+  /// Starts reading epoch `epoch` (from 0) at its batch `first_batch`.
+  virtual void start_epoch(int64_t epoch, int64_t first_batch) = 0;
+
+  /// Mean loss of the next batch of the epoch, a 0-d tensor with its graph.
+  virtual torch::Tensor loss() = 0;
+
+  /// Evaluates the model on the held-back data.
+  virtual Evaluation evaluate() = 0;
+
+  /// Seconds that loss() has waited for data so far.
+  virtual double data_wait_seconds() const = 0;
+
+  /// Saved with every checkpoint, for those who use the weights (class names, for example).
+  virtual std::map<std::string, std::string> metadata() const = 0;
+};
+
+}  // namespace vrwkv::train

@@ -1,0 +1,179 @@
+#include "train/trainer.h"
+
+#include <torch/utils.h>
+
+#include <cmath>
+#include <sstream>
+
+#include "common/atomic_file.h"
+#include "common/errors.h"
+#include "common/log.h"
+#include "train/interrupt.h"
+#include "train/loggers/learning_curves.h"
+#include "train/param_groups.h"
+#include "train/schedule.h"
+#include "train/step_seed.h"
+#include "train/train_step.h"
+
+namespace vrwkv::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+int64_t steps_per_epoch(const Task& task, const config::TrainOptions& options) {
+  const int64_t steps = task.batches_per_epoch() / options.grad_accumulation;
+  if (steps > 0) return steps;
+  throw UsageError("train.batch_size is " + std::to_string(options.batch_size) +
+                   ", but an epoch of the training data has fewer images; lower train.batch_size");
+}
+
+}  // namespace
+
+Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optional<std::string>& resume)
+    : config_(config),
+      task_(task),
+      folder_(config.run.output_dir),
+      steps_per_epoch_(steps_per_epoch(task, config.train)),
+      optimizer_(make_param_groups(task.model(), config.train.optimizer), config.train.optimizer),
+      checkpoints_(folder_, config.train.keep_checkpoints) {
+  state_.steps_per_epoch = steps_per_epoch_;
+  if (!resume && !checkpoints_.empty()) {
+    throw UsageError(folder_.string() + " already holds a run; go on with --resume auto, or give run.output_dir=… of "
+                     "its own to a new one");
+  }
+  if (resume) resume_from(*resume);
+  checkpoints_.open();
+  log::add_file(folder_ / "train.log");
+  AtomicFile config_file(folder_ / "config.yaml");
+  config_file.write(config::to_yaml(config_));
+  config_file.commit();
+}
+
+void Trainer::resume_from(const std::string& request) {
+  const auto found = checkpoints_.find(request);
+  if (!found) {
+    log::info("nothing to resume in " + folder_.string() + "; starting a new run");
+    return;
+  }
+  const std::string path = found->path.string();
+  try {
+    state_ = load_checkpoint(found->checkpoint, task_.model(), optimizer_);
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(path + ": " + error.what());
+  }
+  if (state_.steps_per_epoch != steps_per_epoch_) {
+    throw UsageError(path + " was trained with " + std::to_string(state_.steps_per_epoch) +
+                     " steps per epoch, this configuration and data give " + std::to_string(steps_per_epoch_) +
+                     "; resume with the run's own config.yaml");
+  }
+  log::info("resumed from " + path + " after step " + std::to_string(state_.step) + " of " +
+            std::to_string(config_.train.epochs * steps_per_epoch_));
+}
+
+void Trainer::run() {
+  const InterruptGuard interrupt;
+  interrupt_ = &interrupt;
+  metrics_.emplace(folder_ / "metrics.jsonl", state_.step);
+  progress_.emplace(config_.train.epochs, steps_per_epoch_, state_.step);
+  while (state_.epoch() < config_.train.epochs && !interrupt.requested()) train_epoch();
+  progress_->finish();
+  if (interrupt.requested() && state_.step_in_epoch() != 0) save();
+  if (interrupt.requested()) {
+    log::warn("interrupted after step " + std::to_string(state_.step) + "; all is saved, go on with --resume auto");
+  }
+  draw_learning_curves(folder_);
+  interrupt_ = nullptr;
+}
+
+bool Trainer::due(int64_t every) const { return every > 0 && state_.step % every == 0; }
+
+void Trainer::train_epoch() {
+  const int64_t epoch = state_.epoch();
+  task_.model().train();
+  task_.start_epoch(epoch, state_.step_in_epoch() * config_.train.grad_accumulation);
+  start_window();
+  while (state_.epoch() == epoch) {
+    step();
+    if (state_.step_in_epoch() == 0) break;
+    if (interrupt_->requested()) return;
+    if (due(config_.train.checkpoint_every_steps)) save();
+  }
+  finish_epoch(epoch + 1);
+}
+
+void Trainer::finish_epoch(int64_t done) {
+  const bool is_last = done == config_.train.epochs;
+  const bool evaluated = is_last || done % config_.train.eval_every == 0;
+  const bool best = evaluated && evaluate();
+  if (!best && !is_last && !interrupt_->requested() && done % config_.train.checkpoint_every != 0) return;
+  save();
+  if (best) checkpoints_.mark_last_as_best();
+  checkpoints_.keep_last_as_epoch(done);
+}
+
+void Trainer::start_window() {
+  window_start_ = Clock::now();
+  window_steps_ = 0;
+  window_data_wait_ = task_.data_wait_seconds();
+}
+
+void Trainer::step() {
+  torch::manual_seed(step_seed(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step)));
+  const double epochs_to_steps = static_cast<double>(steps_per_epoch_);
+  const auto warmup_steps = static_cast<int64_t>(std::llround(config_.train.schedule.warmup_epochs * epochs_to_steps));
+  const double lr = learning_rate(config_.train.schedule, config_.train.optimizer.lr, state_.step,
+                                  config_.train.epochs * steps_per_epoch_, warmup_steps);
+  const StepResult result = train_step([&](int64_t) { return task_.loss(); }, config_.train.grad_accumulation,
+                                       optimizer_, lr, config_.train.clip_grad_norm);
+  ++state_.step;
+  ++window_steps_;
+  if (due(config_.train.log_every)) {
+    log_step(result, lr);
+  } else {
+    progress_->advance(state_.step);
+  }
+}
+
+void Trainer::log_step(const StepResult& result, double lr) {
+  const double loss = result.loss.item<double>();
+  const double elapsed = seconds_since(window_start_);
+  const double waited = task_.data_wait_seconds() - window_data_wait_;
+  const double images = static_cast<double>(window_steps_ * config_.train.batch_size);
+  if (!std::isfinite(loss)) {
+    std::ostringstream text;
+    text << "the loss is " << loss << " at step " << state_.step << " (learning rate " << lr << ", gradient norm "
+         << result.grad_norm.item<double>()
+         << "); lower train.optimizer.lr or set train.clip_grad_norm, and resume from "
+         << checkpoints_.last_path().string();
+    throw std::runtime_error(text.str());
+  }
+  const StepMetrics metrics{.step = state_.step,
+                            .epoch = static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_),
+                            .loss = loss,
+                            .lr = lr,
+                            .grad_norm = result.grad_norm.item<double>(),
+                            .images_per_s = images / elapsed,
+                            .data_wait = waited / elapsed};
+  metrics_->write(metrics);
+  progress_->update(metrics);
+  start_window();
+}
+
+bool Trainer::evaluate() {
+  const Evaluation evaluation = task_.evaluate();
+  const int64_t epoch = state_.epoch();
+  metrics_->write_evaluation(state_.step, epoch, evaluation.metrics);
+  log::info("epoch " + std::to_string(epoch) + "/" + std::to_string(config_.train.epochs) + ": " + evaluation.summary);
+  draw_learning_curves(folder_);
+  if (evaluation.score <= state_.best_score) return false;
+  state_.best_score = evaluation.score;
+  return true;
+}
+
+void Trainer::save() {
+  checkpoints_.save_last(make_checkpoint(task_.model(), optimizer_, state_, config::to_yaml(config_), task_.metadata()));
+}
+
+}  // namespace vrwkv::train

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <map>
+#include <string>
+
+namespace vrwkv {
+
+/// All parameters and buffers of a module by their full names, detached; they share the module's memory.
+std::map<std::string, torch::Tensor> state_dict(const torch::nn::Module& module);
+
+/// Copies `tensors` into the module's parameters and buffers, converting dtype and device. Names and shapes must agree
+/// exactly: throws std::runtime_error that lists all missing, unexpected and mis-shaped names together, and then changes
+/// nothing.
+void load_state_dict(torch::nn::Module& module, const std::map<std::string, torch::Tensor>& tensors);
+
+}  // namespace vrwkv
