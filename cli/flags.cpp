@@ -4,13 +4,30 @@
 
 #include <algorithm>
 #include <cctype>
+#include <optional>
 
 #include "cli/device.h"
+#include "config/text.h"
 
 namespace vrwkv::cli {
 namespace {
 
-constexpr std::size_t kHelpColumn = 36;
+constexpr std::size_t kHelpColumn = 32;
+
+/// Help that says of every flag what it is without it.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_option_opts(const CLI::Option* option) const override {
+    return option->get_type_name().empty() ? "" : " " + option->get_type_name();
+  }
+
+  std::string make_option_desc(const CLI::Option* option) const override {
+    const std::string& text = option->get_description();
+    if (option->get_required()) return text + " [required]";
+    if (!option->get_default_str().empty()) return text + " [default: " + option->get_default_str() + "]";
+    return option->get_configurable() ? text + " [default: off]" : text;  // --help and --version are not configurable
+  }
+};
 
 std::string version_text(const std::string& program) {
 #if defined(VRWKV_WITH_CUDA)
@@ -34,7 +51,9 @@ std::string check_dtype(const std::string& name) {
 
 std::unique_ptr<CLI::App> make_app(const std::string& program, const std::string& purpose) {
   auto app = std::make_unique<CLI::App>(purpose, program);
-  app->get_formatter()->column_width(kHelpColumn);
+  auto formatter = std::make_shared<HelpFormatter>();
+  formatter->column_width(kHelpColumn);
+  app->formatter(formatter);
   app->option_defaults()->always_capture_default();
   app->set_version_flag("--version", version_text(program));
   return app;
@@ -63,6 +82,14 @@ bool is_override(const std::string& argument) {
   if (equals == std::string::npos || equals == 0) return false;
   const auto is_key = [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '.'; };
   return std::all_of(argument.begin(), argument.begin() + static_cast<std::ptrdiff_t>(equals), is_key);
+}
+
+CLI::Validator positive_integer() {
+  const auto check = [](const std::string& text) -> std::string {
+    const std::optional<int64_t> value = config::parse_integer(text);
+    return value && *value >= 1 ? "" : "must be an integer >= 1, got '" + text + "'";
+  };
+  return {check, ""};
 }
 
 config::RunConfig load_config(const Flags& flags) {

@@ -29,6 +29,9 @@ void add_overrides(CLI::App& app, Flags& flags);
 /// Whether an argument is written as key.path=value: for commands whose other arguments are files.
 bool is_override(const std::string& argument);
 
+/// Checks that a flag's value is an integer from 1 on.
+CLI::Validator positive_integer();
+
 /// The configuration that the command line asks for; flags win over overrides. Throws UsageError.
 config::RunConfig load_config(const Flags& flags);
 

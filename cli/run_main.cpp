@@ -26,14 +26,22 @@ std::vector<std::string> long_flags(const CLI::App& app) {
   return flags;
 }
 
-/// CLI11's message on one line, with the nearest flag for an unknown one.
-std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
-  std::string text = error.what();
+/// An unknown flag, or nothing. CLI11 reports what is missing first, which a misspelt flag is often the reason for.
+std::string unknown_flags(const CLI::App& app) {
+  std::string text;
   for (const std::string& argument : app.remaining()) {
     const std::string flag = argument.substr(0, argument.find('='));
+    if (!flag.starts_with('-')) continue;
     const std::optional<std::string> nearest = config::nearest_name(flag, long_flags(app));
-    if (nearest) text += " (did you mean '" + *nearest + "'?)";
+    text += (text.empty() ? "" : ", ") + ("unknown flag '" + flag + "'") +
+            (nearest ? " (did you mean '" + *nearest + "'?)" : "");
   }
+  return text;
+}
+
+std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
+  std::string text = unknown_flags(app);
+  if (text.empty()) text = error.what();
   for (char& c : text) {
     if (c == '\n') c = ' ';
   }

@@ -5,7 +5,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -27,6 +26,30 @@ void sync_folder(const std::filesystem::path& folder) {
   if (descriptor < 0) return;  // Some file systems allow no such open; the rename itself has succeeded.
   ::fsync(descriptor);
   ::close(descriptor);
+}
+
+struct OpenFile {
+  int descriptor;
+  ~OpenFile() {
+    if (descriptor >= 0) ::close(descriptor);
+  }
+};
+
+void copy_atomically(const std::filesystem::path& existing, const std::filesystem::path& name) {
+  AtomicFile copy(name);
+  const OpenFile source{::open(existing.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (source.descriptor < 0) throw_errno("read", existing);
+  std::vector<std::byte> buffer(size_t{1} << 20);
+  for (;;) {
+    const ssize_t count = ::read(source.descriptor, buffer.data(), buffer.size());
+    if (count == 0) break;
+    if (count > 0) {
+      copy.write(buffer.data(), static_cast<size_t>(count));
+    } else if (errno != EINTR) {
+      throw_errno("read", existing);
+    }
+  }
+  copy.commit();
 }
 
 }  // namespace
@@ -74,20 +97,16 @@ void AtomicFile::commit() {
 void link_atomically(const std::filesystem::path& existing, const std::filesystem::path& name) {
   const std::filesystem::path temporary = temporary_for(name);
   ::unlink(temporary.c_str());
-  if (::link(existing.c_str(), temporary.c_str()) == 0) {
-    if (::rename(temporary.c_str(), name.c_str()) != 0) throw_errno("put in place", name);
-    ::unlink(temporary.c_str());  // A rename between two names of one file leaves both.
-    sync_folder(name.parent_path());
+  if (::link(existing.c_str(), temporary.c_str()) != 0) {
+    copy_atomically(existing, name);
     return;
   }
-  std::ifstream source(existing, std::ios::binary);
-  if (!source) throw_errno("read", existing);
-  AtomicFile copy(name);
-  std::vector<char> buffer(1 << 20);
-  while (source.read(buffer.data(), static_cast<std::streamsize>(buffer.size())) || source.gcount() > 0) {
-    copy.write(buffer.data(), static_cast<size_t>(source.gcount()));
-  }
-  copy.commit();
+  const bool renamed = ::rename(temporary.c_str(), name.c_str()) == 0;
+  const int reason = errno;
+  ::unlink(temporary.c_str());  // A rename between two names of one file leaves both, too.
+  errno = reason;
+  if (!renamed) throw_errno("put in place", name);
+  sync_folder(name.parent_path());
 }
 
 }  // namespace vrwkv

@@ -6,8 +6,9 @@
 
 namespace vrwkv {
 
-/// A file that appears under its name whole or not at all: written beside it under a temporary name, flushed to the disk,
-/// then renamed. Without commit() (an exception, a kill) the former file stays as it was.
+/// A file that appears under its name whole or not at all: written beside it under a temporary name, flushed to the
+/// disk, then renamed. Without commit() (an exception, a kill) the former file stays as it was. One process writes a
+/// given file at a time.
 class AtomicFile {
  public:
   /// The temporary's name is the final one plus this; a killed process can leave it behind.
@@ -32,8 +33,8 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
-/// Gives `existing` the further name `name`, replacing what has that name, atomically (a hard link; a copy where the file
-/// system has none).
+/// Gives `existing` the further name `name`, replacing what has that name, atomically (a hard link; a copy where the
+/// file system has none).
 void link_atomically(const std::filesystem::path& existing, const std::filesystem::path& name);
 
 }  // namespace vrwkv

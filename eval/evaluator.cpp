@@ -2,52 +2,61 @@
 
 #include <ATen/ATen.h>
 
-#include <optional>
+#include <stdexcept>
+#include <string>
 
 #include "data/transforms.h"
-#include "vrwkv/autocast.h"
 
 namespace vrwkv::eval {
+namespace {
 
-at::ScalarType weights_dtype(config::Dtype dtype) {
-  return dtype == config::Dtype::float64 ? at::kDouble : at::kFloat;
-}
-
-at::Tensor to_device(const data::Batch& batch, const data::NormalizeOptions& normalize, const Precision& precision) {
-  const at::Tensor images = batch.images.to(precision.device, /*non_blocking=*/true);
-  return data::normalize(images, normalize, weights_dtype(precision.dtype));
-}
-
-at::Tensor predict(VrwkvClassifier& model, const at::Tensor& images, const Precision& precision) {
-  const at::NoGradGuard no_grad;
-  std::optional<AutocastGuard> autocast;
-  if (precision.dtype == config::Dtype::bfloat16) autocast.emplace(precision.device.type(), at::kBFloat16);
-  return model(images).to(weights_dtype(precision.dtype));
-}
-
-Accuracy evaluate(VrwkvClassifier& model, data::Loader& loader, const data::NormalizeOptions& normalize,
-                  const Precision& precision) {
-  const bool was_training = model->is_training();
-  model->eval();
-  AccuracyCounter counter(model->options().num_classes, precision.device);
-  loader.start_epoch(0);
-  while (const auto batch = loader.next()) {
-    const at::Tensor labels = batch->labels.to(precision.device, /*non_blocking=*/true);
-    counter.add(predict(model, to_device(*batch, normalize, precision), precision), labels);
+/// Labels are checked here, on the CPU: out of range on a GPU they would end the whole process.
+void check_labels(const data::Batch& batch, int64_t classes) {
+  const auto labels = batch.labels.accessor<int64_t, 1>();
+  for (int64_t i = 0; i < labels.size(0); ++i) {
+    if (labels[i] >= 0 && labels[i] < classes) continue;
+    throw std::runtime_error(batch.names[static_cast<std::size_t>(i)] + ": its label " + std::to_string(labels[i]) +
+                             " is not one of the model's " + std::to_string(classes) + " classes (from 0 on)");
   }
-  model->train(was_training);
-  return counter.result();
 }
 
-std::unique_ptr<data::Loader> make_eval_loader(const config::RunConfig& config, std::shared_ptr<const data::Dataset> dataset,
-                                               at::Device device) {
+}  // namespace
+
+std::unique_ptr<data::Loader> make_eval_loader(const config::RunConfig& config,
+                                               std::shared_ptr<const data::Dataset> dataset, at::Device device) {
   data::LoaderOptions options;
   options.batch_size = config.eval.batch_size;
   options.workers = config.data.workers;
   options.prefetch_batches = config.data.prefetch_batches;
   options.pin_memory = device.is_cuda();
-  options.corrupt = data::CorruptPolicy::fail;
   return std::make_unique<data::Loader>(std::move(dataset), data::eval_transform(config.data.eval_transform), options);
+}
+
+at::Tensor to_device(const data::Batch& batch, const data::NormalizeOptions& normalize, const Precision& precision) {
+  return data::normalize(batch.images.to(precision.device, /*non_blocking=*/true), normalize,
+                         weights_dtype(precision.dtype));
+}
+
+EvaluationMode::EvaluationMode(torch::nn::Module& module) : module_(module), was_training_(module.is_training()) {
+  module_.eval();
+}
+
+EvaluationMode::~EvaluationMode() { module_.train(was_training_); }
+
+Accuracy evaluate(VrwkvClassifier model, data::Loader& loader, const data::NormalizeOptions& normalize,
+                  const Precision& precision) {
+  const EvaluationMode evaluation_mode(*model);
+  const at::NoGradGuard no_grad;
+  const int64_t classes = model->options().num_classes;
+  AccuracyMeter meter(classes, precision.device);
+  const PrecisionGuard guard(precision);
+  loader.start_epoch(0);
+  while (const auto batch = loader.next()) {
+    check_labels(*batch, classes);
+    const at::Tensor labels = batch->labels.to(precision.device, /*non_blocking=*/true);
+    meter.update(model->forward(to_device(*batch, normalize, precision)), labels);
+  }
+  return meter.result();
 }
 
 }  // namespace vrwkv::eval

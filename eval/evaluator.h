@@ -1,33 +1,39 @@
 #pragma once
 
-#include "config/run_config.h"
+#include <memory>
+
 #include "data/loader.h"
 #include "eval/metrics/accuracy.h"
+#include "eval/precision.h"
 #include "vrwkv/vrwkv_classifier.h"
 
 namespace vrwkv::eval {
 
-/// How a model is run.
-struct Precision {
-  at::Device device;
-  config::Dtype dtype;
-};
+/// A loader of `dataset` in its order, with the configuration's evaluation transform, eval.batch_size and loader keys.
+/// A corrupt image is an error.
+std::unique_ptr<data::Loader> make_eval_loader(const config::RunConfig& config,
+                                               std::shared_ptr<const data::Dataset> dataset, at::Device device);
 
-/// The dtype of weights and inputs: bfloat16 computes under autocast with float32 weights.
-at::ScalarType weights_dtype(config::Dtype dtype);
-
-/// A batch's images on the device, normalised: [B, 3, S, S] in the dtype of the weights.
+/// The batch's images as a network takes them: normalised, weights_dtype(precision.dtype) [B, 3, S, S], on the device.
 at::Tensor to_device(const data::Batch& batch, const data::NormalizeOptions& normalize, const Precision& precision);
 
-/// Logits of normalised images [B, 3, H, W] without a graph, under autocast for bfloat16; in float64 or float32.
-at::Tensor predict(VrwkvClassifier& model, const at::Tensor& images, const Precision& precision);
+/// Puts a module into evaluation mode while it lives.
+class EvaluationMode {
+ public:
+  explicit EvaluationMode(torch::nn::Module& module);
+  ~EvaluationMode();
+  EvaluationMode(const EvaluationMode&) = delete;
+  EvaluationMode& operator=(const EvaluationMode&) = delete;
 
-/// Every image of the loader's epoch 0 once, the model in evaluation mode; its former mode is restored.
-Accuracy evaluate(VrwkvClassifier& model, data::Loader& loader, const data::NormalizeOptions& normalize,
+ private:
+  torch::nn::Module& module_;
+  bool was_training_;
+};
+
+/// Runs `model` over one epoch of `loader`, in evaluation mode and without gradients; its training mode is restored.
+/// The model's weights lie on precision.device in weights_dtype(precision.dtype). Throws std::runtime_error that names
+/// the image when a label is not below the model's number of classes.
+Accuracy evaluate(VrwkvClassifier model, data::Loader& loader, const data::NormalizeOptions& normalize,
                   const Precision& precision);
-
-/// A loader over data.val in the dataset's order; a corrupt image ends the evaluation with an error that names it.
-std::unique_ptr<data::Loader> make_eval_loader(const config::RunConfig& config, std::shared_ptr<const data::Dataset> dataset,
-                                               at::Device device);
 
 }  // namespace vrwkv::eval

@@ -1,23 +1,19 @@
 #pragma once
 
 #include <filesystem>
-#include <string>
-#include <vector>
 
-#include "eval/evaluator.h"
+#include "eval/precision.h"
+#include "vrwkv/checkpoint/weights.h"
+#include "vrwkv/vrwkv_classifier.h"
 
 namespace vrwkv::eval {
 
-/// A classifier in evaluation mode with a file's weights.
-struct LoadedClassifier {
-  VrwkvClassifier model{nullptr};
-  std::vector<std::string> classes;  ///< Names in label order; empty when the file has none.
-};
+/// read_model_weights of the file that --checkpoint names; throws UsageError when it is not there.
+ModelWeights read_checkpoint(const std::filesystem::path& path);
 
-/// Builds the configured model and loads `checkpoint` (a training checkpoint or published names). Throws UsageError when
-/// the file is missing or was made for another number of classes, std::runtime_error when it is damaged or its tensors do
-/// not fit (all of them listed).
-LoadedClassifier load_classifier(const config::RunConfig& config, const std::filesystem::path& checkpoint,
-                                 const Precision& precision);
+/// The classifier with weights that read_checkpoint gave for `path`, ready to run at `precision`. Throws
+/// std::runtime_error that lists every missing, unexpected and mis-shaped tensor.
+VrwkvClassifier load_classifier(const ClassifierOptions& options, const ModelWeights& weights,
+                                const std::filesystem::path& path, const Precision& precision);
 
 }  // namespace vrwkv::eval

@@ -1,13 +1,15 @@
 #include <chrono>
 #include <iostream>
 #include <sstream>
+#include <string>
 
 #include "cli/device.h"
 #include "cli/flags.h"
+#include "cli/output.h"
 #include "cli/run_main.h"
 #include "common/log.h"
-#include "data/dataset.h"
 #include "eval/check_classes.h"
+#include "eval/evaluator.h"
 #include "eval/load_classifier.h"
 #include "eval/report.h"
 
@@ -15,50 +17,58 @@ namespace {
 
 using namespace vrwkv;
 
-struct Flags {
-  cli::Flags common;
-  std::string checkpoint, json;
-  int64_t batch_size = 0;
+struct EvalFlags : cli::Flags {
+  std::string checkpoint, batch_size, json;
   bool per_class = false;
 };
 
-int evaluate(Flags flags) {
-  if (flags.batch_size > 0) flags.common.overrides.push_back("eval.batch_size=" + std::to_string(flags.batch_size));
-  const config::RunConfig config = cli::load_config(flags.common);
+void log_rate(const eval::Accuracy& accuracy, std::chrono::duration<double> time) {
+  std::ostringstream text;
+  text << accuracy.images << " images, loss " << accuracy.loss << ", "
+       << static_cast<double>(accuracy.images) / time.count() << " images/s";
+  log::info(text.str());
+}
+
+int evaluate(EvalFlags flags) {
+  if (!flags.batch_size.empty()) flags.overrides.push_back("eval.batch_size=" + flags.batch_size);
+  const config::RunConfig config = cli::load_config(flags);
+  cli::check_output("--json", flags.json);
   const eval::Precision precision{cli::prepare_device(config.run), config.run.dtype};
-  eval::LoadedClassifier loaded = eval::load_classifier(config, flags.checkpoint, precision);
+  const ModelWeights weights = eval::read_checkpoint(flags.checkpoint);
   const auto dataset = data::open_dataset(config.data.val);
-  eval::check_classes(*dataset, "data.val", config, loaded.classes);
+  eval::check_classes(*dataset, "data.val", config, &weights);
+  const VrwkvClassifier model = eval::load_classifier(config.model, weights, flags.checkpoint, precision);
   const auto loader = eval::make_eval_loader(config, dataset, precision.device);
 
   const auto start = std::chrono::steady_clock::now();
-  const eval::Accuracy accuracy = eval::evaluate(loaded.model, *loader, config.data.normalize, precision);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  std::ostringstream text;
-  text << accuracy.images << " images in " << seconds << " s (" << static_cast<double>(accuracy.images) / seconds
-       << " images/s), loss " << accuracy.loss;
-  log::info(text.str());
+  const eval::Accuracy accuracy = eval::evaluate(model, *loader, config.data.normalize, precision);
+  log_rate(accuracy, std::chrono::steady_clock::now() - start);
 
-  if (flags.per_class) std::cout << eval::class_table(accuracy, dataset->classes());
   if (!flags.json.empty()) {
-    eval::write_result(flags.json, eval::to_json(accuracy, dataset->classes(), flags.per_class, flags.common.config,
-                                                 flags.checkpoint));
+    const std::vector<std::string> names = flags.per_class ? dataset->classes() : std::vector<std::string>{};
+    cli::write_output(flags.json, eval::report_json(accuracy, {flags.config, flags.checkpoint}, names));
   }
-  if (flags.json != "-") std::cout << eval::summary_line(accuracy) << std::endl;
-  return 0;
+  std::ostream& text = flags.json == "-" ? std::cerr : std::cout;
+  if (flags.per_class) text << eval::class_table(accuracy, dataset->classes());
+  text << eval::summary_line(accuracy) << std::endl;
+  return cli::kSuccess;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto app = cli::make_app("vrwkv-eval", "Evaluates a checkpoint on the validation images of a configuration (data.val).");
-  Flags flags;
-  cli::add_flags(*app, flags.common);
-  cli::add_overrides(*app, flags.common);
-  app->add_option("--checkpoint", flags.checkpoint, "weights: a training checkpoint or a .safetensors file")->required();
-  app->add_flag("--per-class", flags.per_class, "also print the accuracy of each class; default: off");
-  app->add_option("--json", flags.json, "write exact counts as JSON to this file, - for stdout; default: none");
-  app->add_option("--batch-size", flags.batch_size, "images per batch; default: the configuration's eval.batch_size")
-      ->check(CLI::PositiveNumber);
+  const auto app = cli::make_app("vrwkv-eval", "Measures a checkpoint's accuracy on data.val of a configuration.");
+  EvalFlags flags;
+  cli::add_flags(*app, flags);
+  app->add_option("--checkpoint", flags.checkpoint, "Weights to evaluate, .safetensors")->required()->type_name("FILE");
+  app->add_option("--batch-size", flags.batch_size, "Images at once")
+      ->type_name("N")
+      ->default_str("eval.batch_size of CONFIG")
+      ->check(cli::positive_integer());
+  app->add_flag("--per-class", flags.per_class, "Also the accuracy of each class");
+  app->add_option("--json", flags.json, "Write exact counts as JSON; - for stdout, the text then goes to stderr")
+      ->type_name("FILE")
+      ->default_str("none");
+  cli::add_overrides(*app, flags);
   return cli::run_main(*app, argc, argv, [&] { return evaluate(flags); });
 }

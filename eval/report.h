@@ -7,17 +7,19 @@
 
 namespace vrwkv::eval {
 
-/// `top-1 97.22  top-5 100.00`: percent with two decimals.
+/// `top-1 97.22  top-5 100.00`, in percent.
 std::string summary_line(const Accuracy& accuracy);
 
-/// A table of images and accuracies by class.
-std::string class_table(const Accuracy& accuracy, const std::vector<std::string>& classes);
+/// A line for each class: its name, images, correct ones, and both percentages.
+std::string class_table(const Accuracy& accuracy, const std::vector<std::string>& names);
 
-/// Exact counts and percentages as JSON; by class too when `per_class`.
-std::string to_json(const Accuracy& accuracy, const std::vector<std::string>& classes, bool per_class,
-                    const std::string& config, const std::string& checkpoint);
+/// What an evaluation was of.
+struct ReportSource {
+  std::string config;
+  std::string checkpoint;
+};
 
-/// Writes text to a file, or to stdout for "-".
-void write_result(const std::string& target, const std::string& text);
+/// The exact counts as a JSON object; with `names`, also those of each class. A loss that is not finite becomes null.
+std::string report_json(const Accuracy& accuracy, const ReportSource& source, const std::vector<std::string>& names);
 
 }  // namespace vrwkv::eval

@@ -4,9 +4,13 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <memory>
+#include <new>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <tuple>
 
 #include "common/atomic_file.h"
 #include "common/errors.h"
@@ -20,17 +24,73 @@ namespace fs = std::filesystem;
 
 constexpr const char* kChecksumKey = "checksum";
 
-/// Hash of names and bytes of all tensors (contiguous, on the CPU), as text.
-std::string checksum(const std::map<std::string, torch::Tensor>& tensors) {
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), XXH3_freeState);
-  XXH3_64bits_reset(state.get());
-  for (const auto& [name, tensor] : tensors) {
-    XXH3_64bits_update(state.get(), name.data(), name.size());
-    XXH3_64bits_update(state.get(), tensor.const_data_ptr(), tensor.nbytes());
+class Hash {
+ public:
+  Hash() : state_(XXH3_createState(), XXH3_freeState) {
+    if (!state_) throw std::bad_alloc();
+    XXH3_64bits_reset(state_.get());
   }
-  char text[32];
-  std::snprintf(text, sizeof(text), "xxh3:%016llx", static_cast<unsigned long long>(XXH3_64bits_digest(state.get())));
-  return text;
+  void add(const void* data, size_t size) { XXH3_64bits_update(state_.get(), data, size); }
+  /// With its length, so that neighbours cannot trade bytes.
+  void add(const std::string& text) {
+    const uint64_t size = text.size();
+    add(&size, sizeof(size));
+    add(text.data(), text.size());
+  }
+  std::string text() const {
+    std::array<char, 32> result{};
+    std::snprintf(result.data(), result.size(), "xxh3:%016llx",
+                  static_cast<unsigned long long>(XXH3_64bits_digest(state_.get())));
+    return result.data();
+  }
+
+ private:
+  std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state_;
+};
+
+/// Hash of all that a checkpoint holds but the checksum itself. Its tensors must be contiguous and on the CPU.
+std::string checksum(const Checkpoint& checkpoint) {
+  Hash hash;
+  for (const auto& [key, value] : checkpoint.metadata) {
+    if (key == kChecksumKey) continue;
+    hash.add(key);
+    hash.add(value);
+  }
+  for (const auto& [name, tensor] : checkpoint.tensors) {
+    hash.add(name);
+    hash.add(c10::toString(tensor.scalar_type()));
+    hash.add(tensor.sizes().data(), tensor.sizes().size() * sizeof(int64_t));
+    hash.add(tensor.const_data_ptr(), tensor.nbytes());
+  }
+  return hash.text();
+}
+
+/// The metadata as a file will give it back, which is UTF-8.
+std::map<std::string, std::string> as_utf8(const std::map<std::string, std::string>& metadata) {
+  const std::string text = nlohmann::json(metadata).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return nlohmann::json::parse(text).get<std::map<std::string, std::string>>();
+}
+
+void write_checkpoint(const fs::path& path, const Checkpoint& checkpoint) {
+  Checkpoint host{{}, as_utf8(checkpoint.metadata)};
+  for (const auto& [name, tensor] : checkpoint.tensors) {
+    host.tensors.emplace(name, tensor.detach().cpu().contiguous());
+  }
+  host.metadata[kChecksumKey] = checksum(host);
+  write_safetensors(path, host.tensors, host.metadata);
+}
+
+/// Later files first; of files as old as each other, the later epoch.
+void sort_newest_first(std::vector<fs::path>& files) {
+  std::vector<std::tuple<fs::file_time_type, size_t, std::string>> keyed;
+  for (const auto& file : files) {
+    std::error_code gone;
+    // A longer name is a later epoch.
+    keyed.emplace_back(fs::last_write_time(file, gone), file.string().size(), file.string());
+  }
+  std::sort(keyed.rbegin(), keyed.rend());
+  files.clear();
+  for (const auto& key : keyed) files.emplace_back(std::get<2>(key));
 }
 
 }  // namespace
@@ -51,12 +111,12 @@ bool CheckpointStore::empty() const {
   return !fs::exists(last_path()) && !fs::exists(best_path()) && epoch_files().empty();
 }
 
-void CheckpointStore::save_last(const Checkpoint& checkpoint) {
-  std::map<std::string, torch::Tensor> host;
-  for (const auto& [name, tensor] : checkpoint.tensors) host.emplace(name, tensor.detach().cpu().contiguous());
-  auto metadata = checkpoint.metadata;
-  metadata[kChecksumKey] = checksum(host);
-  write_safetensors(last_path(), host, metadata);
+void CheckpointStore::save_last(const Checkpoint& checkpoint) { write_checkpoint(last_path(), checkpoint); }
+
+void CheckpointStore::save_best(const Checkpoint& checkpoint) {
+  // In this order a kill in between repeats the work since the former `last`; in the other it would lose the best file.
+  write_checkpoint(best_path(), checkpoint);
+  link_atomically(best_path(), last_path());
 }
 
 void CheckpointStore::mark_last_as_best() { link_atomically(last_path(), best_path()); }
@@ -77,11 +137,7 @@ std::vector<fs::path> CheckpointStore::epoch_files() const {
     const std::string name = entry.path().filename().string();
     if (name.starts_with("epoch_") && name.ends_with(".safetensors")) files.push_back(entry.path());
   }
-  // Newest first: longer names are later epochs, then by digits.
-  std::sort(files.begin(), files.end(), [](const fs::path& a, const fs::path& b) {
-    const std::string x = a.filename().string(), y = b.filename().string();
-    return x.size() != y.size() ? x.size() > y.size() : x > y;
-  });
+  sort_newest_first(files);
   return files;
 }
 
@@ -90,13 +146,16 @@ std::optional<CheckpointStore::Found> CheckpointStore::find(const std::string& r
     if (!fs::exists(request)) throw UsageError("--resume: there is no file " + request);
     return Found{request, read_checkpoint(request)};
   }
-  std::vector<fs::path> candidates{last_path()};
-  const auto epochs = epoch_files();
-  candidates.insert(candidates.end(), epochs.begin(), epochs.end());
-  candidates.push_back(best_path());
+  std::vector<fs::path> candidates = epoch_files();
+  for (const auto& path : {last_path(), best_path()}) {
+    if (fs::exists(path)) candidates.push_back(path);
+  }
+  sort_newest_first(candidates);
+  // `last` is the newest by the way it is written; the times of the files can be lost when a run folder is copied.
+  std::stable_partition(candidates.begin(), candidates.end(),
+                        [&](const fs::path& path) { return path == last_path(); });
   std::string damage;
   for (const auto& path : candidates) {
-    if (!fs::exists(path)) continue;
     try {
       return Found{path, read_checkpoint(path)};
     } catch (const std::runtime_error& error) {
@@ -110,16 +169,16 @@ std::optional<CheckpointStore::Found> CheckpointStore::find(const std::string& r
 
 Checkpoint read_checkpoint(const fs::path& path) {
   Safetensors file = read_safetensors(path);
-  const auto expected = file.metadata.find(kChecksumKey);
-  if (expected == file.metadata.end()) {
+  if (!file.metadata.contains(kChecksumKey)) {
     throw std::runtime_error(path.string() + ": not a checkpoint of a training run (it has no checksum)");
   }
-  const std::string actual = checksum(file.tensors);
-  if (actual != expected->second) {
-    throw std::runtime_error(path.string() + ": damaged, its tensors have checksum " + actual + ", expected " +
-                             expected->second);
+  Checkpoint checkpoint{std::move(file.tensors), std::move(file.metadata)};
+  const std::string actual = checksum(checkpoint);
+  if (actual != checkpoint.metadata.at(kChecksumKey)) {
+    throw std::runtime_error(path.string() + ": damaged, its content has checksum " + actual + ", expected " +
+                             checkpoint.metadata.at(kChecksumKey));
   }
-  return {std::move(file.tensors), std::move(file.metadata)};
+  return checkpoint;
 }
 
 }  // namespace vrwkv::train

@@ -18,7 +18,7 @@ struct Checkpoint {
 };
 
 /// The files under <run>/checkpoints: last.safetensors, best.safetensors and epoch_0012.safetensors, the newest few.
-/// Each is whole at any moment, whatever happens to the process, and carries a checksum of its tensors.
+/// Each is whole at any moment, whatever happens to the process, and carries a checksum of all that it holds.
 class CheckpointStore {
  public:
   /// `keep`: how many epoch files stay. Nothing is touched before open().
@@ -33,6 +33,9 @@ class CheckpointStore {
   /// Writes last.safetensors. Throws std::runtime_error naming path and reason; the former file then stays.
   void save_last(const Checkpoint& checkpoint);
 
+  /// Writes a checkpoint as best.safetensors and gives it the name last.safetensors, too.
+  void save_best(const Checkpoint& checkpoint);
+
   /// Makes the present last.safetensors the best one, or that of `epoch` (then all but the newest `keep` are removed).
   void mark_last_as_best();
   void keep_last_as_epoch(int64_t epoch);
@@ -43,8 +46,8 @@ class CheckpointStore {
     Checkpoint checkpoint;
   };
 
-  /// The checkpoint to go on from: for "auto" the newest that can be read (a damaged one gives a warning that says why),
-  /// nothing if there is none at all; otherwise the file `request`. Throws UsageError for a missing file,
+  /// The checkpoint to go on from: for "auto" the newest that can be read (a damaged one gives a warning that says
+  /// why), nothing if there is none at all; otherwise the file `request`. Throws UsageError for a missing file,
   /// std::runtime_error for a damaged one, and when "auto" finds damaged files only.
   std::optional<Found> find(const std::string& request) const;
 

@@ -36,7 +36,7 @@ std::unique_ptr<data::Loader> make_train_loader(const config::RunConfig& config,
 ClassificationTask::ClassificationTask(const config::RunConfig& config, at::Device device)
     : config_(config), precision_{device, config.run.dtype}, train_data_(data::open_dataset(config.data.train)) {
   const auto val_data = data::open_dataset(config.data.val);
-  eval::check_classes(*train_data_, "data.train", config, {});
+  eval::check_classes(*train_data_, "data.train", config, nullptr);
   data::check_same_classes(*train_data_, *val_data);
   train_loader_ = make_train_loader(config, train_data_, device);
   eval_loader_ = eval::make_eval_loader(config, val_data, device);

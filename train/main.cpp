@@ -10,7 +10,7 @@ namespace {
 
 using namespace vrwkv;
 
-int train(const cli::Flags& flags, const std::optional<std::string>& resume) {
+int run(const cli::Flags& flags, const std::optional<std::string>& resume) {
   const config::RunConfig config = cli::load_config(flags);
   const at::Device device = cli::prepare_device(config.run);
   train::ClassificationTask task(config, device);
@@ -30,6 +30,6 @@ int main(int argc, char** argv) {
       app->add_flag("--resume{auto}", resume,
                     "Go on with the run: --resume for its newest checkpoint, --resume=FILE for another; default: a new run");
   return cli::run_main(*app, argc, argv, [&] {
-    return train(flags, resume_flag->count() > 0 ? std::optional(resume) : std::nullopt);
+    return run(flags, resume_flag->count() > 0 ? std::optional(resume) : std::nullopt);
   });
 }

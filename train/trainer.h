@@ -10,6 +10,7 @@
 #include "train/loggers/metrics_log.h"
 #include "train/loggers/progress.h"
 #include "train/task.h"
+#include "train/train_step.h"
 #include "train/train_state.h"
 
 namespace vrwkv::train {

@@ -64,8 +64,7 @@ ClassifierOptions variant_options(const std::string& name) {
   throw UsageError("model variant must be one of tiny, small, base, large, got '" + name + "'");
 }
 
-void validate(const ClassifierOptions& options) {
-  const VrwkvOptions& backbone = options.backbone;
+void validate(const VrwkvOptions& backbone) {
   require(backbone.img_size >= 1, "img_size", backbone.img_size, ">= 1");
   require(backbone.patch_size >= 1, "patch_size", backbone.patch_size, ">= 1");
   require(backbone.img_size % backbone.patch_size == 0, "img_size", backbone.img_size,
@@ -82,6 +81,10 @@ void validate(const ClassifierOptions& options) {
   require(is_rate(backbone.drop_rate), "drop_rate", backbone.drop_rate, "in [0, 1)");
   require(is_rate(backbone.drop_path_rate), "drop_path_rate", backbone.drop_path_rate, "in [0, 1)");
   validate_out_indices(backbone);
+}
+
+void validate(const ClassifierOptions& options) {
+  validate(options.backbone);
   require(options.num_classes >= 1, "num_classes", options.num_classes, ">= 1");
 }
 

@@ -53,7 +53,7 @@ struct ClassifierOptions {
 ClassifierOptions variant_options(const std::string& name);
 
 /// Throws UsageError that names the option and its value when the options contradict each other or are out of range.
-void validate(const VrwkvOptions& options);
+void validate(const VrwkvOptions& backbone);
 void validate(const ClassifierOptions& options);
 
 }  // namespace vrwkv

@@ -1,50 +1,80 @@
 #include "eval/metrics/accuracy.h"
 
 #include <ATen/ATen.h>
+#include <c10/util/StringUtil.h>
+
+#include <stdexcept>
 
 namespace vrwkv::eval {
+namespace {
 
-double Accuracy::share(int64_t part, int64_t whole) {
-  return whole > 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0.0;
+constexpr int64_t kTop = 5;
+
+double percent(int64_t part, int64_t whole) {
+  return whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole);
 }
 
-AccuracyCounter::AccuracyCounter(int64_t num_classes, at::Device device)
-    : num_classes_(num_classes),
-      counts_(at::zeros({num_classes, 3}, at::TensorOptions(at::kLong).device(device))),
-      loss_sum_(at::zeros({}, at::TensorOptions(at::kDouble).device(device))) {}
-
-void AccuracyCounter::add(const at::Tensor& logits_in, const at::Tensor& labels) {
-  TORCH_CHECK(logits_in.dim() == 2 && logits_in.size(1) == num_classes_, "accuracy: logits must be [B, ", num_classes_,
-              "], got ", logits_in.sizes());
-  TORCH_CHECK(labels.dim() == 1 && labels.size(0) == logits_in.size(0), "accuracy: labels must be [", logits_in.size(0),
-              "], got ", labels.sizes());
-  const at::Tensor logits = logits_in.to(at::kDouble);
-  const at::Tensor target = labels.unsqueeze(1);
-  const at::Tensor own = logits.gather(1, target);
-  const at::Tensor lower_class = at::arange(num_classes_, labels.options()).unsqueeze(0) < target;
-  const at::Tensor ahead = (logits > own).logical_or((logits == own).logical_and(lower_class)).sum(1);
-  const at::Tensor valid = logits.isnan().any(1).logical_not();
-  const at::Tensor hits = at::stack({at::ones_like(labels), (ahead < 1).logical_and(valid).to(at::kLong),
-                                     (ahead < 5).logical_and(valid).to(at::kLong)},
-                                    1);
-  counts_.index_add_(0, labels, hits);
-  loss_sum_ += at::cross_entropy_loss(logits, labels, {}, at::Reduction::Sum);
+/// Position of each label's class in the order of its row, int64 [B].
+at::Tensor label_ranks(const at::Tensor& logits, const at::Tensor& labels) {
+  const at::Tensor column = labels.unsqueeze(1);
+  const at::Tensor own = logits.gather(1, column);
+  const at::Tensor index = at::arange(logits.size(1), labels.options()).unsqueeze(0);
+  const at::Tensor before = logits.gt(own).logical_or_(logits.eq(own).logical_and_(index.lt(column)));
+  return before.sum(1);
 }
 
-Accuracy AccuracyCounter::result() const {
-  Accuracy result;
-  const at::Tensor counts = counts_.cpu();
-  const auto rows = counts.accessor<int64_t, 2>();
-  for (int64_t c = 0; c < num_classes_; ++c) {
-    result.class_images.push_back(rows[c][0]);
-    result.class_correct1.push_back(rows[c][1]);
-    result.class_correct5.push_back(rows[c][2]);
-    result.images += rows[c][0];
-    result.correct1 += rows[c][1];
-    result.correct5 += rows[c][2];
+}  // namespace
+
+double AccuracyCounts::top1() const { return percent(correct1, images); }
+double AccuracyCounts::top5() const { return percent(correct5, images); }
+
+AccuracyMeter::AccuracyMeter(int64_t classes, at::Device device) : classes_(classes) {
+  if (classes < 1) throw std::invalid_argument(c10::str("AccuracyMeter: classes must be at least 1, got ", classes));
+  counts_ = at::zeros({3, classes}, at::TensorOptions().dtype(at::kLong).device(device));
+  loss_sum_ = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device));
+}
+
+void AccuracyMeter::update(const at::Tensor& logits, const at::Tensor& labels) {
+  if (logits.dim() != 2 || logits.size(1) != classes_ || !logits.is_floating_point() || labels.dim() != 1 ||
+      labels.size(0) != logits.size(0) || labels.scalar_type() != at::kLong) {
+    throw std::invalid_argument(c10::str("AccuracyMeter: expected floating logits [B, ", classes_,
+                                         "] and int64 labels [B], got ", logits.scalar_type(), " ", logits.sizes(),
+                                         " and ", labels.scalar_type(), " ", labels.sizes()));
   }
-  if (result.images > 0) result.loss = loss_sum_.item<double>() / static_cast<double>(result.images);
-  return result;
+  if (logits.size(0) == 0) return;
+  const at::NoGradGuard no_grad;
+  const at::Tensor values = logits.to(at::kDouble);
+  const at::Tensor rank = label_ranks(values, labels);
+  const at::Tensor valid = values.isnan().any(1).logical_not_();
+  const at::Tensor correct1 = rank.lt(1).logical_and_(valid);
+  const at::Tensor correct5 = rank.lt(kTop).logical_and_(valid);
+  counts_.index_add_(1, labels, at::stack({at::ones_like(labels), correct1.to(at::kLong), correct5.to(at::kLong)}));
+  loss_sum_.add_(at::cross_entropy_loss(values, labels, {}, at::Reduction::Sum));
+}
+
+void AccuracyMeter::merge(const AccuracyMeter& other) {
+  if (other.classes_ != classes_) {
+    throw std::invalid_argument(
+        c10::str("AccuracyMeter: cannot merge counts of ", other.classes_, " classes into those of ", classes_));
+  }
+  const at::NoGradGuard no_grad;
+  counts_.add_(other.counts_.to(counts_.device()));
+  loss_sum_.add_(other.loss_sum_.to(loss_sum_.device()));
+}
+
+Accuracy AccuracyMeter::result() const {
+  const at::Tensor counts = counts_.cpu();
+  const auto value = counts.accessor<int64_t, 2>();
+  Accuracy accuracy;
+  accuracy.classes.reserve(static_cast<std::size_t>(classes_));
+  for (int64_t c = 0; c < classes_; ++c) {
+    const AccuracyCounts& of_class = accuracy.classes.emplace_back(value[0][c], value[1][c], value[2][c]);
+    accuracy.images += of_class.images;
+    accuracy.correct1 += of_class.correct1;
+    accuracy.correct5 += of_class.correct5;
+  }
+  if (accuracy.images > 0) accuracy.loss = loss_sum_.item<double>() / static_cast<double>(accuracy.images);
+  return accuracy;
 }
 
 }  // namespace vrwkv::eval

@@ -7,32 +7,46 @@
 
 namespace vrwkv::eval {
 
-/// Exact counts of one evaluation.
-struct Accuracy {
-  int64_t images = 0, correct1 = 0, correct5 = 0;
-  double loss = 0;                            ///< Mean cross-entropy.
-  std::vector<int64_t> class_images, class_correct1, class_correct5;
+/// Exact counts of one class, or of all.
+struct AccuracyCounts {
+  int64_t images = 0;
+  int64_t correct1 = 0;  ///< The label has the highest logit.
+  int64_t correct5 = 0;  ///< The label is among the five highest.
 
-  double top1() const { return share(correct1, images); }  ///< Percent; 0 without images.
-  double top5() const { return share(correct5, images); }
-  static double share(int64_t part, int64_t whole);
+  double top1() const;  ///< Percent; 0 without images.
+  double top5() const;
+
+  bool operator==(const AccuracyCounts&) const = default;
 };
 
-/// Counts top-1 and top-5 hits, per class too. Everything stays on the device until result() is called.
-class AccuracyCounter {
- public:
-  AccuracyCounter(int64_t num_classes, at::Device device);
+/// What an evaluation found.
+struct Accuracy : AccuracyCounts {
+  double loss = 0;                      ///< Mean cross-entropy, computed in float64; 0 without images.
+  std::vector<AccuracyCounts> classes;  ///< By label.
+};
 
-  /// logits [B, num_classes] of any floating dtype, labels [B] int64 on the same device. Of equal logits the lower class
-  /// ranks first; a row with a NaN counts as wrong.
-  void add(const at::Tensor& logits, const at::Tensor& labels);
+/// Counts on the logits' device, without waiting for it: result() is the only synchronisation.
+///
+/// Among equal logits the lower class ranks first, as argmax does. An image with a NaN among its logits counts as wrong
+/// (and makes the mean loss NaN). With fewer than five classes, the top five are all of them.
+class AccuracyMeter {
+ public:
+  /// Throws std::invalid_argument unless classes >= 1.
+  AccuracyMeter(int64_t classes, at::Device device);
+
+  /// logits: floating [B, classes]; labels: int64 [B], each 0 … classes - 1; B may be 0. Both on the meter's device.
+  /// Throws std::invalid_argument that names the expected and the given shape.
+  void update(const at::Tensor& logits, const at::Tensor& labels);
+
+  /// Adds what another meter with the same number of classes counted, on whatever device.
+  void merge(const AccuracyMeter& other);
 
   Accuracy result() const;
 
  private:
-  int64_t num_classes_;
-  at::Tensor counts_;    ///< [num_classes, 3] int64: images, top-1 hits, top-5 hits.
-  at::Tensor loss_sum_;  ///< 0-d float64.
+  int64_t classes_;
+  at::Tensor counts_;    ///< int64 [3, classes]: images, correct1, correct5.
+  at::Tensor loss_sum_;  ///< float64, 0-d.
 };
 
 }  // namespace vrwkv::eval

@@ -52,8 +52,8 @@ std::vector<GoldenModel> golden_models() {
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenClassifier, ::testing::ValuesIn(golden_models()), [](const auto& info) {
-  return info.param.file + (info.param.device.is_cuda() ? "_cuda" : "_cpu");
+INSTANTIATE_TEST_SUITE_P(Models, GoldenClassifier, ::testing::ValuesIn(golden_models()), [](const auto& test) {
+  return test.param.file + (test.param.device.is_cuda() ? "_cuda" : "_cpu");
 });
 
 /// Logits and all gradients of the golden model against the file's float64 values.

@@ -51,7 +51,9 @@ TEST(VrwkvVariants, HaveThePublishedNamesShapesAndCounts) {
     for (const auto& parameter : model->named_parameters()) shapes[parameter.key()] = parameter.value().sizes().vec();
     for (const auto& buffer : model->named_buffers()) shapes[buffer.key()] = buffer.value().sizes().vec();
     EXPECT_EQ(shapes, published.at(variant.key));
-    if (variant.parameters > 0) EXPECT_EQ(parameter_count(*model), variant.parameters);
+    if (variant.parameters > 0) {
+      EXPECT_EQ(parameter_count(*model), variant.parameters);
+    }
   }
 }
 

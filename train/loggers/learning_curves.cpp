@@ -1,13 +1,18 @@
 #include "train/loggers/learning_curves.h"
 
+#include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <iomanip>
+#include <limits>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -22,30 +27,44 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMaxPoints = 1000;
+constexpr size_t kFewPoints = 60;  // These are marked by dots: a line through one point is invisible.
 
-/// Named columns over epochs; NaN where a line has no such value.
+/// Rows of an epoch and three values; NaN where a line has no such value.
 struct Series {
-  std::vector<std::array<double, 4>> rows;
+  static constexpr size_t kColumns = 4;
+  std::vector<std::array<double, kColumns>> rows;
 
   /// Averages neighbours until at most kMaxPoints rows are left: more than the picture has pixels.
   void thin() {
     const size_t group = (rows.size() + kMaxPoints - 1) / kMaxPoints;
     if (group <= 1) return;
-    std::vector<std::array<double, 4>> means;
+    std::vector<std::array<double, kColumns>> means;
     for (size_t first = 0; first < rows.size(); first += group) {
-      const size_t count = std::min(group, rows.size() - first);
-      std::array<double, 4> mean{};
-      for (size_t i = first; i < first + count; ++i) {
-        for (size_t c = 0; c < mean.size(); ++c) mean[c] += rows[i][c] / static_cast<double>(count);
-      }
+      std::array<double, kColumns> mean{};
+      for (size_t c = 0; c < kColumns; ++c) mean[c] = mean_of(first, std::min(first + group, rows.size()), c);
       means.push_back(mean);
     }
     rows = std::move(means);
   }
 
+  bool has(size_t column) const {
+    return std::any_of(rows.begin(), rows.end(), [&](const auto& row) { return std::isfinite(row[column]); });
+  }
+
+  /// Whether a linear axis would press most of the column into its lowest part.
+  bool wants_log_axis(size_t column) const {
+    double least = std::numeric_limits<double>::infinity(), most = 0;
+    for (const auto& row : rows) {
+      if (!std::isfinite(row[column])) continue;
+      least = std::min(least, row[column]);
+      most = std::max(most, row[column]);
+    }
+    return least > 0 && most > 30 * least;
+  }
+
   std::string block(const std::string& name) const {
     std::ostringstream text;
-    text << "$" << name << " << EOD\n";
+    text << std::setprecision(8) << "$" << name << " << EOD\n";
     for (const auto& row : rows) {
       for (const double value : row) {
         if (std::isfinite(value)) {
@@ -59,6 +78,23 @@ struct Series {
     text << "EOD\n";
     return text.str();
   }
+
+ private:
+  double mean_of(size_t first, size_t last, size_t column) const {
+    double sum = 0;
+    size_t count = 0;
+    for (size_t i = first; i < last; ++i) {
+      if (!std::isfinite(rows[i][column])) continue;
+      sum += rows[i][column];
+      ++count;
+    }
+    return count > 0 ? sum / static_cast<double>(count) : NAN;
+  }
+};
+
+struct Metrics {
+  Series train;  ///< epoch, loss, lr, grad_norm
+  Series eval;   ///< epoch, loss, top1, top5
 };
 
 double number(const nlohmann::json& line, const char* key) {
@@ -66,78 +102,159 @@ double number(const nlohmann::json& line, const char* key) {
   return found != line.end() && found->is_number() ? found->get<double>() : NAN;
 }
 
-/// gnuplot's double-quoted strings: backslash and quote are escaped; the enhanced mode is off.
+/// Lines that are no metrics, such as one that is just being written, are passed over.
+Metrics parse(const std::string& metrics_jsonl) {
+  Metrics metrics;
+  std::istringstream lines(metrics_jsonl);
+  for (std::string text; std::getline(lines, text);) {
+    const auto line = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!line.is_object() || !std::isfinite(number(line, "epoch"))) continue;
+    const auto kind = line.find("kind");
+    if (kind == line.end()) continue;
+    const auto row = [&](const char* a, const char* b, const char* c) {
+      return std::array{number(line, "epoch"), number(line, a), number(line, b), number(line, c)};
+    };
+    if (*kind == "train") metrics.train.rows.push_back(row("loss", "lr", "grad_norm"));
+    if (*kind == "eval") metrics.eval.rows.push_back(row("loss", "top1", "top5"));
+  }
+  metrics.train.thin();
+  return metrics;
+}
+
+/// gnuplot's double-quoted strings; the enhanced mode, in which more characters are special, is off.
 std::string quoted(const std::string& text) {
   std::string result = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') result += '\\';
-    result += c;
+    result += c == '\n' ? ' ' : c;
   }
   return result + "\"";
 }
 
-/// Runs gnuplot on a script; returns its exit status, or -1 when it could not be started.
-int run_gnuplot(const fs::path& script) {
+struct Panel {
+  std::vector<std::string> settings, curves;
+};
+
+std::string curve(const Series& series, const char* block, const char* columns, int style, const char* title) {
+  const char* kind = series.rows.size() < kFewPoints ? " with linespoints ls " : " with lines ls ";
+  return std::string(block) + " using " + columns + kind + std::to_string(style) + " title '" + title + "'";
+}
+
+Panel loss_panel(const Metrics& metrics) {
+  Panel panel{{"set ylabel 'loss'"}, {}};
+  if (metrics.train.has(1)) panel.curves.push_back(curve(metrics.train, "$train", "1:2", 1, "training loss"));
+  if (metrics.eval.has(1)) panel.curves.push_back(curve(metrics.eval, "$eval", "1:2", 2, "evaluation loss"));
+  return panel;
+}
+
+Panel accuracy_panel(const Metrics& metrics) {
+  Panel panel{{"set ylabel 'accuracy (%)'"}, {}};
+  if (metrics.eval.has(2)) panel.curves.push_back(curve(metrics.eval, "$eval", "1:3", 2, "top-1"));
+  if (metrics.eval.has(3)) panel.curves.push_back(curve(metrics.eval, "$eval", "1:4", 3, "top-5"));
+  return panel;
+}
+
+Panel optimizer_panel(const Metrics& metrics) {
+  Panel panel;
+  // The norm first, so that the thin noisy curve lies below the other.
+  if (metrics.train.has(3)) {
+    panel.settings.emplace_back("set y2label 'gradient norm'; set y2tics; set ytics nomirror");
+    if (metrics.train.wants_log_axis(3)) panel.settings.emplace_back("set logscale y2");
+    panel.curves.push_back(curve(metrics.train, "$train", "1:4 axes x1y2", 4, "gradient norm (right)"));
+  }
+  if (metrics.train.has(2)) {
+    panel.settings.emplace_back("set ylabel 'learning rate'; set format y '%.1e'; set yrange [0:*]");
+    panel.curves.push_back(curve(metrics.train, "$train", "1:3", 5, "learning rate"));
+  } else {
+    panel.settings.emplace_back("unset ytics");
+  }
+  return panel;
+}
+
+/// All panels share the range of epochs, so that one can look from one to the next.
+double last_epoch(const Metrics& metrics) {
+  double last = 0;
+  for (const auto* series : {&metrics.train, &metrics.eval}) {
+    for (const auto& row : series->rows) last = std::max(last, row[0]);
+  }
+  return last > 0 ? last : 1;
+}
+
+/// Why gnuplot failed; empty when it did not.
+struct GnuplotResult {
+  bool missing = false;
+  std::string problem;
+};
+
+std::string first_line(int descriptor) {
+  std::string text;
+  std::array<char, 512> buffer{};
+  for (ssize_t count; (count = ::read(descriptor, buffer.data(), buffer.size())) != 0;) {
+    if (count < 0 && errno != EINTR) break;
+    if (count > 0) text.append(buffer.data(), static_cast<size_t>(count));
+  }
+  const size_t begin = text.find_first_not_of("\n\r \t");
+  return begin == std::string::npos ? "" : text.substr(begin, text.find('\n', begin) - begin);
+}
+
+/// Runs gnuplot on `script`; what it prints goes to the file `output`.
+GnuplotResult run_gnuplot(const fs::path& script, const fs::path& output) {
+  std::array<int, 2> messages{};
+  if (::pipe2(messages.data(), O_CLOEXEC) != 0) return {false, std::strerror(errno)};
+  posix_spawn_file_actions_t files;
+  posix_spawn_file_actions_init(&files);
+  posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+  posix_spawn_file_actions_adddup2(&files, messages[1], STDERR_FILENO);
+  // A process group of its own: Ctrl-C, which ends a training in good order, must not cut its last picture off.
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
   std::string program = "gnuplot", file = script.string();
   const std::array<char*, 3> arguments{program.data(), file.data(), nullptr};
   pid_t child = 0;
-  if (::posix_spawnp(&child, program.c_str(), nullptr, nullptr, arguments.data(), environ) != 0) return -1;
+  const int spawned = ::posix_spawnp(&child, program.c_str(), &files, &attributes, arguments.data(), environ);
+  posix_spawnattr_destroy(&attributes);
+  posix_spawn_file_actions_destroy(&files);
+  ::close(messages[1]);
+  const std::string message = spawned == 0 ? first_line(messages[0]) : std::strerror(spawned);
+  ::close(messages[0]);
+  if (spawned != 0) return {spawned == ENOENT, message};
   int status = 0;
   while (::waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) return -1;
+    if (errno != EINTR) return {false, std::strerror(errno)};
   }
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
+  return {false, message.empty() ? "it ended with status " + std::to_string(status) : message};
 }
 
 }  // namespace
 
-std::string learning_curves_script(const std::string& metrics_jsonl, const std::string& title, const std::string& png) {
-  Series train, eval;
-  std::istringstream lines(metrics_jsonl);
-  for (std::string text; std::getline(lines, text);) {
-    const auto line = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!line.is_object()) continue;
-    if (line.value("kind", "") == "train") {
-      train.rows.push_back({number(line, "epoch"), number(line, "loss"), number(line, "lr"), number(line, "grad_norm")});
-    } else if (line.value("kind", "") == "eval") {
-      eval.rows.push_back({number(line, "epoch"), number(line, "loss"), number(line, "top1"), number(line, "top5")});
-    }
-  }
-  if (train.rows.empty() && eval.rows.empty()) return "";
-  train.thin();
-  const bool has_train = !train.rows.empty(), has_eval = !eval.rows.empty();
+std::string learning_curves_script(const std::string& metrics_jsonl, const std::string& title) {
+  const Metrics metrics = parse(metrics_jsonl);
+  std::vector<Panel> panels{loss_panel(metrics), accuracy_panel(metrics), optimizer_panel(metrics)};
+  std::erase_if(panels, [](const Panel& panel) { return panel.curves.empty(); });
+  if (panels.empty()) return "";
 
   std::ostringstream out;
-  if (has_train) out << train.block("train");
-  if (has_eval) out << eval.block("eval");
-  out << "set terminal pngcairo size 1000,1100 noenhanced font 'DejaVu Sans,10'\n"
-      << "set output " << quoted(png) << "\n"
-      << "set multiplot layout 3,1 title " << quoted(title) << " font ',13' margins 0.09,0.90,0.06,0.94 spacing 0.07\n"
-      << "set grid lc rgb '#dddddd'\nset key top right opaque\nset xrange [0:*]\nset tics nomirror\n"
-      << "set style line 1 lc rgb '#1f77b4' lw 1.5 pt 7 ps 0.6\nset style line 2 lc rgb '#d62728' lw 2 pt 7 ps 0.6\n"
-      << "set style line 3 lc rgb '#2ca02c' lw 2 pt 7 ps 0.6\n";
-  const auto panel = [&](const std::string& label, const std::vector<std::string>& curves) {
-    out << "set ylabel " << quoted(label) << "\nplot ";
-    for (size_t i = 0; i < curves.size(); ++i) out << (i > 0 ? ", " : "") << curves[i];
+  out << "# gnuplot learning_curves.gnuplot > learning_curves.png\n";
+  if (!metrics.train.rows.empty()) out << metrics.train.block("train");
+  if (!metrics.eval.rows.empty()) out << metrics.eval.block("eval");
+  out << "set terminal pngcairo size 1000," << 100 + 330 * panels.size()
+      << " noenhanced font 'DejaVu Sans,11' background 'white'\n"
+      << "set multiplot layout " << panels.size() << ",1 title " << quoted(title)
+      << " font ',14' margins char 12, char 12, char 4, char 4 spacing 0, char 4\n"
+      << "set border 3 lc rgb '#444444'; set grid lc rgb '#e4e4e4'; set tics nomirror\n"
+      << "set key at graph 1, 1.02 right bottom horizontal\n"
+      << "set xrange [0:" << last_epoch(metrics) << "]; set offsets 0, 0, graph 0.05, graph 0.05\n"
+      << "set style line 1 lc rgb '#1f77b4' lw 1.5 pt 7 ps 0.7\nset style line 2 lc rgb '#d62728' lw 2 pt 7 ps 0.7\n"
+      << "set style line 3 lc rgb '#ff9e4a' lw 2 pt 7 ps 0.7\nset style line 4 lc rgb '#b0b0b0' lw 1 pt 7 ps 0.6\n"
+      << "set style line 5 lc rgb '#2ca02c' lw 2 pt 7 ps 0.7\n";
+  for (size_t i = 0; i < panels.size(); ++i) {
+    if (i + 1 == panels.size()) out << "set xlabel 'epoch'\n";
+    for (const auto& setting : panels[i].settings) out << setting << "\n";
+    for (size_t c = 0; c < panels[i].curves.size(); ++c) out << (c == 0 ? "plot " : ", ") << panels[i].curves[c];
     out << "\n";
-  };
-  std::vector<std::string> losses;
-  // Few points are drawn as points too: a line through one point is invisible.
-  const std::string train_style = train.rows.size() < 50 ? " with linespoints ls 1 " : " with lines ls 1 ";
-  if (has_train) losses.push_back("$train using 1:2" + train_style + "title 'training'");
-  if (has_eval) losses.emplace_back("$eval using 1:2 with linespoints ls 2 title 'evaluation'");
-  panel("loss", losses);
-  if (has_eval) {
-    out << "set key bottom right opaque\nset yrange [*:100]\n";
-    panel("accuracy (%)", {"$eval using 1:3 with linespoints ls 2 title 'top-1'",
-                           "$eval using 1:4 with linespoints ls 3 title 'top-5'"});
-    out << "set yrange [*:*]\nset key top right opaque\n";
-  }
-  out << "set xlabel 'epoch'\n";
-  if (has_train) {
-    out << "set y2tics\nset y2label 'gradient norm'\nset format y '%.1e'\nset yrange [0:*]\nset y2range [0:*]\n";
-    panel("learning rate", {"$train using 1:3" + train_style + "title 'learning rate'",
-                            "$train using 1:4 axes x1y2 with lines lc rgb '#999999' title 'gradient norm'"});
   }
   out << "unset multiplot\n";
   return out.str();
@@ -148,24 +265,29 @@ void draw_learning_curves(const fs::path& folder) {
   metrics << std::ifstream(folder / "metrics.jsonl").rdbuf();
   const fs::path png = folder / "learning_curves.png";
   const fs::path unfinished = png.string() + std::string(AtomicFile::kTemporarySuffix);
-  const std::string script =
-      learning_curves_script(metrics.str(), fs::absolute(folder).filename().string(), unfinished.string());
+  const std::string script = learning_curves_script(metrics.str(), fs::absolute(folder).filename().string());
   if (script.empty()) return;
   const fs::path script_path = folder / "learning_curves.gnuplot";
   AtomicFile file(script_path);
   file.write(script);
   file.commit();
-  const int status = run_gnuplot(script_path);
-  static std::once_flag missing;
-  if (status == -1 || status == 127) {
-    std::call_once(missing, [] {
-      log::warn("gnuplot is not installed (Debian package gnuplot-nox): learning_curves.png is not drawn");
-    });
+
+  const GnuplotResult result = run_gnuplot(script_path, unfinished);
+  std::error_code problem;
+  if (result.problem.empty()) {
+    fs::rename(unfinished, png, problem);
+    if (problem) log::warn("cannot put " + png.string() + " in place: " + problem.message());
     return;
   }
-  std::error_code problem;
-  if (status == 0) fs::rename(unfinished, png, problem);
-  if (status != 0 || problem) log::warn("gnuplot could not draw " + png.string());
+  fs::remove(unfinished, problem);
+  if (!result.missing) {
+    log::warn("gnuplot could not draw " + png.string() + ": " + result.problem);
+    return;
+  }
+  static std::once_flag missing;
+  std::call_once(missing, [] {
+    log::warn("gnuplot is not installed (Debian package gnuplot-nox): learning_curves.png is not drawn");
+  });
 }
 
 }  // namespace vrwkv::train

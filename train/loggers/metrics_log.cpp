@@ -12,9 +12,15 @@ namespace {
 
 using nlohmann::ordered_json;
 
+[[noreturn]] void fail(const char* action, const std::filesystem::path& path) {
+  throw std::runtime_error("cannot " + std::string(action) + " " + path.string() + ": " + std::strerror(errno));
+}
+
 /// The lines of an earlier part of the run that still hold at `step`.
 std::string lines_up_to(const std::filesystem::path& path, int64_t step) {
+  if (!std::filesystem::exists(path)) return "";
   std::ifstream file(path);
+  if (!file) fail("read", path);
   std::string kept, line;
   while (std::getline(file, line)) {
     const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
@@ -22,6 +28,7 @@ std::string lines_up_to(const std::filesystem::path& path, int64_t step) {
       kept += line + "\n";
     }
   }
+  if (file.bad()) fail("read", path);
   return kept;
 }
 
@@ -32,12 +39,12 @@ MetricsLog::MetricsLog(const std::filesystem::path& path, int64_t step) : path_(
   start.write(lines_up_to(path, step));
   start.commit();
   file_.open(path, std::ios::app);
-  if (!file_) throw std::runtime_error("cannot write " + path.string() + ": " + std::strerror(errno));
+  if (!file_) fail("write", path);
 }
 
 void MetricsLog::write_line(const std::string& line) {
   file_ << line << std::endl;
-  if (!file_) throw std::runtime_error("cannot write " + path_.string() + ": " + std::strerror(errno));
+  if (!file_) fail("write", path_);
 }
 
 void MetricsLog::write(const StepMetrics& metrics) {

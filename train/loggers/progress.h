@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/log.h"
 #include "train/loggers/metrics_log.h"
@@ -22,22 +23,23 @@ class Progress {
   /// A logged step.
   void update(const StepMetrics& metrics);
 
-  /// Ends the redrawn line.
+  /// Draws the line a last time and ends it. Without this the destructor ends it as it is.
   void finish();
 
  private:
   void draw();
-  std::string describe() const;
+  double share() const;
+  std::vector<std::string> fields() const;
 
   int64_t epochs_, steps_per_epoch_, first_step_, step_;
   std::optional<StepMetrics> latest_;
-  bool terminal_;
   std::chrono::steady_clock::time_point start_, last_draw_;
-  std::optional<log::LiveLine> live_;
+  std::optional<log::LiveLine> live_;  ///< Only on a terminal.
 };
 
-/// The text of the redrawn line, cut to `width` columns; exposed for tests.
-std::string progress_line(double share, const std::string& text, int64_t width);
+/// The redrawn line: a bar for `share` (0 … 1) of the work, then `fields`, in fewer than `width` columns. Where these
+/// are too few the bar shrinks, then goes, then whole fields go, the last ones first.
+std::string progress_line(double share, const std::vector<std::string>& fields, int64_t width);
 
 /// h:mm:ss, or m:ss below an hour.
 std::string format_duration(double seconds);

@@ -7,12 +7,19 @@
 
 namespace vrwkv {
 
+struct LoadOptions {
+  /// A position embedding (`pos_embed`, or a name that ends in `.pos_embed`) of another square grid than the model's is
+  /// resized to it by bicubic interpolation, as for another input size.
+  bool resize_pos_embed = false;
+};
+
 /// All parameters and buffers of a module by their full names, detached; they share the module's memory.
 std::map<std::string, torch::Tensor> state_dict(const torch::nn::Module& module);
 
 /// Copies `tensors` into the module's parameters and buffers, converting dtype and device. Names and shapes must agree
-/// exactly: throws std::runtime_error that lists all missing, unexpected and mis-shaped names together, and then changes
-/// nothing.
-void load_state_dict(torch::nn::Module& module, const std::map<std::string, torch::Tensor>& tensors);
+/// exactly: throws std::runtime_error that lists all missing, unexpected and mis-shaped names together, one a line, and
+/// then changes nothing.
+void load_state_dict(torch::nn::Module& module, const std::map<std::string, torch::Tensor>& tensors,
+                     const LoadOptions& options = {});
 
 }  // namespace vrwkv

@@ -12,12 +12,17 @@ namespace {
 /// .pth files are zip archives, the oldest ones bare pickles.
 void refuse_pickles(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
-  std::string magic(2, '\0');
-  file.read(magic.data(), 2);
-  if (magic != "PK" && magic != "\x80\x02") return;
+  std::string head(9, '\0');
+  file.read(head.data(), static_cast<std::streamsize>(head.size()));
+  // The length of a safetensors header may look like either magic, but is followed by the header's brace.
+  if (head[8] == '{') return;
+  const bool pickle = head[0] == '\x80' && head[1] >= 2 && head[1] <= 5;
+  if (!head.starts_with("PK\x03\x04") && !pickle) return;
   throw std::runtime_error(path.string() +
-                           ": a PyTorch .pth file; convert it to .safetensors in Python: import torch, "
-                           "safetensors.torch as st; st.save_file(torch.load('in.pth', weights_only=True)['state_dict'], "
+                           ": a PyTorch .pth file, which this version does not read; convert it in Python (pip install "
+                           "torch safetensors):\n"
+                           "  import torch, safetensors.torch\n"
+                           "  safetensors.torch.save_file(torch.load('in.pth', weights_only=True)['state_dict'], "
                            "'out.safetensors')");
 }
 
@@ -25,8 +30,19 @@ std::vector<std::string> parse_classes(const std::filesystem::path& path, const 
   try {
     return nlohmann::json::parse(text).get<std::vector<std::string>>();
   } catch (const nlohmann::json::exception&) {
-    throw std::runtime_error(path.string() + ": metadata '" + kClassesKey + "' must be a JSON list of names, got " + text);
+    throw std::runtime_error(path.string() + ": metadata '" + kClassesKey + "' must be a JSON list of names, got " +
+                             text);
   }
+}
+
+/// The tensors by their published names, where a file leaves `backbone.` out.
+std::map<std::string, torch::Tensor> with_backbone(std::map<std::string, torch::Tensor> tensors) {
+  if (!tensors.contains("patch_embed.projection.weight")) return tensors;
+  std::map<std::string, torch::Tensor> named;
+  for (const auto& [name, tensor] : tensors) {
+    named.emplace(name.starts_with("head.") ? name : "backbone." + name, tensor);
+  }
+  return named;
 }
 
 }  // namespace
@@ -39,12 +55,15 @@ ModelWeights read_model_weights(const std::filesystem::path& path) {
   for (const auto& [name, tensor] : file.tensors) {
     if (name.starts_with(prefix)) weights.tensors.emplace(name.substr(prefix.size()), tensor);
   }
-  if (weights.tensors.empty()) weights.tensors = file.tensors;
+  if (weights.tensors.empty()) weights.tensors = with_backbone(file.tensors);
   const auto classes = file.metadata.find(kClassesKey);
   if (classes != file.metadata.end()) weights.classes = parse_classes(path, classes->second);
   return weights;
 }
 
-std::string classes_to_json(const std::vector<std::string>& classes) { return nlohmann::json(classes).dump(); }
+std::string classes_to_json(const std::vector<std::string>& classes) {
+  // A folder's name need not be UTF-8, which JSON must be.
+  return nlohmann::json(classes).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
 
 }  // namespace vrwkv

@@ -15,8 +15,9 @@ struct ModelWeights {
   std::vector<std::string> classes;              ///< Class names in label order; empty when the file has none.
 };
 
-/// Reads weights from one of our training checkpoints (tensors model.*) or from a plain .safetensors file with published
-/// names. Throws std::runtime_error for a damaged file or another format, with what to do.
+/// Reads weights from one of our training checkpoints (tensors model.*) or from a plain .safetensors file with
+/// published names, with or without their `backbone.`. Throws std::runtime_error for a damaged file or another format,
+/// with what to do.
 ModelWeights read_model_weights(const std::filesystem::path& path);
 
 /// The metadata entry that holds class names in label order, a JSON list.

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "data/transforms.h"
+
+namespace vrwkv::data {
+
+/// What to do with an image that cannot be read or decoded: put another one in its place, or stop.
+enum class CorruptPolicy { skip, fail };
+
+struct CorruptImage {
+  int64_t index = 0;    ///< In the dataset.
+  std::string message;  ///< Names the file and says what is wrong with it.
+};
+
+struct LoadedSample {
+  at::Tensor image;  ///< uint8 [S, S, 3].
+  int64_t label = 0;
+  int64_t index = 0;  ///< In the dataset: of the image that was loaded, which may be a replacement.
+  std::string name;
+  std::vector<CorruptImage> corrupt;  ///< Images met on the way that were skipped.
+};
+
+/// Reads, decodes and transforms sample `index`. The result is a function of (dataset, index, transform, seed, epoch).
+/// With CorruptPolicy::skip a corrupt image is replaced by others drawn from the whole dataset.
+/// Throws ImageError for a corrupt image (for `skip`: after many corrupt ones in a row), and std::runtime_error, naming
+/// the file, when the transform fails.
+LoadedSample load_sample(const Dataset& dataset, int64_t index, const Transform& transform, std::uint64_t seed,
+                         int64_t epoch, CorruptPolicy policy);
+
+}  // namespace vrwkv::data

@@ -1,0 +1,105 @@
+#include "data/transforms.h"
+
+#include <ATen/ops/empty.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <stdexcept>
+
+#include "data/resize.h"
+
+namespace vrwkv::data {
+namespace {
+
+constexpr int kBoxTries = 10;
+
+at::Tensor random_pad_crop(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator) {
+  const at::Tensor square = resize_bicubic(image, options.size, options.size);
+  const int64_t top = generator.integer(2 * options.padding + 1) - options.padding;
+  const int64_t left = generator.integer(2 * options.padding + 1) - options.padding;
+  return crop(square, top, left, options.size, options.size);
+}
+
+at::Tensor random_resized_crop(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator) {
+  const Box box = random_resized_box(image.size(0), image.size(1), options, generator);
+  return resize_bicubic(crop(image, box.top, box.left, box.height, box.width), options.size, options.size);
+}
+
+at::Tensor train_crop(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator) {
+  switch (options.crop) {
+    case TrainCrop::random_resized:
+      return random_resized_crop(image, options, generator);
+    case TrainCrop::pad:
+      return random_pad_crop(image, options, generator);
+    case TrainCrop::resize:
+      return resize_bicubic(image, options.size, options.size);
+  }
+  throw std::logic_error("train_view: unknown TrainCrop");
+}
+
+}  // namespace
+
+Box random_resized_box(int64_t height, int64_t width, const TrainTransformOptions& options, Generator& generator) {
+  const auto rows = static_cast<double>(height);
+  const auto columns = static_cast<double>(width);
+  for (int attempt = 0; attempt < kBoxTries; ++attempt) {
+    const double area = rows * columns * generator.uniform(options.scale[0], options.scale[1]);
+    const double aspect = std::exp(generator.uniform(std::log(options.ratio[0]), std::log(options.ratio[1])));
+    const int64_t box_width = std::llrint(std::sqrt(area * aspect));
+    const int64_t box_height = std::llrint(std::sqrt(area / aspect));
+    if (box_width > 0 && box_width <= width && box_height > 0 && box_height <= height) {
+      const int64_t top = generator.integer(height - box_height + 1);
+      const int64_t left = generator.integer(width - box_width + 1);
+      return {top, left, box_height, box_width};
+    }
+  }
+  Box box{0, 0, height, width};
+  if (columns / rows < options.ratio[0]) {
+    box.height = std::clamp<int64_t>(std::llrint(columns / options.ratio[0]), 1, height);
+  } else if (columns / rows > options.ratio[1]) {
+    box.width = std::clamp<int64_t>(std::llrint(rows * options.ratio[1]), 1, width);
+  }
+  box.top = (height - box.height) / 2;
+  box.left = (width - box.width) / 2;
+  return box;
+}
+
+at::Tensor train_view(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator) {
+  const at::Tensor cropped = train_crop(image, options, generator);
+  return generator.uniform() < options.hflip ? hflip(cropped) : cropped;
+}
+
+at::Tensor eval_view(const at::Tensor& image, const EvalTransformOptions& options) {
+  return center_crop(resize_short_side(image, options.resize), options.size);
+}
+
+Transform train_transform(const TrainTransformOptions& options) {
+  return {options.size,
+          [options](const at::Tensor& image, Generator& generator) { return train_view(image, options, generator); }};
+}
+
+Transform eval_transform(const EvalTransformOptions& options) {
+  return {options.size,
+          [options](const at::Tensor& image, Generator& /*generator*/) { return eval_view(image, options); }};
+}
+
+at::Tensor normalize(const at::Tensor& images, const NormalizeOptions& options, at::ScalarType dtype) {
+  TORCH_CHECK(images.scalar_type() == at::kByte && images.dim() == 4 && images.size(3) == 3,
+              "normalize: images must be uint8 [B, H, W, 3], got ", images.scalar_type(), " ", images.sizes());
+  const at::ScalarType compute = dtype == at::kDouble ? at::kDouble : at::kFloat;
+  // Filled in place: a copy from the host would make it wait for the device.
+  const auto per_channel = [&](const std::array<double, 3>& values) {
+    at::Tensor tensor = at::empty({3, 1, 1}, images.options().dtype(compute));
+    for (int64_t c = 0; c < 3; ++c) {
+      tensor.select(0, c).fill_(values[static_cast<std::size_t>(c)]);
+    }
+    return tensor;
+  };
+  at::Tensor values =
+      images.permute({0, 3, 1, 2}).to(compute, /*non_blocking=*/false, /*copy=*/false, at::MemoryFormat::Contiguous);
+  return values.sub_(per_channel(options.mean)).div_(per_channel(options.std)).to(dtype);
+}
+
+}  // namespace vrwkv::data

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+
+#include "data/options.h"
+#include "data/random.h"
+
+namespace vrwkv::data {
+
+/// A rectangle of an image, in pixels.
+struct Box {
+  int64_t top = 0;
+  int64_t left = 0;
+  int64_t height = 0;
+  int64_t width = 0;
+
+  bool operator==(const Box&) const = default;
+};
+
+/// The rectangle that RandomResizedCrop takes of an image of height x width: up to ten draws of an area (a share of the
+/// image within `scale`) and of an aspect (width / height, log-uniform within `ratio`), then the largest fitting
+/// middle.
+Box random_resized_box(int64_t height, int64_t width, const TrainTransformOptions& options, Generator& generator);
+
+/// Training view of an image uint8 [H, W, 3]: `options.crop`, then a random horizontal flip; uint8 [size, size, 3].
+at::Tensor train_view(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator);
+
+/// Evaluation view of an image uint8 [H, W, 3]: short side resized, then the centre; uint8 [size, size, 3].
+at::Tensor eval_view(const at::Tensor& image, const EvalTransformOptions& options);
+
+/// What a loader applies to each decoded image uint8 [H, W, 3]; `apply` returns uint8 [size, size, 3].
+struct Transform {
+  int64_t size = 0;
+  std::function<at::Tensor(const at::Tensor& image, Generator& generator)> apply;
+};
+
+Transform train_transform(const TrainTransformOptions& options);
+Transform eval_transform(const EvalTransformOptions& options);
+
+/// (x - mean) / std per channel: uint8 [B, H, W, 3] on any device to `dtype` [B, 3, H, W], contiguous, on that device.
+/// Computed in float32 (float64 if `dtype` is), then rounded once. Throws c10::Error for another dtype or shape.
+at::Tensor normalize(const at::Tensor& images, const NormalizeOptions& options, at::ScalarType dtype);
+
+}  // namespace vrwkv::data

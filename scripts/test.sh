@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs all tests.
+#
+#   scripts/test.sh [--asan] [argument of ctest …]     for example: scripts/test.sh -R ops
+#
+# --asan: the build with the address and undefined-behaviour sanitizers (slower, CPU only).
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+preset=release
+if [[ "${1:-}" == --asan ]]; then
+  preset=asan
+  shift
+fi
+
+"$repo_root/scripts/setup.sh"
+build "$preset"
+use_build_tools
+cd "$repo_root"
+exec ctest --preset "$preset" --no-tests=error "$@"
