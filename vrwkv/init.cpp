@@ -61,7 +61,7 @@ void fill_zero_orthogonal(BlockImpl& block) {
 }  // namespace
 
 void initialize_linears(torch::nn::Module& module) {
-  for (const auto& child : module.modules()) {
+  for (const auto& child : module.modules(/*include_self=*/false)) {
     auto* linear = child->as<torch::nn::LinearImpl>();
     if (linear == nullptr) continue;
     // The published bounds of the truncation, +-2, lie 100 standard deviations out.

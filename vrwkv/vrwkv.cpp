@@ -37,7 +37,9 @@ torch::Tensor resize_pos_embed(const torch::Tensor& pos_embed, Grid from, Grid t
               "resize_pos_embed: pos_embed must be [1, ", from.tokens(), ", C], got ", pos_embed.sizes());
   if (from.height == to.height && from.width == to.width) return pos_embed;
   const torch::Tensor map = pos_embed.transpose(1, 2).reshape({1, pos_embed.size(2), from.height, from.width});
-  return at::upsample_bicubic2d(map, {to.height, to.width}, /*align_corners=*/false).flatten(2).transpose(1, 2);
+  const torch::Tensor resized =
+      at::upsample_bicubic2d(map.to(torch::kFloat), {to.height, to.width}, /*align_corners=*/false);
+  return resized.flatten(2).transpose(1, 2).to(pos_embed.dtype());
 }
 
 torch::Tensor VrwkvImpl::embed(const torch::Tensor& images, Grid grid) {

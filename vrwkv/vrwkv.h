@@ -50,8 +50,8 @@ class VrwkvImpl : public torch::nn::Cloneable<VrwkvImpl> {
 
 TORCH_MODULE(Vrwkv);
 
-/// `pos_embed` [1, h w, C] of the grid `from`, resized to `to`: bicubic, align_corners=false, no antialias, as
-/// published.
+/// `pos_embed` [1, h w, C] of the grid `from`, resized to `to`: bicubic, align_corners=false, no antialias, computed in
+/// float32 whatever the dtype, as published.
 torch::Tensor resize_pos_embed(const torch::Tensor& pos_embed, Grid from, Grid to);
 
 }  // namespace vrwkv

@@ -165,6 +165,7 @@ class CliTest(unittest.TestCase):
         blocks = re.split(r"\n(?=  \S)", text)
         described = {}
         for block in blocks:
+            block = block.split("\n\n")[0]
             name = re.match(r"  (?:-\w,)?(--[\w-]+|[\w.=]+)", block)
             if name:
                 described[name.group(1)] = " ".join(block.split())

@@ -49,7 +49,7 @@ std::vector<double> row_of(const at::Tensor& logits, int64_t row) {
 class AccuracyOnDevice : public ::testing::TestWithParam<at::Device> {};
 
 INSTANTIATE_TEST_SUITE_P(Devices, AccuracyOnDevice, ::testing::ValuesIn(testing::devices()),
-                         [](const auto& info) { return info.param.is_cuda() ? "cuda" : "cpu"; });
+                         [](const auto& instance) { return instance.param.is_cuda() ? "cuda" : "cpu"; });
 
 TEST_P(AccuracyOnDevice, AgreesWithSortingEveryRow) {
   at::manual_seed(1);

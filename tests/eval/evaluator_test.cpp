@@ -62,7 +62,7 @@ class Evaluate : public ::testing::TestWithParam<at::Device> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Devices, Evaluate, ::testing::ValuesIn(testing::devices()),
-                         [](const auto& info) { return info.param.is_cuda() ? "cuda" : "cpu"; });
+                         [](const auto& instance) { return instance.param.is_cuda() ? "cuda" : "cpu"; });
 
 TEST_P(Evaluate, CountsAreThoseOfSingleImagesWhateverTheBatch) {
   const Accuracy expected = evaluate_one_by_one(model_, *dataset_, config_);

@@ -83,7 +83,9 @@ TEST_P(GoldenClassifier, MatchesLogitsAndGradients) {
   const Safetensors golden = read_golden(GetParam().file + ".safetensors");
   const ClassifierOptions options = options_of(golden);
   check(golden, load(golden, options), GetParam().device, at::kFloat, 1e-5, 1e-3);
-  check(golden, load(golden, options), GetParam().device, at::kDouble, 1e-10, 1e-8);
+  // vrwkv_l_like resizes its position embedding, as published in float32, where the GPU rounds otherwise than the CPU.
+  const bool rounds = GetParam().device.is_cuda() && GetParam().file == "vrwkv_l_like";
+  check(golden, load(golden, options), GetParam().device, at::kDouble, rounds ? 1e-7 : 1e-10, rounds ? 1e-6 : 1e-8);
 }
 
 TEST_P(GoldenClassifier, MatchesWithActivationCheckpointing) {

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -118,14 +119,34 @@ TEST(Vrwkv, ReturnsFeatureMapsOfChosenLayersAtAnySize) {
   EXPECT_GT(maps[0].mean(1).abs().max().item<float>(), 1e-5F);
 }
 
+/// Keys' cubic kernel with a = -0.75, which the published code's bicubic resize uses.
+double cubic(double x) {
+  x = std::abs(x);
+  const double a = -0.75;
+  if (x <= 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+  return x < 2 ? ((x - 5) * x + 8) * x * a - 4 * a : 0;
+}
+
 TEST(Vrwkv, ResizesThePositionEmbeddingAsPublished) {
-  // Bicubic without antialias at half-pixel centres keeps constants and, inside, linear ramps.
-  const at::Tensor row = at::arange(8, at::kDouble).view({1, 8, 1}).expand({8, 8, 1}).reshape({1, 64, 1});
-  const at::Tensor wide = resize_pos_embed(row, {8, 8}, {8, 16}).view({8, 16});
-  for (int64_t j = 4; j < 12; ++j)
-    EXPECT_NEAR(wide[3][j].item<double>(), (static_cast<double>(j) + 0.5) / 2 - 0.5, 1e-9);
-  EXPECT_TRUE(at::equal(resize_pos_embed(row, {8, 8}, {8, 8}), row));
-  EXPECT_THROW(resize_pos_embed(row, {7, 8}, {8, 8}), c10::Error);
+  torch::manual_seed(2);
+  const at::Tensor embedding = at::randn({1, 8 * 8, 3}, at::kDouble);
+  const at::Tensor resized = resize_pos_embed(embedding, {8, 8}, {5, 16}).view({5, 16, 3});
+  const at::Tensor grid = embedding.view({8, 8, 3});
+  for (int64_t i = 0; i < 5; ++i) {
+    for (int64_t j = 0; j < 16; ++j) {
+      const double y = (static_cast<double>(i) + 0.5) * 8 / 5 - 0.5, x = (static_cast<double>(j) + 0.5) * 8 / 16 - 0.5;
+      at::Tensor expected = at::zeros({3}, at::kDouble);
+      for (auto row = static_cast<int64_t>(std::floor(y)) - 1; row <= std::floor(y) + 2; ++row) {
+        for (auto column = static_cast<int64_t>(std::floor(x)) - 1; column <= std::floor(x) + 2; ++column) {
+          const double weight = cubic(y - static_cast<double>(row)) * cubic(x - static_cast<double>(column));
+          expected += weight * grid[std::clamp<int64_t>(row, 0, 7)][std::clamp<int64_t>(column, 0, 7)];
+        }
+      }
+      EXPECT_TRUE(close("resized", expected, resized[i][j], 1e-5));
+    }
+  }
+  EXPECT_TRUE(at::equal(resize_pos_embed(embedding, {8, 8}, {8, 8}), embedding));
+  EXPECT_THROW(resize_pos_embed(embedding, {7, 8}, {8, 8}), c10::Error);
 }
 
 TEST(Vrwkv, NamesTheSizesThatDoNotFit) {

@@ -16,6 +16,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
 #include <vector>
 
 #include "common/atomic_file.h"
@@ -51,15 +52,14 @@ struct Series {
     return std::any_of(rows.begin(), rows.end(), [&](const auto& row) { return std::isfinite(row[column]); });
   }
 
-  /// Whether a linear axis would press most of the column into its lowest part.
-  bool wants_log_axis(size_t column) const {
-    double least = std::numeric_limits<double>::infinity(), most = 0;
+  /// Least and greatest finite value of a column that has any.
+  std::pair<double, double> range(size_t column) const {
+    std::pair<double, double> found{std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity()};
     for (const auto& row : rows) {
       if (!std::isfinite(row[column])) continue;
-      least = std::min(least, row[column]);
-      most = std::max(most, row[column]);
+      found = {std::min(found.first, row[column]), std::max(found.second, row[column])};
     }
-    return least > 0 && most > 30 * least;
+    return found;
   }
 
   std::string block(const std::string& name) const {
@@ -151,6 +151,11 @@ Panel accuracy_panel(const Metrics& metrics) {
   Panel panel{{"set ylabel 'accuracy (%)'"}, {}};
   if (metrics.eval.has(2)) panel.curves.push_back(curve(metrics.eval, "$eval", "1:3", 2, "top-1"));
   if (metrics.eval.has(3)) panel.curves.push_back(curve(metrics.eval, "$eval", "1:4", 3, "top-5"));
+  // Down to the ten below the least value, up to a little above 100, where a point is still seen whole.
+  const double least = std::min({metrics.eval.range(2).first, metrics.eval.range(3).first, 99.0});
+  const double bottom = std::max(0.0, 10 * std::floor(least / 10));
+  panel.settings.push_back("set yrange [" + std::to_string(bottom) + ":" + std::to_string(100 + 0.03 * (100 - bottom)) +
+                           "]");
   return panel;
 }
 
@@ -158,12 +163,14 @@ Panel optimizer_panel(const Metrics& metrics) {
   Panel panel;
   // The norm first, so that the thin noisy curve lies below the other.
   if (metrics.train.has(3)) {
-    panel.settings.emplace_back("set y2label 'gradient norm'; set y2tics; set ytics nomirror");
-    if (metrics.train.wants_log_axis(3)) panel.settings.emplace_back("set logscale y2");
+    panel.settings.emplace_back("set y2label 'gradient norm'; set y2tics; set border 11");
+    // Few large spikes would press all else onto a linear axis.
+    const auto [least, most] = metrics.train.range(3);
+    if (least > 0 && most > 30 * least) panel.settings.emplace_back("set logscale y2");
     panel.curves.push_back(curve(metrics.train, "$train", "1:4 axes x1y2", 4, "gradient norm (right)"));
   }
   if (metrics.train.has(2)) {
-    panel.settings.emplace_back("set ylabel 'learning rate'; set format y '%.1e'; set yrange [0:*]");
+    panel.settings.emplace_back("set ylabel 'learning rate'; set format y '%g'; set yrange [0:*]");
     panel.curves.push_back(curve(metrics.train, "$train", "1:3", 5, "learning rate"));
   } else {
     panel.settings.emplace_back("unset ytics");
@@ -180,10 +187,9 @@ double last_epoch(const Metrics& metrics) {
   return last > 0 ? last : 1;
 }
 
-/// Why gnuplot failed; empty when it did not.
 struct GnuplotResult {
   bool missing = false;
-  std::string problem;
+  std::string problem;  ///< Why there is no picture; empty when there is one.
 };
 
 std::string first_line(int descriptor) {
@@ -228,6 +234,12 @@ GnuplotResult run_gnuplot(const fs::path& script, const fs::path& output) {
   return {false, message.empty() ? "it ended with status " + std::to_string(status) : message};
 }
 
+/// The last part of the folder's path, whichever way it is written.
+std::string run_name(const fs::path& folder) {
+  const fs::path path = fs::absolute(folder).lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
 }  // namespace
 
 std::string learning_curves_script(const std::string& metrics_jsonl, const std::string& title) {
@@ -244,9 +256,9 @@ std::string learning_curves_script(const std::string& metrics_jsonl, const std::
       << " noenhanced font 'DejaVu Sans,11' background 'white'\n"
       << "set multiplot layout " << panels.size() << ",1 title " << quoted(title)
       << " font ',14' margins char 12, char 12, char 4, char 4 spacing 0, char 4\n"
-      << "set border 3 lc rgb '#444444'; set grid lc rgb '#e4e4e4'; set tics nomirror\n"
+      << "set border 3 lc rgb '#444444'; set grid xtics ytics back lt 1 lw 1 lc rgb '#e0e0e0'; set tics nomirror\n"
       << "set key at graph 1, 1.02 right bottom horizontal\n"
-      << "set xrange [0:" << last_epoch(metrics) << "]; set offsets 0, 0, graph 0.05, graph 0.05\n"
+      << "set xrange [0:" << 1.01 * last_epoch(metrics) << "]; set offsets 0, 0, graph 0.05, graph 0.05\n"
       << "set style line 1 lc rgb '#1f77b4' lw 1.5 pt 7 ps 0.7\nset style line 2 lc rgb '#d62728' lw 2 pt 7 ps 0.7\n"
       << "set style line 3 lc rgb '#ff9e4a' lw 2 pt 7 ps 0.7\nset style line 4 lc rgb '#b0b0b0' lw 1 pt 7 ps 0.6\n"
       << "set style line 5 lc rgb '#2ca02c' lw 2 pt 7 ps 0.7\n";
@@ -265,7 +277,7 @@ void draw_learning_curves(const fs::path& folder) {
   metrics << std::ifstream(folder / "metrics.jsonl").rdbuf();
   const fs::path png = folder / "learning_curves.png";
   const fs::path unfinished = png.string() + std::string(AtomicFile::kTemporarySuffix);
-  const std::string script = learning_curves_script(metrics.str(), fs::absolute(folder).filename().string());
+  const std::string script = learning_curves_script(metrics.str(), run_name(folder));
   if (script.empty()) return;
   const fs::path script_path = folder / "learning_curves.gnuplot";
   AtomicFile file(script_path);
