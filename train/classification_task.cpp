@@ -28,7 +28,8 @@ std::unique_ptr<data::Loader> make_train_loader(const config::RunConfig& config,
   options.drop_last = true;
   options.corrupt = data::CorruptPolicy::skip;
   options.max_corrupt_share = config.data.max_corrupt_share;
-  return std::make_unique<data::Loader>(std::move(dataset), data::train_transform(config.data.train_transform), options);
+  return std::make_unique<data::Loader>(std::move(dataset), data::train_transform(config.data.train_transform),
+                                        options);
 }
 
 }  // namespace

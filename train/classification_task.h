@@ -13,8 +13,8 @@ namespace vrwkv::train {
 /// Image classification: a VRWKV with its head, cross-entropy with label smoothing, top-1 and top-5.
 class ClassificationTask : public Task {
  public:
-  /// Opens data.train and data.val and builds the model, its weights drawn from run.seed. Throws UsageError when the data
-  /// is missing or its classes do not fit the configuration.
+  /// Opens data.train and data.val and builds the model, its weights drawn from run.seed. Throws UsageError when the
+  /// data is missing or its classes do not fit the configuration.
   ClassificationTask(const config::RunConfig& config, at::Device device);
 
   torch::nn::Module& model() override { return *model_; }

@@ -26,10 +26,9 @@ int main(int argc, char** argv) {
   cli::add_flags(*app, flags);
   cli::add_overrides(*app, flags);
   std::string resume = "auto";
-  const CLI::Option* resume_flag =
-      app->add_flag("--resume{auto}", resume,
-                    "Go on with the run: --resume for its newest checkpoint, --resume=FILE for another; default: a new run");
-  return cli::run_main(*app, argc, argv, [&] {
-    return run(flags, resume_flag->count() > 0 ? std::optional(resume) : std::nullopt);
-  });
+  const CLI::Option* resume_flag = app->add_flag(
+      "--resume{auto}", resume,
+      "Go on with the run: --resume for its newest checkpoint, --resume=FILE for another; default: a new run");
+  return cli::run_main(*app, argc, argv,
+                       [&] { return run(flags, resume_flag->count() > 0 ? std::optional(resume) : std::nullopt); });
 }

@@ -40,7 +40,8 @@ Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optiona
       checkpoints_(folder_, config.train.keep_checkpoints) {
   state_.steps_per_epoch = steps_per_epoch_;
   if (!resume && !checkpoints_.empty()) {
-    throw UsageError(folder_.string() + " already holds a run; go on with --resume auto, or give run.output_dir=… of "
+    throw UsageError(folder_.string() +
+                     " already holds a run; go on with --resume auto, or give run.output_dir=… of "
                      "its own to a new one");
   }
   if (resume) resume_from(*resume);
@@ -173,7 +174,8 @@ bool Trainer::evaluate() {
 }
 
 void Trainer::save() {
-  checkpoints_.save_last(make_checkpoint(task_.model(), optimizer_, state_, config::to_yaml(config_), task_.metadata()));
+  checkpoints_.save_last(
+      make_checkpoint(task_.model(), optimizer_, state_, config::to_yaml(config_), task_.metadata()));
 }
 
 }  // namespace vrwkv::train

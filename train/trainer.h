@@ -10,8 +10,8 @@
 #include "train/loggers/metrics_log.h"
 #include "train/loggers/progress.h"
 #include "train/task.h"
-#include "train/train_step.h"
 #include "train/train_state.h"
+#include "train/train_step.h"
 
 namespace vrwkv::train {
 
@@ -21,9 +21,9 @@ namespace vrwkv::train {
 /// is seeded from (seed, step), so that a resumed run continues as if it had never stopped.
 class Trainer {
  public:
-  /// `resume`: "auto" (the newest readable checkpoint of the run folder, if any), a checkpoint file, or nothing for a new
-  /// run. Throws UsageError when the run folder holds a run and a new one is asked for, or when the checkpoint was made
-  /// with another number of steps per epoch; std::runtime_error when it is damaged or does not fit.
+  /// `resume`: "auto" (the newest readable checkpoint of the run folder, if any), a checkpoint file, or nothing for a
+  /// new run. Throws UsageError when the run folder holds a run and a new one is asked for, or when the checkpoint was
+  /// made with another number of steps per epoch; std::runtime_error when it is damaged or does not fit.
   Trainer(const config::RunConfig& config, Task& task, const std::optional<std::string>& resume);
 
   /// Trains to the last epoch, or until SIGINT or SIGTERM, which saves `last` and returns after the present step.

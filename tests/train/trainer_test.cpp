@@ -17,8 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A task without files: regression of random points through a linear layer with dropout. It counts what the trainer asks
-/// of it and can raise SIGINT at a given batch.
+/// A task without files: regression of random points through a linear layer with dropout. It counts what the trainer
+/// asks of it and can raise SIGINT at a given batch.
 class ToyTask : public train::Task {
  public:
   torch::nn::Module& model() override { return *model_; }
@@ -38,7 +38,9 @@ class ToyTask : public train::Task {
   }
   train::Evaluation evaluate() override {
     ++evaluations;
-    return {{{"top1", scores.at(static_cast<size_t>(evaluations - 1))}}, scores.at(static_cast<size_t>(evaluations - 1)), "toy"};
+    return {{{"top1", scores.at(static_cast<size_t>(evaluations - 1))}},
+            scores.at(static_cast<size_t>(evaluations - 1)),
+            "toy"};
   }
   double data_wait_seconds() const override { return 0; }
   std::map<std::string, std::string> metadata() const override { return {{"classes", "[\"a\"]"}}; }
@@ -70,7 +72,7 @@ class TrainerTest : public ::testing::Test {
  protected:
   void SetUp() override {
     folder_ = fs::path(::testing::TempDir()) / ("trainer_" + std::to_string(::getpid()) + "_" +
-                                               ::testing::UnitTest::GetInstance()->current_test_info()->name());
+                                                ::testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::remove_all(folder_);
     config_.train.epochs = 4;
     config_.train.batch_size = 4;
@@ -125,7 +127,9 @@ TEST_F(TrainerTest, KeepsLastBestAndTheNewestEpochs) {
   train::Trainer(run, task, std::nullopt).run();
   const fs::path folder = fs::path(run.run.output_dir) / "checkpoints";
   const auto step = [&](const char* name) {
-    return nlohmann::json::parse(train::read_checkpoint(folder / name).metadata.at("train_state")).at("step").get<int64_t>();
+    return nlohmann::json::parse(train::read_checkpoint(folder / name).metadata.at("train_state"))
+        .at("step")
+        .get<int64_t>();
   };
   EXPECT_EQ(step("last.safetensors"), 40);
   EXPECT_EQ(step("best.safetensors"), 20);  // Scores 10, 30, 20, 25.
