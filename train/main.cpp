@@ -1,4 +1,6 @@
-#include <iostream>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "cli/device.h"
 #include "cli/flags.h"
@@ -9,6 +11,28 @@
 namespace {
 
 using namespace vrwkv;
+
+/// Gives `--resume` its value with an equals sign, which CLI11 cannot guess: the argument behind it is one if it is
+/// `auto`, a checkpoint by its name, or neither flag nor override with CONFIG already there; otherwise the value is
+/// `auto`.
+std::vector<std::string> with_resume_value(int argc, char** argv) {
+  std::vector<std::string> arguments;
+  bool has_config = false;
+  for (int i = 0; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument != "--resume") {
+      has_config = has_config || (i > 0 && !argument.starts_with('-') && !cli::is_override(argument));
+      arguments.push_back(argument);
+      continue;
+    }
+    const std::string next = i + 1 < argc ? argv[i + 1] : "";
+    const bool is_file = !next.empty() && !next.starts_with('-') && !cli::is_override(next) && has_config;
+    const bool is_value = next == "auto" || next.ends_with(".safetensors") || is_file;
+    arguments.push_back("--resume=" + (is_value ? next : "auto"));
+    i += is_value ? 1 : 0;
+  }
+  return arguments;
+}
 
 int run(const cli::Flags& flags, const std::optional<std::string>& resume) {
   const config::RunConfig config = cli::load_config(flags);
@@ -25,10 +49,13 @@ int main(int argc, char** argv) {
   cli::Flags flags;
   cli::add_flags(*app, flags);
   cli::add_overrides(*app, flags);
-  std::string resume = "auto";
-  const CLI::Option* resume_flag = app->add_flag(
-      "--resume{auto}", resume,
-      "Go on with the run: --resume for its newest checkpoint, --resume=FILE for another; default: a new run");
-  return cli::run_main(*app, argc, argv,
-                       [&] { return run(flags, resume_flag->count() > 0 ? std::optional(resume) : std::nullopt); });
+  std::string resume;
+  app->add_option("--resume", resume, "Go on with a run: auto (its newest checkpoint; also without a value) or a file")
+      ->type_name("[CKPT|auto]")
+      ->default_str("a new run");
+  const std::vector<std::string> arguments = with_resume_value(argc, argv);
+  std::vector<const char*> pointers;
+  for (const auto& argument : arguments) pointers.push_back(argument.c_str());
+  return cli::run_main(*app, static_cast<int>(pointers.size()), pointers.data(),
+                       [&] { return run(flags, resume.empty() ? std::nullopt : std::optional(resume)); });
 }
