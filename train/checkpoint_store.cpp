@@ -119,8 +119,6 @@ void CheckpointStore::save_best(const Checkpoint& checkpoint) {
   link_atomically(best_path(), last_path());
 }
 
-void CheckpointStore::mark_last_as_best() { link_atomically(last_path(), best_path()); }
-
 void CheckpointStore::keep_last_as_epoch(int64_t epoch) {
   if (keep_ <= 0) return;
   char name[40];

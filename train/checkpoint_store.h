@@ -36,8 +36,7 @@ class CheckpointStore {
   /// Writes a checkpoint as best.safetensors and gives it the name last.safetensors, too.
   void save_best(const Checkpoint& checkpoint);
 
-  /// Makes the present last.safetensors the best one, or that of `epoch` (then all but the newest `keep` are removed).
-  void mark_last_as_best();
+  /// Makes the present last.safetensors that of `epoch`, too; then all but the newest `keep` are removed.
   void keep_last_as_epoch(int64_t epoch);
 
   /// A file and what it holds.

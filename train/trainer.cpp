@@ -109,8 +109,12 @@ void Trainer::finish_epoch(int64_t done) {
   const bool evaluated = is_last || done % config_.train.eval_every == 0;
   const bool best = evaluated && evaluate();
   if (!best && !is_last && !interrupt_->requested() && done % config_.train.checkpoint_every != 0) return;
-  save();
-  if (best) checkpoints_.mark_last_as_best();
+  // `best` first: a kill between two writes must not leave a `last` that already counts the score as reached.
+  if (best) {
+    checkpoints_.save_best(checkpoint());
+  } else {
+    save();
+  }
   checkpoints_.keep_last_as_epoch(done);
 }
 
@@ -173,9 +177,10 @@ bool Trainer::evaluate() {
   return true;
 }
 
-void Trainer::save() {
-  checkpoints_.save_last(
-      make_checkpoint(task_.model(), optimizer_, state_, config::to_yaml(config_), task_.metadata()));
+Checkpoint Trainer::checkpoint() const {
+  return make_checkpoint(task_.model(), optimizer_, state_, config::to_yaml(config_), task_.metadata());
 }
+
+void Trainer::save() { checkpoints_.save_last(checkpoint()); }
 
 }  // namespace vrwkv::train

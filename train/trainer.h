@@ -35,6 +35,7 @@ class Trainer {
   void step();
   void log_step(const StepResult& result, double lr);
   bool evaluate();  ///< True for the best score so far.
+  Checkpoint checkpoint() const;
   void save();
   void resume_from(const std::string& request);
   void start_window();

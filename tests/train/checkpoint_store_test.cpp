@@ -132,8 +132,8 @@ TEST_F(CheckpointStoreTest, BestStaysWhenLastMovesOn) {
   store.save_last(checkpoint_of(2));
   EXPECT_EQ(step_of(store.best_path()), 1);
   EXPECT_EQ(step_of(store.last_path()), 2);
-  store.mark_last_as_best();
-  store.mark_last_as_best();
+  store.save_best(checkpoint_of(2));
+  store.save_best(checkpoint_of(2));
   store.save_last(checkpoint_of(3));
   EXPECT_EQ(step_of(store.best_path()), 2);
   store.keep_last_as_epoch(3);
