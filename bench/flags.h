@@ -1,0 +1,36 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "bench/timer.h"
+
+namespace vrwkv::bench {
+
+/// What all subcommands take. Empty: the default that --help names.
+struct CommonFlags {
+  std::vector<std::string> sizes;
+  std::string dtype, device = "auto", threads, min_time, json;
+};
+
+struct OpsFlags : CommonFlags {
+  std::vector<std::string> ops;
+  bool reference = false;
+};
+
+struct NetworkFlags : CommonFlags {
+  std::vector<std::string> variants;
+  std::string batch;
+};
+
+void add_ops_flags(CLI::App& command, OpsFlags& flags);
+void add_network_flags(CLI::App& command, NetworkFlags& flags);
+
+/// Checks --json, sets the number of threads and returns the device. Throws UsageError.
+at::Device prepare(const CommonFlags& flags);
+
+/// How long to measure; `seconds` without --min-time.
+TimerOptions timer_options(const CommonFlags& flags, double seconds);
+
+}  // namespace vrwkv::bench

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bench/steps.h"
+#include "bench/table.h"
+#include "bench/timer.h"
+
+namespace vrwkv::bench {
+
+struct NetworkResult {
+  NetworkCase network;
+  std::optional<Timing> timing;       ///< Of one step; none: it ran out of memory.
+  std::optional<int64_t> peak_bytes;  ///< Of all tensors, weights included, over all steps; only on a GPU.
+
+  std::optional<double> images_per_s() const;
+};
+
+NetworkResult measure_network(const NetworkCase& network, const eval::Precision& precision, const StepFactory& factory,
+                              const TimerOptions& timer);
+
+/// `dtype`: its name, the same in every row.
+Table network_table(const std::vector<NetworkResult>& results, const std::string& dtype);
+nlohmann::ordered_json network_json(const NetworkResult& result, const std::string& dtype);
+
+}  // namespace vrwkv::bench

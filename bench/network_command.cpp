@@ -1,0 +1,56 @@
+#include "bench/commands.h"
+#include "bench/device_info.h"
+#include "bench/dtypes.h"
+#include "bench/network_bench.h"
+#include "bench/report_file.h"
+#include "bench/sizes.h"
+#include "cli/run_main.h"
+#include "common/log.h"
+#include "config/text.h"
+
+namespace vrwkv::bench {
+namespace {
+
+constexpr double kSeconds = 2;
+
+std::vector<NetworkCase> make_cases(const NetworkFlags& flags, at::Device device) {
+  const std::vector<std::string> variants =
+      flags.variants.empty() ? std::vector<std::string>{"tiny", "small", "base"} : flags.variants;
+  std::vector<NetworkCase> cases;
+  for (const std::string& variant : variants) {
+    const int64_t patch = variant_options(variant).backbone.patch_size;
+    const auto sides = flags.sizes.empty() ? default_image_sizes(device) : parse_image_sizes(flags.sizes, patch);
+    for (const int64_t side : sides) {
+      const int64_t batch =
+          flags.batch.empty() ? default_batch(variant, side, device) : config::parse_integer(flags.batch).value();
+      cases.push_back({variant, side, batch});
+    }
+  }
+  return cases;
+}
+
+}  // namespace
+
+int run_networks(const std::string& kind, const NetworkFlags& flags, const StepFactory& factory) {
+  const at::Device device = prepare(flags);
+  const std::string dtype = flags.dtype.empty() ? default_dtype(device) : flags.dtype;
+  const eval::Precision precision{device, parse_network_dtype(dtype)};
+  const TimerOptions timer = timer_options(flags, kSeconds);
+  const std::vector<NetworkCase> cases = make_cases(flags, device);
+
+  const Environment where = environment(device);
+  nlohmann::ordered_json report = where.json();
+  report[kind] = nlohmann::ordered_json::array();
+  std::vector<NetworkResult> results;
+  for (const NetworkCase& network : cases) {
+    log::info("measuring " + kind + ":" + network.text());
+    results.push_back(measure_network(network, precision, factory, timer));
+    report[kind].push_back(network_json(results.back(), dtype));
+    if (flags.json != "-") write_report(flags.json, report);
+  }
+  print_text(flags.json, where.text() + "\n" + network_table(results, dtype).text());
+  if (flags.json == "-") write_report(flags.json, report);
+  return cli::kSuccess;
+}
+
+}  // namespace vrwkv::bench

@@ -1,0 +1,92 @@
+#include "bench/op_cases.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "bench/tensor_scan.h"
+#include "common/errors.h"
+#include "config/nearest_name.h"
+#include "ops/bi_wkv.h"
+#include "ops/bi_wkv_check.h"
+#include "ops/q_shift.h"
+
+namespace vrwkv::bench {
+namespace {
+
+at::Tensor tokens_like(const OpSize& size, const at::TensorOptions& options) {
+  return at::randn({size.batch, size.tokens, size.channels}, options);
+}
+
+/// w, u, k, v in the ranges with which training starts.
+OpCase::Tensors bi_wkv_inputs(const OpSize& size, const at::TensorOptions& options) {
+  const auto sums = options.dtype(ops::bi_wkv_accumulation_dtype(c10::typeMetaToScalarType(options.dtype())));
+  const auto tokens = static_cast<double>(size.tokens);
+  const at::Tensor decay = at::rand({size.channels}, sums) * 8 - 5;
+  const at::Tensor first = at::rand({size.channels}, sums) - 1.5;
+  return {decay / tokens, first / tokens, tokens_like(size, options), tokens_like(size, options)};
+}
+
+}  // namespace
+
+OpCase::Bytes whole_tensors(double count) {
+  return [count](const OpSize& size, int64_t element_bytes) {
+    return count * static_cast<double>(size.batch * size.tokens * size.channels * element_bytes);
+  };
+}
+
+std::pair<int64_t, int64_t> grid_of(int64_t tokens) {
+  int64_t height = 1;
+  for (int64_t divisor = 1; divisor * divisor <= tokens; ++divisor) {
+    if (tokens % divisor == 0) height = divisor;
+  }
+  return {height, tokens / height};
+}
+
+const std::vector<OpCase>& op_cases() {
+  using Tensors = OpCase::Tensors;
+  static const std::vector<OpCase> cases{
+      {.name = "bi_wkv",
+       .forward_bytes = whole_tensors(3),   // k, v -> y
+       .backward_bytes = whole_tensors(5),  // k, v, gy -> gk, gv
+       .make_inputs = bi_wkv_inputs,
+       .forward = [](const OpSize&, const Tensors& in) -> Tensors { return {ops::bi_wkv(in[0], in[1], in[2], in[3])}; },
+       .reference = [](const OpSize&, const Tensors& in) -> Tensors {
+         return {tensor_scan_bi_wkv(in[0], in[1], in[2], in[3])};
+       }},
+      {.name = "q_shift",
+       .forward_bytes = whole_tensors(2),   // x -> y
+       .backward_bytes = whole_tensors(2),  // gy -> gx
+       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
+         return {tokens_like(size, options)};
+       },
+       .forward = [](const OpSize& size, const Tensors& in) -> Tensors {
+         const auto [height, width] = grid_of(size.tokens);
+         return {ops::q_shift(in[0], height, width)};
+       },
+       .reference = {}},
+  };
+  return cases;
+}
+
+std::vector<OpCase> choose_op_cases(const std::vector<std::string>& names) {
+  if (names.empty()) return op_cases();
+  std::vector<OpCase> chosen;
+  for (const std::string& name : names) {
+    const auto found = std::ranges::find(op_cases(), name, &OpCase::name);
+    if (found == op_cases().end()) {
+      std::string text = "--op: expected ";
+      std::vector<std::string> known;
+      for (const OpCase& op : op_cases()) {
+        text += (known.empty() ? "" : ", ") + op.name;
+        known.push_back(op.name);
+      }
+      const auto nearest = config::nearest_name(name, known);
+      throw UsageError(text + "; got '" + name + "'" + (nearest ? " (did you mean '" + *nearest + "'?)" : ""));
+    }
+    chosen.push_back(*found);
+  }
+  return chosen;
+}
+
+}  // namespace vrwkv::bench
