@@ -2,16 +2,15 @@
 
 // How the tokens of Bi-WKV are divided, and how sums travel between the parts.
 //
-// A thread has one channel and a segment of kSegment consecutive tokens, in registers. A thread block has 32 channels
-// (its lanes) and up to kMaxWarps segments (its warps); its tokens are a chunk. Segments meet in shared memory. The chunks
-// of a sequence meet in the shared memory of a thread block cluster or, where there are too many, in global memory between
-// two launches.
+// A thread has one channel and a segment of kSegment consecutive tokens. A thread block has 32 channels (its lanes) and up
+// to kMaxWarps segments (its warps); its tokens are a chunk. Segments meet in shared memory. The chunks of a sequence meet
+// in the shared memory of a thread block cluster or, where there are too many, in global memory between two launches.
 
 #include <cooperative_groups.h>
 
 #include <cstdint>
 
-#include "ops/cuda/bi_wkv_arithmetic.cuh"
+#include "ops/bi_wkv_state.h"
 
 namespace vrwkv::ops::cuda {
 
@@ -21,13 +20,51 @@ constexpr int kMaxClusterChunks = 16;
 
 /// Tokens of one thread.
 template <typename T>
-constexpr int kSegment = sizeof(T) == 4 ? 16 : 4;
+constexpr int kSegment = sizeof(T) == 4 ? 16 : 8;
+
+/// Exponentials and conditional choices of one thread. float uses the hardware's base-2 exponential, whose error is
+/// within a few ulp of the result for the arguments that matter here (at most 0, or near it).
+template <typename T>
+struct ScalarMath {
+  using Scalar = T;
+  using Mask = bool;
+  static __device__ __forceinline__ T exp(T x) {
+    if constexpr (sizeof(T) == 4) {
+      return __expf(x);
+    } else {
+      return ::exp(x);
+    }
+  }
+  static __device__ __forceinline__ T neg_abs(T x) { return x < T(0) ? x : -x; }
+  static __device__ __forceinline__ T max(T x, T y) { return x > y ? x : y; }
+  static __device__ __forceinline__ bool greater_equal(T x, T y) { return x >= y; }
+  static __device__ __forceinline__ T select(bool mask, T yes, T no) { return mask ? yes : no; }
+  static __device__ __forceinline__ T fmadd(T x, T y, T z) { return x * y + z; }
+  static __device__ __forceinline__ T fnmadd(T x, T y, T z) { return z - x * y; }
+};
 
 struct Shape {
   int64_t batch, tokens, channels;
-  int chunks;  ///< Of a sequence; a chunk has warps * kSegment tokens, the last one maybe less.
+  int chunks;       ///< Of a sequence; a chunk has warps * kSegment tokens, the last one maybe less.
   int warps;
-  int groups;  ///< ceil(channels / kLanes)
+  int groups;       ///< ceil(channels / kLanes)
+  bool vectorized;  ///< Rows of all tensors can be read 16 bytes at a time.
+};
+
+/// Arguments of every Bi-WKV kernel. [B, T, C] tensors are contiguous.
+template <typename T, typename In>
+struct Inputs {
+  const T *w, *u;
+  const In *k, *v;
+  const In* r;  ///< Logits of the gate, or null.
+};
+
+/// What the backward pass reads and writes besides.
+template <typename T, typename In>
+struct GradientPointers {
+  const In* gy;
+  In *gk, *gv, *gr;        ///< gr is null without a gate.
+  T *gw_parts, *gu_parts;  ///< [batch * chunks, channels]
 };
 
 /// How the chunks of a sequence exchange their sums.
@@ -37,24 +74,27 @@ enum class Exchange {
   global,   ///< What comes in was left in global memory by launches before this one.
 };
 
-/// What a thread works on. Blocks are numbered by chunk, then by channel group, then by batch element.
+/// What a thread works on. Blocks are numbered in x by channel group, then by batch element; in y by chunk.
 template <typename T>
 struct Place {
-  int64_t b, channel, first_element;
+  int64_t b, channel;
+  int64_t group_channel;  ///< First channel of the block.
+  int64_t first_token;  ///< Of the segment.
+  int64_t first_element;
   int chunk, warp, lane;
   int count;    ///< Tokens of the segment: less than kSegment where the sequence ends, 0 behind it.
   bool inside;  ///< Surplus lanes of the last group work on the last channel too, and write nothing.
 
   __device__ explicit Place(const Shape& shape) {
-    const auto column = blockIdx.x / static_cast<unsigned>(shape.chunks);
-    chunk = static_cast<int>(blockIdx.x % static_cast<unsigned>(shape.chunks));
-    b = column / static_cast<unsigned>(shape.groups);
+    const auto groups = static_cast<unsigned>(shape.groups);
+    chunk = static_cast<int>(blockIdx.y);
+    b = blockIdx.x / groups;
     lane = static_cast<int>(threadIdx.x);
     warp = static_cast<int>(threadIdx.y);
-    const int64_t wanted = static_cast<int64_t>(column % static_cast<unsigned>(shape.groups)) * kLanes + lane;
-    inside = wanted < shape.channels;
-    channel = inside ? wanted : shape.channels - 1;
-    const int64_t first_token = (static_cast<int64_t>(chunk) * shape.warps + warp) * kSegment<T>;
+    group_channel = static_cast<int64_t>(blockIdx.x % groups) * kLanes;
+    inside = group_channel + lane < shape.channels;
+    channel = inside ? group_channel + lane : shape.channels - 1;
+    first_token = (static_cast<int64_t>(chunk) * shape.warps + warp) * kSegment<T>;
     const int64_t left = shape.tokens - first_token;
     count = left < 0 ? 0 : left < kSegment<T> ? static_cast<int>(left) : kSegment<T>;
     first_element = (b * shape.tokens + first_token) * shape.channels + channel;
@@ -83,22 +123,23 @@ struct GlobalSums {
   }
 };
 
-/// Shared memory of a block.
+/// Shared memory of a block: what every arithmetic needs. Tiles of tokens follow it.
 template <typename T>
 struct SharedMemory {
   static constexpr int kExchanges = 2;  ///< One of forward sums, one of gradient sums.
 
   static __host__ __device__ int state_bytes(int warps) { return 2 * warps * kLanes * static_cast<int>(sizeof(Sums<T>)); }
   static __host__ __device__ int sums_bytes() { return 2 * kLanes * static_cast<int>(sizeof(Sums<T>)); }
-  static __host__ __device__ int stash_bytes(int warps) {
-    return 3 * warps * kSegment<T> * kLanes * static_cast<int>(sizeof(T));
+  static __host__ __device__ int largest_bytes(int warps) { return warps * kLanes * static_cast<int>(sizeof(T)); }
+  static __host__ __device__ int fetched_bytes(int chunks) {
+    return chunks > 1 && chunks <= kMaxClusterChunks ? chunks * kLanes * static_cast<int>(sizeof(Sums<T>)) : 0;
   }
-  static __host__ __device__ int bytes(int warps, bool with_stash) {
-    return state_bytes(warps) + (kExchanges + 1) * sums_bytes() + (with_stash ? stash_bytes(warps) : 0);
+  static __host__ __device__ int bytes(int warps, int chunks) {
+    return state_bytes(warps) + (kExchanges + 1) * sums_bytes() + largest_bytes(warps) + fetched_bytes(chunks);
   }
 
   char* base;
-  int warps;
+  int warps, chunks;
 
   /// [2][warps][lanes] sums of each segment, or anything smaller.
   template <typename V>
@@ -110,29 +151,13 @@ struct SharedMemory {
     return reinterpret_cast<Sums<T>*>(base + state_bytes(warps) + exchange * sums_bytes());
   }
   /// [2][lanes] sums that come in from the other blocks.
-  __device__ Sums<T>* incoming() const {
-    return reinterpret_cast<Sums<T>*>(base + state_bytes(warps) + kExchanges * sums_bytes());
-  }
-  /// Value `i` of token `token` of the thread at `place`.
-  __device__ T& stash(const Place<T>& place, int i, int token) const {
-    T* values = reinterpret_cast<T*>(base + state_bytes(warps) + (kExchanges + 1) * sums_bytes());
-    return values[((place.warp * 3 + i) * kSegment<T> + token) * kLanes + place.lane];
-  }
+  __device__ Sums<T>* incoming() const { return totals(kExchanges); }
+  /// [warps][lanes] largest key of each segment.
+  __device__ T* largest() const { return reinterpret_cast<T*>(totals(kExchanges + 1)); }
+  /// [chunks][lanes] sums of the other blocks of a cluster.
+  __device__ Sums<T>* fetched() const { return reinterpret_cast<Sums<T>*>(largest() + warps * kLanes); }
+  __device__ char* tiles() const { return base + bytes(warps, chunks); }
 };
-
-/// Largest value of each channel in the block. All threads call it.
-template <typename T>
-__device__ T block_largest(T own, const Place<T>& place, const SharedMemory<T>& shared) {
-  T* values = shared.template segments<T>();
-  values[place.warp * kLanes + place.lane] = own;
-  __syncthreads();
-  T largest = own;
-  for (int warp = 0; warp < shared.warps; ++warp) {
-    largest = ScalarMath<T>::max(largest, values[warp * kLanes + place.lane]);
-  }
-  __syncthreads();
-  return largest;
-}
 
 /// Sum over the warps, in their order; the result is right in warp 0. All threads call it.
 template <typename T>
@@ -147,18 +172,53 @@ __device__ T block_sum(T own, const Place<T>& place, const SharedMemory<T>& shar
   return sum;
 }
 
-/// The block's sums in both directions from those of its segments: written by `leave(direction, state)`.
-template <typename State, typename T, typename Join, typename Leave>
-__device__ void total_segments(const Place<T>& place, const SharedMemory<T>& shared, State state, const Join& join,
-                               const Leave& leave) {
+/// Writes the block's parts of the gradients of w and u. All threads call it.
+template <typename T, typename In>
+__device__ void write_parts(const GradientPointers<T, In>& gradients, T gw, T gu, const Shape& shape,
+                            const Place<T>& place, const SharedMemory<T>& shared) {
+  gw = block_sum(gw, place, shared);
+  gu = block_sum(gu, place, shared);
+  if (place.warp == 0 && place.inside) {
+    gradients.gw_parts[place.chunk_index(shape)] = gw;
+    gradients.gu_parts[place.chunk_index(shape)] = gu;
+  }
+}
+
+/// Leaves this thread's segment sums in shared memory for the block.
+template <typename State, typename T>
+__device__ void put_segment(const State& from_left, const State& from_right, const Place<T>& place,
+                            const SharedMemory<T>& shared) {
+  State* segments = shared.template segments<State>() + place.warp * kLanes + place.lane;
+  segments[0] = from_left;
+  segments[shared.warps * kLanes] = from_right;
+  __syncthreads();
+}
+
+/// Joins to `sides` the segments left of this one, and those right of it.
+template <typename State, typename T, typename Join>
+__device__ void join_segments(Sides<State>& sides, const Place<T>& place, const SharedMemory<T>& shared,
+                              const Join& join) {
   const State* segments = shared.template segments<State>() + place.lane;
-  const State none = state;
+#pragma unroll 4
+  for (int warp = 0; warp < place.warp; ++warp) join(sides.left, segments[warp * kLanes]);
+  segments += shared.warps * kLanes;
+#pragma unroll 4
+  for (int warp = shared.warps - 1; warp > place.warp; --warp) join(sides.right, segments[warp * kLanes]);
+}
+
+/// The block's sums in both directions from those of its segments, starting from `none`: given to
+/// `leave(direction, sums)`, by one warp each.
+template <typename State, typename T, typename Join, typename Leave>
+__device__ void total_segments(const Place<T>& place, const SharedMemory<T>& shared, const State& none,
+                               const Join& join, const Leave& leave) {
+  const State* segments = shared.template segments<State>() + place.lane;
   if (place.gathers(0, shared.warps)) {
+    State state = none;
     for (int warp = 0; warp < shared.warps; ++warp) join(state, segments[warp * kLanes]);
     leave(0, state);
   }
   if (place.gathers(1, shared.warps)) {
-    state = none;
+    State state = none;
     for (int warp = shared.warps - 1; warp >= 0; --warp) join(state, segments[(shared.warps + warp) * kLanes]);
     leave(1, state);
   }
@@ -171,7 +231,14 @@ __device__ void gather_cluster(const Place<T>& place, const Shape& shape, const 
 #if __CUDA_ARCH__ >= 900
   const auto cluster = cooperative_groups::this_cluster();
   cluster.sync();
-  Sums<T>* totals = shared.totals(exchange);
+  // All sums are fetched at once, each by a warp, as the way to another block's memory is long.
+  Sums<T>* fetched = shared.fetched();
+  for (int chunk = place.warp; chunk < shape.chunks; chunk += shape.warps) {
+    const int direction = chunk < place.chunk ? 0 : 1;
+    const Sums<T>* peer = cluster.map_shared_rank(shared.totals(exchange), static_cast<unsigned>(chunk));
+    fetched[chunk * kLanes + place.lane] = peer[direction * kLanes + place.lane];
+  }
+  __syncthreads();
   const T tokens = static_cast<T>(shape.warps * kSegment<T>);
   for (int direction = 0; direction < 2; ++direction) {
     if (!place.gathers(direction, shared.warps)) continue;
@@ -179,8 +246,7 @@ __device__ void gather_cluster(const Place<T>& place, const Shape& shape, const 
     clear<ScalarMath<T>>(incoming);
     const int step = direction == 0 ? 1 : -1;
     for (int chunk = direction == 0 ? 0 : shape.chunks - 1; chunk != place.chunk; chunk += step) {
-      const Sums<T>* peer = cluster.map_shared_rank(totals, static_cast<unsigned>(chunk));
-      join<ScalarMath<T>>(incoming, w, tokens, peer[direction * kLanes + place.lane]);
+      join<ScalarMath<T>>(incoming, w, tokens, fetched[chunk * kLanes + place.lane]);
     }
     shared.incoming()[direction * kLanes + place.lane] = incoming;
   }
@@ -188,6 +254,22 @@ __device__ void gather_cluster(const Place<T>& place, const Shape& shape, const 
 #else
   (void)place, (void)shape, (void)shared, (void)w, (void)exchange;
 #endif
+}
+
+/// What comes in from the chunks left and right of this one. `leave(state)` turns the block's sums to what is exchanged.
+template <Exchange kExchange, typename State, typename T, typename Join, typename Leave>
+__device__ Sides<Sums<T>> exchange_chunks(const Place<T>& place, const Shape& shape, const SharedMemory<T>& shared, T w,
+                                          int exchange, const GlobalSums<T>& global, const State& none,
+                                          const Join& join, const Leave& leave) {
+  if constexpr (kExchange == Exchange::cluster) {
+    total_segments(place, shared, none, join, [&](int direction, const State& state) {
+      shared.totals(exchange)[direction * kLanes + place.lane] = leave(state);
+    });
+    gather_cluster(place, shape, shared, w, exchange);
+    return {shared.incoming()[place.lane], shared.incoming()[kLanes + place.lane]};
+  } else {
+    return {global.at(0, place, shape), global.at(1, place, shape)};
+  }
 }
 
 /// A block's shared memory must outlive the last read by the others of its cluster.
@@ -198,25 +280,12 @@ __device__ void leave_cluster() {
 #endif
 }
 
-/// Replaces the sums of every chunk by those of all chunks left of it (direction 0) or right of it (direction 1).
 template <typename T>
-__global__ void __launch_bounds__(128) scan_chunks_kernel(Shape shape, const T* __restrict__ w_ptr, Sums<T>* sums) {
-  const int64_t columns = shape.batch * shape.channels;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * 128 + threadIdx.x;
-  if (index >= 2 * columns) return;
-  const bool from_right = index >= columns;
-  const int64_t column = from_right ? index - columns : index;
-  const int64_t channel = column % shape.channels;
-  const T w = w_ptr[channel];
-  const T tokens = static_cast<T>(shape.warps * kSegment<T>);
-  Sums<T>* first = sums + ((from_right ? shape.batch : 0) + column / shape.channels) * shape.chunks * shape.channels + channel;
-  Sums<T> carry;
-  clear<ScalarMath<T>>(carry);
-  for (int step = 0; step < shape.chunks; ++step) {
-    Sums<T>* place = first + (from_right ? shape.chunks - 1 - step : step) * shape.channels;
-    const Sums<T> own = *place;
-    *place = carry;
-    join<ScalarMath<T>>(carry, w, tokens, own);
+__device__ __forceinline__ T sigmoid(T x) {
+  if constexpr (sizeof(T) == 4) {
+    return __fdividef(1.0f, 1.0f + __expf(-x));  // 0 for x below -87, where e^{-x} is infinite.
+  } else {
+    return T(1) / (T(1) + ::exp(-x));
   }
 }
 

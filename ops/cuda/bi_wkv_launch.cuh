@@ -1,0 +1,150 @@
+#pragma once
+
+// From tensors to launches of the Bi-WKV kernels: how a shape is divided, and what runs in which order.
+
+#include <ATen/Functions.h>
+#include <ATen/OpMathType.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAException.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "ops/cuda/bi_wkv_kernels.cuh"
+
+namespace vrwkv::ops::cuda {
+
+/// Contiguous inputs of one call and their division, for accumulation type T and storage type In. `r` may be undefined.
+template <typename T, typename In>
+class Launcher {
+ public:
+  Launcher(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v, const at::Tensor& r)
+      : w_(w.to(c10::CppTypeToScalarType<T>::value).contiguous()),
+        u_(u.to(c10::CppTypeToScalarType<T>::value).contiguous()),
+        k_(k.contiguous()),
+        v_(v.contiguous()),
+        r_(r.defined() ? r.contiguous() : r),
+        shape_(divide(k.size(0), k.size(1), k.size(2))),
+        stream_(at::cuda::getCurrentCUDAStream()) {
+    shape_.vectorized = rows_are_aligned(k_) && rows_are_aligned(v_) && (!r_.defined() || rows_are_aligned(r_));
+  }
+
+  /// A further contiguous [B, T, C] input of the kernels.
+  void also_reads(const at::Tensor& tensor) { shape_.vectorized = shape_.vectorized && rows_are_aligned(tensor); }
+
+  const Shape& shape() const { return shape_; }
+  bool gated() const { return r_.defined(); }
+
+  Inputs<T, In> inputs() const {
+    return {w_.const_data_ptr<T>(), u_.const_data_ptr<T>(), k_.const_data_ptr<In>(), v_.const_data_ptr<In>(),
+            r_.defined() ? r_.const_data_ptr<In>() : nullptr};
+  }
+
+  /// Bytes of shared memory for tiles; float64 has none.
+  int forward_tiles() const { return sizeof(T) == 4 ? ForwardTiles<In>::bytes(shape_.warps) : 0; }
+  int backward_tiles() const { return sizeof(T) == 4 ? BackwardTiles<In>::bytes(shape_.warps) : 0; }
+
+  /// Numbers of type T on the device.
+  at::Tensor scratch(at::IntArrayRef sizes) const { return at::empty(sizes, w_.options()); }
+
+  /// Scratch for the sums that chunks leave for each other in global memory.
+  at::Tensor chunk_sums() const {
+    return scratch({2, shape_.batch, shape_.chunks, shape_.channels, static_cast<int64_t>(sizeof(Sums<T>) / sizeof(T))});
+  }
+  static GlobalSums<T> global(const at::Tensor& sums) {
+    return {sums.defined() ? reinterpret_cast<Sums<T>*>(sums.mutable_data_ptr<T>()) : nullptr};
+  }
+
+  /// Turns the sums of chunks into what stands left and right of each.
+  void scan_chunks(const at::Tensor& sums) const {
+    constexpr int kThreads = 128;
+    const int64_t threads = 2 * shape_.batch * shape_.channels;
+    scan_chunks_kernel<T><<<blocks((threads + kThreads - 1) / kThreads), kThreads, 0, stream_>>>(
+        shape_, w_.const_data_ptr<T>(), global(sums).sums);
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+
+  /// Whether the chunks of a sequence can be a thread block cluster of `kernel`.
+  template <typename Kernel>
+  bool can_cluster(Kernel kernel, int tile_bytes) const {
+    if (sizeof(T) != 4 || shape_.chunks > kMaxClusterChunks) return false;
+    if (at::cuda::getCurrentDeviceProperties()->major < 9) return false;
+    cudaLaunchAttribute attribute;
+    const cudaLaunchConfig_t config = configure(kernel, tile_bytes, &attribute);
+    C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+    int clusters = 0;
+    const cudaError_t error = cudaOccupancyMaxActiveClusters(&clusters, kernel, &config);
+    if (error != cudaSuccess) (void)cudaGetLastError();  // Not a failure: the chunks then meet in global memory.
+    return error == cudaSuccess && clusters > 0;
+  }
+
+  /// Launches `kernel`, whose chunks are clusters if `kExchange` says so.
+  template <Exchange kExchange, typename... Parameters>
+  void launch(void (*kernel)(Parameters...), int tile_bytes, Parameters... arguments) const {
+    cudaLaunchAttribute attribute;
+    cudaLaunchConfig_t config = configure(kernel, tile_bytes, &attribute);
+    config.numAttrs = kExchange == Exchange::cluster ? 1 : 0;
+    C10_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+
+ private:
+  /// Whether each row of `tensor` starts at a multiple of 16 bytes.
+  static bool rows_are_aligned(const at::Tensor& tensor) {
+    constexpr uintptr_t kAlignment = 16;
+    return reinterpret_cast<uintptr_t>(tensor.const_data_ptr<In>()) % kAlignment == 0 &&
+           static_cast<size_t>(tensor.size(2)) * sizeof(In) % kAlignment == 0;
+  }
+
+  /// Chunks as few and then as small as they can be; 256 tokens each at most (128 in float64).
+  static Shape divide(int64_t batch, int64_t tokens, int64_t channels) {
+    Shape shape{batch, tokens, channels, 1, 1, static_cast<int>((channels + kLanes - 1) / kLanes), false};
+    const int64_t segments = (tokens + kSegment<T> - 1) / kSegment<T>;
+    const int64_t chunks = (segments + kMaxWarps - 1) / kMaxWarps;
+    shape.chunks = static_cast<int>(chunks);
+    shape.warps = static_cast<int>((segments + chunks - 1) / chunks);
+    return shape;
+  }
+
+  static unsigned int blocks(int64_t count) {
+    TORCH_CHECK(count <= std::numeric_limits<int>::max(), "bi_wkv: the input is too large for one launch (", count,
+                " blocks); split the batch");
+    return static_cast<unsigned int>(count);
+  }
+
+  template <typename Kernel>
+  cudaLaunchConfig_t configure(Kernel kernel, int tile_bytes, cudaLaunchAttribute* attribute) const {
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(blocks(shape_.batch * shape_.groups), static_cast<unsigned int>(shape_.chunks));
+    config.blockDim = dim3(kLanes, static_cast<unsigned int>(shape_.warps));
+    config.dynamicSmemBytes = static_cast<size_t>(SharedMemory<T>::bytes(shape_.warps, shape_.chunks) + tile_bytes);
+    config.stream = stream_;
+    attribute->id = cudaLaunchAttributeClusterDimension;
+    attribute->val.clusterDim = {1, static_cast<unsigned int>(shape_.chunks), 1};
+    config.attrs = attribute;
+    config.numAttrs = 1;
+    constexpr size_t kAlwaysAllowed = 48 << 10;
+    if (config.dynamicSmemBytes > kAlwaysAllowed) {
+      C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                          static_cast<int>(config.dynamicSmemBytes)));
+    }
+    return config;
+  }
+
+  at::Tensor w_, u_, k_, v_, r_;
+  Shape shape_;
+  cudaStream_t stream_;
+};
+
+/// With `r`, y is multiplied by sigmoid(r).
+at::Tensor bi_wkv_forward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
+                          const at::Tensor& r);
+
+/// gr stays undefined without `r`.
+struct BiWkvGradients {
+  at::Tensor gw, gu, gk, gv, gr;
+};
+BiWkvGradients bi_wkv_backward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
+                               const at::Tensor& r, const at::Tensor& gy);
+
+}  // namespace vrwkv::ops::cuda
