@@ -12,8 +12,6 @@ at::ScalarType bi_wkv_accumulation_dtype(at::ScalarType dtype) {
   return dtype == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-namespace {
-
 void check_like_k(const char* name, const at::Tensor& tensor, const at::Tensor& k) {
   TORCH_CHECK(tensor.sizes() == k.sizes(), "bi_wkv: ", name, " must have the shape of k, ", k.sizes(), ", got ",
               tensor.sizes());
@@ -22,6 +20,8 @@ void check_like_k(const char* name, const at::Tensor& tensor, const at::Tensor& 
   TORCH_CHECK(tensor.device() == k.device(), "bi_wkv: ", name, " must be on the device of k, ", k.device(), ", got ",
               tensor.device());
 }
+
+namespace {
 
 void check_per_channel(const char* name, const at::Tensor& tensor, const at::Tensor& k) {
   TORCH_CHECK(tensor.dim() == 1 && tensor.size(0) == k.size(2), "bi_wkv: ", name, " must be [C] = [", k.size(2),

@@ -10,12 +10,13 @@ void run(const Launcher<T, In>& launcher, const GradientPointers<T, In>& gradien
   const Shape& shape = launcher.shape();
   const Inputs<T, In> inputs = launcher.inputs();
   const GlobalSums<T> nothing{nullptr};
-  const int tiles = launcher.backward_tiles();
   if (shape.chunks == 1) {
-    launcher.template launch<Exchange::none>(backward_kernel<T, In, Exchange::none, kGated, false>, tiles, shape, inputs,
-                                             nothing, nothing, gradients);
+    launcher.template launch<Exchange::none>(backward_kernel<T, In, Exchange::none, kGated, false>,
+                                             launcher.template backward_tiles<Exchange::none>(), shape, inputs, nothing,
+                                             nothing, gradients);
     return;
   }
+  const int tiles = launcher.template backward_tiles<Exchange::global>();
   if constexpr (sizeof(T) == 4) {
     const auto kernel = backward_kernel<T, In, Exchange::cluster, kGated, false>;
     if (launcher.can_cluster(kernel, tiles)) {
@@ -27,13 +28,14 @@ void run(const Launcher<T, In>& launcher, const GradientPointers<T, In>& gradien
   const at::Tensor gradient_sums = launcher.chunk_sums();
   const GlobalSums<T> global = launcher.global(sums);
   const GlobalSums<T> gradient_global = launcher.global(gradient_sums);
-  launcher.template launch<Exchange::global>(totals_kernel<T, In>, launcher.forward_tiles(), shape, inputs, global);
+  launcher.template launch<Exchange::global>(totals_kernel<T, In>, launcher.template forward_tiles<Exchange::global>(),
+                                             shape, inputs, global);
   launcher.scan_chunks(sums);
-  launcher.template launch<Exchange::global>(backward_kernel<T, In, Exchange::global, kGated, true>, tiles, shape, inputs,
-                                             global, gradient_global, gradients);
+  launcher.template launch<Exchange::global>(backward_kernel<T, In, Exchange::global, kGated, true>, tiles, shape,
+                                             inputs, global, gradient_global, gradients);
   launcher.scan_chunks(gradient_sums);
-  launcher.template launch<Exchange::global>(backward_kernel<T, In, Exchange::global, kGated, false>, tiles, shape, inputs,
-                                             global, gradient_global, gradients);
+  launcher.template launch<Exchange::global>(backward_kernel<T, In, Exchange::global, kGated, false>, tiles, shape,
+                                             inputs, global, gradient_global, gradients);
 }
 
 }  // namespace
@@ -54,10 +56,9 @@ BiWkvGradients bi_wkv_backward(const at::Tensor& w, const at::Tensor& u, const a
     const at::Tensor gw_parts = parts[0], gu_parts = parts[1];
     const auto pointer = [](const at::Tensor& tensor) { return tensor.mutable_data_ptr<scalar_t>(); };
     const auto run_gated = launcher.gated() ? run<true, T, scalar_t> : run<false, T, scalar_t>;
-    run_gated(launcher,
-        GradientPointers<T, scalar_t>{gy.const_data_ptr<scalar_t>(), pointer(out.gk), pointer(out.gv),
-                                      out.gr.defined() ? pointer(out.gr) : nullptr, gw_parts.mutable_data_ptr<T>(),
-                                      gu_parts.mutable_data_ptr<T>()});
+    run_gated(launcher, GradientPointers<T, scalar_t>{gy.const_data_ptr<scalar_t>(), pointer(out.gk), pointer(out.gv),
+                                                      out.gr.defined() ? pointer(out.gr) : nullptr,
+                                                      gw_parts.mutable_data_ptr<T>(), gu_parts.mutable_data_ptr<T>()});
     const at::Tensor sums = parts.sum(1);
     out.gw = sums[0].to(w.scalar_type());
     out.gu = sums[1].to(u.scalar_type());

@@ -2,9 +2,10 @@
 
 // How the tokens of Bi-WKV are divided, and how sums travel between the parts.
 //
-// A thread has one channel and a segment of kSegment consecutive tokens. A thread block has 32 channels (its lanes) and up
-// to kMaxWarps segments (its warps); its tokens are a chunk. Segments meet in shared memory. The chunks of a sequence meet
-// in the shared memory of a thread block cluster or, where there are too many, in global memory between two launches.
+// A thread has one channel and a segment of kSegment consecutive tokens. A thread block has 32 channels (its lanes) and
+// up to kMaxWarps segments (its warps); its tokens are a chunk. Segments meet in shared memory. The chunks of a
+// sequence meet in the shared memory of a thread block cluster or, where there are too many, in global memory between
+// two launches.
 
 #include <cooperative_groups.h>
 
@@ -15,12 +16,25 @@
 namespace vrwkv::ops::cuda {
 
 constexpr int kLanes = 32;
-constexpr int kMaxWarps = 16;
 constexpr int kMaxClusterChunks = 16;
 
-/// Tokens of one thread.
-template <typename T>
-constexpr int kSegment = sizeof(T) == 4 ? 16 : 8;
+/// How the chunks of a sequence exchange their sums.
+enum class Exchange {
+  none,     ///< There is one chunk.
+  cluster,  ///< The chunks are a thread block cluster.
+  global,   ///< What comes in was left in global memory by launches before this one.
+};
+
+/// Tokens of one thread. Measured on an H100: for 196 tokens 20 is the best that leaves room for two blocks in a
+/// multiprocessor; long sequences gain by few warps, as every warp more is a step more in joining segments.
+template <typename T, Exchange kExchange>
+constexpr int kSegment = sizeof(T) != 4                ? 8
+                         : kExchange == Exchange::none ? 20
+                                                       : 32;
+
+/// Warps of a block at most.
+template <typename T, Exchange kExchange>
+constexpr int kMaxWarps = sizeof(T) == 4 && kExchange != Exchange::none ? 8 : 16;
 
 /// Exponentials and conditional choices of one thread. float uses the hardware's base-2 exponential, whose error is
 /// within a few ulp of the result for the arguments that matter here (at most 0, or near it).
@@ -45,7 +59,7 @@ struct ScalarMath {
 
 struct Shape {
   int64_t batch, tokens, channels;
-  int chunks;       ///< Of a sequence; a chunk has warps * kSegment tokens, the last one maybe less.
+  int chunks;  ///< Of a sequence; a chunk has warps * kSegment tokens, the last one maybe less.
   int warps;
   int groups;       ///< ceil(channels / kLanes)
   bool vectorized;  ///< Rows of all tensors can be read 16 bytes at a time.
@@ -67,19 +81,13 @@ struct GradientPointers {
   T *gw_parts, *gu_parts;  ///< [batch * chunks, channels]
 };
 
-/// How the chunks of a sequence exchange their sums.
-enum class Exchange {
-  none,     ///< There is one chunk.
-  cluster,  ///< The chunks are a thread block cluster.
-  global,   ///< What comes in was left in global memory by launches before this one.
-};
-
 /// What a thread works on. Blocks are numbered in x by channel group, then by batch element; in y by chunk.
-template <typename T>
+template <typename T, int kTokensIn>
 struct Place {
+  static constexpr int kTokens = kTokensIn;
   int64_t b, channel;
   int64_t group_channel;  ///< First channel of the block.
-  int64_t first_token;  ///< Of the segment.
+  int64_t first_token;    ///< Of the segment.
   int64_t first_element;
   int chunk, warp, lane;
   int count;    ///< Tokens of the segment: less than kSegment where the sequence ends, 0 behind it.
@@ -94,9 +102,9 @@ struct Place {
     group_channel = static_cast<int64_t>(blockIdx.x % groups) * kLanes;
     inside = group_channel + lane < shape.channels;
     channel = inside ? group_channel + lane : shape.channels - 1;
-    first_token = (static_cast<int64_t>(chunk) * shape.warps + warp) * kSegment<T>;
+    first_token = (static_cast<int64_t>(chunk) * shape.warps + warp) * kTokens;
     const int64_t left = shape.tokens - first_token;
-    count = left < 0 ? 0 : left < kSegment<T> ? static_cast<int>(left) : kSegment<T>;
+    count = left < 0 ? 0 : left < kTokens ? static_cast<int>(left) : kTokens;
     first_element = (b * shape.tokens + first_token) * shape.channels + channel;
   }
 
@@ -118,7 +126,8 @@ struct Sides {
 template <typename T>
 struct GlobalSums {
   Sums<T>* sums;
-  __device__ Sums<T>& at(int direction, const Place<T>& place, const Shape& shape) const {
+  template <typename P>
+  __device__ Sums<T>& at(int direction, const P& place, const Shape& shape) const {
     return sums[direction * shape.batch * shape.chunks * shape.channels + place.chunk_index(shape)];
   }
 };
@@ -128,7 +137,9 @@ template <typename T>
 struct SharedMemory {
   static constexpr int kExchanges = 2;  ///< One of forward sums, one of gradient sums.
 
-  static __host__ __device__ int state_bytes(int warps) { return 2 * warps * kLanes * static_cast<int>(sizeof(Sums<T>)); }
+  static __host__ __device__ int state_bytes(int warps) {
+    return 2 * warps * kLanes * static_cast<int>(sizeof(Sums<T>));
+  }
   static __host__ __device__ int sums_bytes() { return 2 * kLanes * static_cast<int>(sizeof(Sums<T>)); }
   static __host__ __device__ int largest_bytes(int warps) { return warps * kLanes * static_cast<int>(sizeof(T)); }
   static __host__ __device__ int fetched_bytes(int chunks) {
@@ -160,8 +171,8 @@ struct SharedMemory {
 };
 
 /// Sum over the warps, in their order; the result is right in warp 0. All threads call it.
-template <typename T>
-__device__ T block_sum(T own, const Place<T>& place, const SharedMemory<T>& shared) {
+template <typename P, typename T>
+__device__ T block_sum(T own, const P& place, const SharedMemory<T>& shared) {
   T* values = shared.template segments<T>();
   __syncthreads();
   values[place.warp * kLanes + place.lane] = own;
@@ -173,9 +184,9 @@ __device__ T block_sum(T own, const Place<T>& place, const SharedMemory<T>& shar
 }
 
 /// Writes the block's parts of the gradients of w and u. All threads call it.
-template <typename T, typename In>
-__device__ void write_parts(const GradientPointers<T, In>& gradients, T gw, T gu, const Shape& shape,
-                            const Place<T>& place, const SharedMemory<T>& shared) {
+template <typename P, typename T, typename In>
+__device__ void write_parts(const GradientPointers<T, In>& gradients, T gw, T gu, const Shape& shape, const P& place,
+                            const SharedMemory<T>& shared) {
   gw = block_sum(gw, place, shared);
   gu = block_sum(gu, place, shared);
   if (place.warp == 0 && place.inside) {
@@ -185,8 +196,8 @@ __device__ void write_parts(const GradientPointers<T, In>& gradients, T gw, T gu
 }
 
 /// Leaves this thread's segment sums in shared memory for the block.
-template <typename State, typename T>
-__device__ void put_segment(const State& from_left, const State& from_right, const Place<T>& place,
+template <typename P, typename State, typename T>
+__device__ void put_segment(const State& from_left, const State& from_right, const P& place,
                             const SharedMemory<T>& shared) {
   State* segments = shared.template segments<State>() + place.warp * kLanes + place.lane;
   segments[0] = from_left;
@@ -195,9 +206,8 @@ __device__ void put_segment(const State& from_left, const State& from_right, con
 }
 
 /// Joins to `sides` the segments left of this one, and those right of it.
-template <typename State, typename T, typename Join>
-__device__ void join_segments(Sides<State>& sides, const Place<T>& place, const SharedMemory<T>& shared,
-                              const Join& join) {
+template <typename P, typename State, typename T, typename Join>
+__device__ void join_segments(Sides<State>& sides, const P& place, const SharedMemory<T>& shared, const Join& join) {
   const State* segments = shared.template segments<State>() + place.lane;
 #pragma unroll 4
   for (int warp = 0; warp < place.warp; ++warp) join(sides.left, segments[warp * kLanes]);
@@ -208,9 +218,9 @@ __device__ void join_segments(Sides<State>& sides, const Place<T>& place, const 
 
 /// The block's sums in both directions from those of its segments, starting from `none`: given to
 /// `leave(direction, sums)`, by one warp each.
-template <typename State, typename T, typename Join, typename Leave>
-__device__ void total_segments(const Place<T>& place, const SharedMemory<T>& shared, const State& none,
-                               const Join& join, const Leave& leave) {
+template <typename P, typename State, typename T, typename Join, typename Leave>
+__device__ void total_segments(const P& place, const SharedMemory<T>& shared, const State& none, const Join& join,
+                               const Leave& leave) {
   const State* segments = shared.template segments<State>() + place.lane;
   if (place.gathers(0, shared.warps)) {
     State state = none;
@@ -225,9 +235,8 @@ __device__ void total_segments(const Place<T>& place, const SharedMemory<T>& sha
 }
 
 /// Within a cluster: joins the sums of the blocks left and right of this one, and brings them to shared.incoming().
-template <typename T>
-__device__ void gather_cluster(const Place<T>& place, const Shape& shape, const SharedMemory<T>& shared, T w,
-                               int exchange) {
+template <typename P, typename T>
+__device__ void gather_cluster(const P& place, const Shape& shape, const SharedMemory<T>& shared, T w, int exchange) {
 #if __CUDA_ARCH__ >= 900
   const auto cluster = cooperative_groups::this_cluster();
   cluster.sync();
@@ -239,14 +248,32 @@ __device__ void gather_cluster(const Place<T>& place, const Shape& shape, const 
     fetched[chunk * kLanes + place.lane] = peer[direction * kLanes + place.lane];
   }
   __syncthreads();
-  const T tokens = static_cast<T>(shape.warps * kSegment<T>);
+  const T tokens = static_cast<T>(shape.warps * P::kTokens);
   for (int direction = 0; direction < 2; ++direction) {
     if (!place.gathers(direction, shared.warps)) continue;
+    const int first = direction == 0 ? 0 : place.chunk + 1, end = direction == 0 ? place.chunk : shape.chunks;
+    const auto passed = [&](int chunk) {
+      const int between = (direction == 0 ? place.chunk - chunk : chunk - place.chunk) - 1;
+      return fetched[chunk * kLanes + place.lane].n + static_cast<T>(between) * tokens;
+    };
+    // Unlike a chain of joins, this leaves the exponentials independent of each other.
     Sums<T> incoming;
     clear<ScalarMath<T>>(incoming);
-    const int step = direction == 0 ? 1 : -1;
-    for (int chunk = direction == 0 ? 0 : shape.chunks - 1; chunk != place.chunk; chunk += step) {
-      join<ScalarMath<T>>(incoming, w, tokens, fetched[chunk * kLanes + place.lane]);
+    T largest = incoming.key;
+#pragma unroll 4
+    for (int chunk = first; chunk < end; ++chunk) {
+      const T key = fetched[chunk * kLanes + place.lane].key, n = passed(chunk);
+      const bool larger = key - n * w > largest;
+      largest = larger ? key - n * w : largest;
+      incoming.key = larger ? key : incoming.key;
+      incoming.n = larger ? n : incoming.n;
+    }
+#pragma unroll 4
+    for (int chunk = first; chunk < end; ++chunk) {
+      const Sums<T>& sums = fetched[chunk * kLanes + place.lane];
+      const T scale = ScalarMath<T>::exp(sums.key - passed(chunk) * w - largest);
+      incoming.a += sums.a * scale;
+      incoming.b += sums.b * scale;
     }
     shared.incoming()[direction * kLanes + place.lane] = incoming;
   }
@@ -256,9 +283,10 @@ __device__ void gather_cluster(const Place<T>& place, const Shape& shape, const 
 #endif
 }
 
-/// What comes in from the chunks left and right of this one. `leave(state)` turns the block's sums to what is exchanged.
-template <Exchange kExchange, typename State, typename T, typename Join, typename Leave>
-__device__ Sides<Sums<T>> exchange_chunks(const Place<T>& place, const Shape& shape, const SharedMemory<T>& shared, T w,
+/// What comes in from the chunks left and right of this one. `leave(state)` turns the block's sums to what is
+/// exchanged.
+template <Exchange kExchange, typename State, typename P, typename T, typename Join, typename Leave>
+__device__ Sides<Sums<T>> exchange_chunks(const P& place, const Shape& shape, const SharedMemory<T>& shared, T w,
                                           int exchange, const GlobalSums<T>& global, const State& none,
                                           const Join& join, const Leave& leave) {
   if constexpr (kExchange == Exchange::cluster) {

@@ -1,26 +1,26 @@
 #pragma once
 
-// Bi-WKV with a running maximum in every sum (ops/bi_wkv_state.h): right for any finite input, at several exponentials a
-// token. float64 always takes this way, float32 where bi_wkv_framed.cuh cannot. The functions are not inlined, so that
-// their registers do not burden the fast way.
+// Bi-WKV with a running maximum in every sum (ops/bi_wkv_state.h): right for any finite input, at several exponentials
+// a token. float64 always takes this way, float32 where bi_wkv_framed.cuh cannot. The functions are not inlined, so
+// that their registers do not burden the fast way.
 //
 // The gradient of w needs no distances. With L_t the sums left of t and G_t those of the gradient terms right of t,
-// d y / d w through the terms left of their readers is -e^{-w} sum_t L_t G_t, since the pair (i, t') is met once at each
-// of the |t' - i| - 1 tokens between them; and likewise mirrored.
+// d y / d w through the terms left of their readers is -e^{-w} sum_t L_t G_t, since the pair (i, t') is met once at
+// each of the |t' - i| - 1 tokens between them; and likewise mirrored.
 
 #include "ops/cuda/bi_wkv_block.cuh"
 
 namespace vrwkv::ops::cuda {
 
 /// The exact arithmetic of one thread's channel and segment. k and v are read where they are needed.
-template <typename T, typename In>
+template <typename T, typename In, typename P>
 class Exact {
  public:
   using M = ScalarMath<T>;
   using State = Sums<T>;
-  static constexpr int kTokens = kSegment<T>;
+  static constexpr int kTokens = P::kTokens;
 
-  __device__ Exact(const Inputs<T, In>& inputs, const Place<T>& place, const Shape& shape)
+  __device__ Exact(const Inputs<T, In>& inputs, const P& place, const Shape& shape)
       : w(inputs.w[place.channel]),
         u(inputs.u[place.channel]),
         k_(inputs.k + place.first_element),
@@ -37,9 +37,7 @@ class Exact {
   }
   __device__ void push(State& state, int i) const { vrwkv::ops::push<M>(state, w, k(i), v(i), T(1)); }
   __device__ void push_gradient(State& state, T q, T h, T key) const { vrwkv::ops::push<M>(state, w, key, q, h); }
-  __device__ void join(State& state, const State& segment) const {
-    vrwkv::ops::join<M>(state, w, T(kTokens), segment);
-  }
+  __device__ void join(State& state, const State& segment) const { vrwkv::ops::join<M>(state, w, T(kTokens), segment); }
 
   /// Part of gw of the pairs whose two ends are summed in `terms` and `gradient`, on either side of a token.
   __device__ T pairs(const State& terms, const State& gradient) const {
@@ -55,8 +53,8 @@ class Exact {
 };
 
 /// Sums of the segment's `count` tokens in both directions, left in shared memory.
-template <typename T, typename Push>
-__device__ void exact_segment(const Place<T>& place, const SharedMemory<T>& shared, const Push& push) {
+template <typename P, typename T, typename Push>
+__device__ void exact_segment(const P& place, const SharedMemory<T>& shared, const Push& push) {
   Sums<T> from_left, from_right;
   clear<ScalarMath<T>>(from_left);
   clear<ScalarMath<T>>(from_right);
@@ -70,8 +68,8 @@ __device__ void exact_segment(const Place<T>& place, const SharedMemory<T>& shar
 }
 
 /// What stands left and right of the thread's segment.
-template <Exchange kExchange, typename T, typename In>
-__device__ Sides<Sums<T>> exact_sides(const Exact<T, In>& exact, const Place<T>& place, const Shape& shape,
+template <Exchange kExchange, typename P, typename T, typename In>
+__device__ Sides<Sums<T>> exact_sides(const Exact<T, In, P>& exact, const P& place, const Shape& shape,
                                       const SharedMemory<T>& shared, int exchange, const GlobalSums<T>& global) {
   const auto join = [&](Sums<T>& state, const Sums<T>& segment) { exact.join(state, segment); };
   Sides<Sums<T>> sides{exact.none(), exact.none()};
@@ -84,9 +82,9 @@ __device__ Sides<Sums<T>> exact_sides(const Exact<T, In>& exact, const Place<T>&
 }
 
 /// Runs over the segment and gives `sink(i, output)` each token's Output; `right` is left with the sums right of each.
-template <typename T, typename In, typename Sink>
-__device__ void exact_outputs(const Exact<T, In>& exact, const Sides<Sums<T>>& sides, int count,
-                              Sums<T> (&right)[kSegment<T>], const Sink& sink) {
+template <typename T, typename In, typename P, typename Sink>
+__device__ void exact_outputs(const Exact<T, In, P>& exact, const Sides<Sums<T>>& sides, int count,
+                              Sums<T> (&right)[P::kTokens], const Sink& sink) {
   using M = ScalarMath<T>;
   Sums<T> state = sides.right;
 #pragma unroll 1
@@ -103,14 +101,15 @@ __device__ void exact_outputs(const Exact<T, In>& exact, const Sides<Sums<T>>& s
   }
 }
 
-template <typename T, Exchange kExchange, typename In>
-__device__ __noinline__ void exact_forward(char* memory, const Shape& shape, const Inputs<T, In>& inputs, const GlobalSums<T>& global, In* y) {
+template <typename T, Exchange kExchange, typename P, typename In>
+__device__ __noinline__ void exact_forward(char* memory, const Shape& shape, const Inputs<T, In>& inputs,
+                                           const GlobalSums<T>& global, In* y) {
   const SharedMemory<T> shared{memory, shape.warps, shape.chunks};
-  const Place<T> place(shape);
-  const Exact<T, In> exact(inputs, place, shape);
+  const P place(shape);
+  const Exact<T, In, P> exact(inputs, place, shape);
   exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
   const Sides<Sums<T>> sides = exact_sides<kExchange>(exact, place, shape, shared, 0, global);
-  Sums<T> right[kSegment<T>];
+  Sums<T> right[P::kTokens];
   exact_outputs(exact, sides, place.count, right, [&](int i, const Output<T>& out) {
     const int64_t element = place.first_element + i * shape.channels;
     const T gate = inputs.r == nullptr ? T(1) : sigmoid(static_cast<T>(inputs.r[element]));
@@ -120,11 +119,12 @@ __device__ __noinline__ void exact_forward(char* memory, const Shape& shape, con
 }
 
 /// The sums of a chunk in both directions.
-template <typename T, typename In>
-__device__ __noinline__ void exact_totals(char* memory, const Shape& shape, const Inputs<T, In>& inputs, const GlobalSums<T>& totals) {
+template <typename T, typename P, typename In>
+__device__ __noinline__ void exact_totals(char* memory, const Shape& shape, const Inputs<T, In>& inputs,
+                                          const GlobalSums<T>& totals) {
   const SharedMemory<T> shared{memory, shape.warps, shape.chunks};
-  const Place<T> place(shape);
-  const Exact<T, In> exact(inputs, place, shape);
+  const P place(shape);
+  const Exact<T, In, P> exact(inputs, place, shape);
   exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
   total_segments(
       place, shared, exact.none(), [&](Sums<T>& state, const Sums<T>& segment) { exact.join(state, segment); },
@@ -134,15 +134,15 @@ __device__ __noinline__ void exact_totals(char* memory, const Shape& shape, cons
 }
 
 /// All gradients; with kTotalsOnly, no more than the chunk's sums of gradient terms, written to `gradient_global`.
-template <typename T, Exchange kExchange, bool kTotalsOnly, typename In>
-__device__ __noinline__ void exact_backward(char* memory, const Shape& shape, const Inputs<T, In>& inputs, const GlobalSums<T>& global,
-                                            const GlobalSums<T>& gradient_global,
+template <typename T, Exchange kExchange, bool kTotalsOnly, typename P, typename In>
+__device__ __noinline__ void exact_backward(char* memory, const Shape& shape, const Inputs<T, In>& inputs,
+                                            const GlobalSums<T>& global, const GlobalSums<T>& gradient_global,
                                             const GradientPointers<T, In>& gradients) {
   using M = ScalarMath<T>;
-  constexpr int kTokens = kSegment<T>;
+  constexpr int kTokens = P::kTokens;
   const SharedMemory<T> shared{memory, shape.warps, shape.chunks};
-  const Place<T> place(shape);
-  const Exact<T, In> exact(inputs, place, shape);
+  const P place(shape);
+  const Exact<T, In, P> exact(inputs, place, shape);
   exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
   const Sides<Sums<T>> sides = exact_sides<kExchange>(exact, place, shape, shared, 0, global);
 
@@ -193,8 +193,8 @@ __device__ __noinline__ void exact_backward(char* memory, const Shape& shape, co
     const T right_scale = M::exp(k + exponent<M>(right[i], exact.w));
     const T own_gk = (v * q[i] - h[i]) * own;
     if (place.inside) {
-      gradients.gk[element] = static_cast<In>((v * state.a - state.b) * left_scale +
-                                              (v * right[i].a - right[i].b) * right_scale + own_gk);
+      gradients.gk[element] =
+          static_cast<In>((v * state.a - state.b) * left_scale + (v * right[i].a - right[i].b) * right_scale + own_gk);
       gradients.gv[element] = static_cast<In>(state.a * left_scale + right[i].a * right_scale + q[i] * own);
     }
     gu += own_gk;

@@ -3,9 +3,9 @@
 // Bi-WKV in float32 with one exponential a token.
 //
 // All sums of a block of tokens are kept relative to one power of two for each channel, its frame: the largest of the
-// block's keys and of the sums that come in from outside. Every token sees every term, so the sum of a token lies within
-// e^{+-(|w| tokens + |u|)} of e^{frame}: where that is bounded (fits()), nothing that counts can under- or overflow,
-// whatever the keys are. What remains are the scans a <- a e^{-w} + e^{k_i} v_i and b <- b e^{-w} + e^{k_i}.
+// block's keys and of the sums that come in from outside. Every token sees every term, so the sum of a token lies
+// within e^{+-(|w| tokens + |u|)} of e^{frame}: where that is bounded (fits()), nothing that counts can under- or
+// overflow, whatever the keys are. What remains are the scans a <- a e^{-w} + e^{k_i} v_i and b <- b e^{-w} + e^{k_i}.
 //
 // A segment's scan runs once with nothing coming in; what does come in from its left or right is added to each token's
 // sum later, times the decay over the tokens between. k, v and what the backward pass reads wait in shared memory.
@@ -35,26 +35,25 @@ __device__ __forceinline__ float fast_reciprocal(float x) {
 /// The frame of one channel, and the decays of its sums.
 class Frame {
  public:
-  static constexpr int kTokens = kSegment<float>;
-
-  /// Whether the sums of a block of `block` tokens, of `tokens` in all, keep within float32. For w < 0 the sums that come
-  /// in from outside may exceed the block's own by e^{|w| tokens}; for w > 0 it is the gradient of w, a sum over positions,
-  /// that would lose digits if the attention spanned only a hundredth of the sequence. False for NaN.
+  /// Whether the sums of a block of `block` tokens, of `tokens` in all, keep within float32. For w < 0 the sums that
+  /// come in from outside may exceed the block's own by e^{|w| tokens}; for w > 0 it is the gradient of w, a sum over
+  /// positions, that would lose digits if the attention spanned only a hundredth of the sequence. False for NaN.
   static __device__ bool fits(float w, float u, int block, int64_t tokens) {
     const auto length = static_cast<float>(tokens), span = static_cast<float>(block);
     const float reach = w < 0.0f ? -w * fmaxf(length, span) : w * span;
     return reach + fabsf(u) <= 40.0f && w * length <= 200.0f;
   }
 
-  __device__ Frame(float w, float u)
+  /// For segments of `tokens` tokens.
+  __device__ Frame(float w, float u, int tokens)
       : decay(exp2f(-w * kLog2e)),
         inverse_decay(exp2f(w * kLog2e)),
-        segment_decay(exp2f(-w * (kTokens * kLog2e))),
+        segment_decay(exp2f(-w * (static_cast<float>(tokens) * kLog2e))),
         bonus(exp2f(u * kLog2e)),
         w_(w) {}
 
-  /// The decay over all tokens of a segment but one.
-  __device__ float longest_power() const { return exp2f(-w_ * ((kTokens - 1) * kLog2e)); }
+  /// The decay over `tokens` tokens.
+  __device__ float power(int tokens) const { return exp2f(-w_ * (static_cast<float>(tokens) * kLog2e)); }
 
   __device__ void set(float largest) { frame_ = ceilf(largest * kLog2e); }
   /// e^k in the frame.
@@ -105,14 +104,14 @@ class Frame {
   float frame_ = 0.0f;  ///< In powers of 2, an integer, so that a change of frame rounds nothing.
 };
 
-/// Sets the frame to the largest key of the block, from the `kTokens` keys of each thread, `stride` apart. All threads of the
-/// block call it.
-template <typename In>
-__device__ __forceinline__ void set_frame(Frame& frame, const In* k, int stride, const Place<float>& place,
+/// Sets the frame to the largest key of the block, from the `kTokens` keys of each thread, `stride` apart. All threads
+/// of the block call it.
+template <typename P, typename In>
+__device__ __forceinline__ void set_frame(Frame& frame, const In* k, int stride, const P& place,
                                           const SharedMemory<float>& shared) {
   float largest = empty_key<float>();
 #pragma unroll
-  for (int i = 0; i < kSegment<float>; ++i) largest = fmaxf(largest, static_cast<float>(k[i * stride]));
+  for (int i = 0; i < P::kTokens; ++i) largest = fmaxf(largest, static_cast<float>(k[i * stride]));
   float* all = shared.largest() + place.lane;
   all[place.warp * kLanes] = largest;
   __syncthreads();
@@ -139,8 +138,8 @@ struct SegmentSides {
 };
 
 /// After put_segment() of the forward sums.
-template <Exchange kExchange>
-__device__ __forceinline__ SegmentSides forward_sides(Frame& frame, const Place<float>& place, const Shape& shape,
+template <Exchange kExchange, typename P>
+__device__ __forceinline__ SegmentSides forward_sides(Frame& frame, const P& place, const Shape& shape,
                                                       const SharedMemory<float>& shared, float w,
                                                       const GlobalSums<float>& global) {
   SegmentSides result;
@@ -176,17 +175,17 @@ __device__ __forceinline__ FramedSums widen(const FramedSums& local, float scale
   return {fmaf(power, incoming.a, scale * local.a), fmaf(power, incoming.b, scale * local.b)};
 }
 
-template <Exchange kExchange, bool kGated, typename In>
-__device__ __forceinline__ void framed_forward(const Shape& shape, const Place<float>& place,
-                                               const SharedMemory<float>& shared, const Inputs<float, In>& inputs,
-                                               const GlobalSums<float>& global, In* y) {
-  constexpr int kTokens = kSegment<float>;
-  const ForwardTiles<In> tiles(shared.tiles(), place, shape.warps);
+template <Exchange kExchange, bool kGated, typename P, typename In>
+__device__ __forceinline__ void framed_forward(const Shape& shape, const P& place, const SharedMemory<float>& shared,
+                                               const Inputs<float, In>& inputs, const GlobalSums<float>& global,
+                                               In* y) {
+  constexpr int kTokens = P::kTokens;
+  const ForwardTiles<In, P::kTokens> tiles(shared.tiles(), place, shape.warps);
   load_segment<kLanes>(tiles.k, inputs.k, static_cast<In>(-INFINITY), place, shape);  // So a missing term vanishes.
   load_segment<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f), place, shape);
   if constexpr (kGated) load_segment<kLanes>(tiles.r, inputs.r, static_cast<In>(0.0f), place, shape);
   const float w = inputs.w[place.channel];
-  Frame frame(w, inputs.u[place.channel]);
+  Frame frame(w, inputs.u[place.channel], kTokens);
   finish_loads();
   set_frame(frame, tiles.k, kLanes, place, shared);
 
@@ -203,7 +202,7 @@ __device__ __forceinline__ void framed_forward(const Shape& shape, const Place<f
   const auto [sides, rescale] = forward_sides<kExchange>(frame, place, shape, shared, w, global);
 
   FramedSums right = sides.right;
-  float power = frame.longest_power();
+  float power = frame.power(kTokens - 1);
   const int written = place.inside ? place.count : 0;
   In* out = y + place.first_element + (kTokens - 1) * shape.channels;
 #pragma unroll
@@ -222,19 +221,18 @@ __device__ __forceinline__ void framed_forward(const Shape& shape, const Place<f
 }
 
 /// The sums of a chunk in both directions.
-template <typename In>
-__device__ __forceinline__ void framed_totals(const Shape& shape, const Place<float>& place,
-                                              const SharedMemory<float>& shared, const Inputs<float, In>& inputs,
-                                              const GlobalSums<float>& totals) {
-  const ForwardTiles<In> tiles(shared.tiles(), place, shape.warps);
+template <typename P, typename In>
+__device__ __forceinline__ void framed_totals(const Shape& shape, const P& place, const SharedMemory<float>& shared,
+                                              const Inputs<float, In>& inputs, const GlobalSums<float>& totals) {
+  const ForwardTiles<In, P::kTokens> tiles(shared.tiles(), place, shape.warps);
   load_segment<kLanes>(tiles.k, inputs.k, static_cast<In>(-INFINITY), place, shape);
   load_segment<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f), place, shape);
-  Frame frame(inputs.w[place.channel], inputs.u[place.channel]);
+  Frame frame(inputs.w[place.channel], inputs.u[place.channel], P::kTokens);
   finish_loads();
   set_frame(frame, tiles.k, kLanes, place, shared);
   SegmentScan scan;
 #pragma unroll
-  for (int i = 0; i < kSegment<float>; ++i) {
+  for (int i = 0; i < P::kTokens; ++i) {
     const float term = frame.term(static_cast<float>(tiles.k[i * kLanes]));
     scan.add(frame, term * static_cast<float>(tiles.v[i * kLanes]), term);
   }

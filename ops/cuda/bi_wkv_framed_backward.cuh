@@ -4,32 +4,31 @@
 
 namespace vrwkv::ops::cuda {
 
-// The gradient of w without distances and in one pass. With A_t the part of token t's gradient terms that meets the terms
-// left of it, q_t (L_t - y_t L'_t), A'_t that on its right, B_i and B'_i the parts of gk_i from readers right and left of
-// it, each pair (i, t) adds the same amount to its A and to its B, and its distance times that amount to gw. So gw is
-// sum_t t (B_t - B'_t - A_t + A'_t) - gu; and since A_t + A'_t = -own_t, the difference of the A is -2 A_t - own_t.
-// The four sums of the parts cancel, so positions may be counted from any origin: the middle keeps them small.
+// The gradient of w without distances and in one pass. With A_t the part of token t's gradient terms that meets the
+// terms left of it, q_t (L_t - y_t L'_t), A'_t that on its right, B_i and B'_i the parts of gk_i from readers right and
+// left of it, each pair (i, t) adds the same amount to its A and to its B, and its distance times that amount to gw. So
+// gw is sum_t t (B_t - B'_t - A_t + A'_t) - gu; and since A_t + A'_t = -own_t, the difference of the A is -2 A_t -
+// own_t. The four sums of the parts cancel, so positions may be counted from any origin: the middle keeps them small.
 
 /// Tokens whose inputs are read before any of their tile rows are written again.
 constexpr int kGroup = 4;
 
 /// All gradients of one thread's tokens; with kTotalsOnly, no more than the chunk's sums of gradient terms, written to
 /// `gradient_global`. The forward pass is repeated: reading k and v again costs less than any stored sums.
-template <Exchange kExchange, bool kGated, bool kTotalsOnly, typename In>
-__device__ __forceinline__ void framed_backward(const Shape& shape, const Place<float>& place,
-                                                const SharedMemory<float>& shared, const Inputs<float, In>& inputs,
-                                                const GlobalSums<float>& global,
+template <Exchange kExchange, bool kGated, bool kTotalsOnly, typename P, typename In>
+__device__ __forceinline__ void framed_backward(const Shape& shape, const P& place, const SharedMemory<float>& shared,
+                                                const Inputs<float, In>& inputs, const GlobalSums<float>& global,
                                                 const GlobalSums<float>& gradient_global,
                                                 const GradientPointers<float, In>& gradients) {
-  constexpr int kTokens = kSegment<float>;
-  constexpr int kWideRow = BackwardTiles<In>::kWideRow;
-  const BackwardTiles<In> tiles(shared.tiles(), place, shape.warps);
+  constexpr int kTokens = P::kTokens;
+  constexpr int kWideRow = BackwardTiles<In, kTokens>::kWideRow;
+  const BackwardTiles<In, kTokens> tiles(shared.tiles(), place, shape.warps);
   load_segment<kWideRow>(tiles.k(), inputs.k, static_cast<In>(-INFINITY), place, shape);
   load_segment<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f), place, shape);
   load_segment<kWideRow>(tiles.gy(), gradients.gy, static_cast<In>(0.0f), place, shape);
   if constexpr (kGated) load_segment<kWideRow>(tiles.r(), inputs.r, static_cast<In>(0.0f), place, shape);
   const float w = inputs.w[place.channel];
-  Frame frame(w, inputs.u[place.channel]);
+  Frame frame(w, inputs.u[place.channel], kTokens);
   finish_loads();
   set_frame(frame, tiles.k(), kWideRow, place, shared);
 
@@ -57,7 +56,7 @@ __device__ __forceinline__ void framed_backward(const Shape& shape, const Place<
   float gu = 0.0f, moment = 0.0f, moment_by_token = 0.0f;
   scan = {};
   FramedSums right = sides.right;
-  float power = frame.longest_power();
+  float power = frame.power(kTokens - 1);
   const int64_t last = place.first_element + (kTokens - 1) * shape.channels;
   In* gr = kGated ? gradients.gr + last : nullptr;
 #pragma unroll
@@ -111,7 +110,7 @@ __device__ __forceinline__ void framed_backward(const Shape& shape, const Place<
     }
     join_segments(incoming, place, shared, join);
 
-    power = frame.longest_power();
+    power = frame.power(kTokens - 1);
     FramedSums left = incoming.left;
     In* gk = gradients.gk + place.first_element;
     In* gv = gradients.gv + place.first_element;

@@ -10,16 +10,19 @@ namespace vrwkv::ops::cuda {
 
 // Parameters are __grid_constant__ so that exact functions can take their address without a copy in every thread.
 
-/// Registers of a thread: two blocks of 13 warps (a sequence of 196 tokens) or of 16 fit a multiprocessor.
+/// Registers of a thread: two blocks of 10 warps (a sequence of 196 tokens), or of 8, fit a multiprocessor.
 template <typename T, Exchange kExchange>
-constexpr int kRegisters = sizeof(T) != 4 ? 128 : kExchange == Exchange::none ? 72 : 64;
+constexpr int kRegisters = sizeof(T) != 4                ? 128
+                           : kExchange == Exchange::none ? 96
+                                                         : 128;
 
-template <typename T, typename In>
-__device__ bool takes_frame(const Shape& shape, const Place<T>& place, const Inputs<T, In>& inputs) {
+template <typename P, typename T, typename In>
+__device__ bool takes_frame(const Shape& shape, const P& place, const Inputs<T, In>& inputs) {
   if constexpr (sizeof(T) != 4) {
     return false;
   } else {
-    const bool fits = Frame::fits(inputs.w[place.channel], inputs.u[place.channel], shape.warps * kSegment<T>, shape.tokens);
+    const bool fits =
+        Frame::fits(inputs.w[place.channel], inputs.u[place.channel], shape.warps * P::kTokens, shape.tokens);
     return __syncthreads_and(fits) != 0;
   }
 }
@@ -31,9 +34,10 @@ __global__ void __maxnreg__((kRegisters<T, kExchange>))
                    const __grid_constant__ GlobalSums<T> global, In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
   const SharedMemory<T> shared{memory, shape.warps, shape.chunks};
-  const Place<T> place(shape);
+  using P = Place<T, kSegment<T, kExchange>>;
+  const P place(shape);
   if (!takes_frame(shape, place, inputs)) {
-    exact_forward<T, kExchange>(memory, shape, inputs, global, y);
+    exact_forward<T, kExchange, P>(memory, shape, inputs, global, y);
   } else if constexpr (sizeof(T) == 4) {
     framed_forward<kExchange, kGated>(shape, place, shared, inputs, global, y);
   }
@@ -46,9 +50,10 @@ __global__ void __maxnreg__((kRegisters<T, Exchange::global>))
                   const __grid_constant__ GlobalSums<T> totals) {
   extern __shared__ __align__(16) char memory[];
   const SharedMemory<T> shared{memory, shape.warps, shape.chunks};
-  const Place<T> place(shape);
+  using P = Place<T, kSegment<T, Exchange::global>>;
+  const P place(shape);
   if (!takes_frame(shape, place, inputs)) {
-    exact_totals(memory, shape, inputs, totals);
+    exact_totals<T, P>(memory, shape, inputs, totals);
   } else if constexpr (sizeof(T) == 4) {
     framed_totals(shape, place, shared, inputs, totals);
   }
@@ -64,7 +69,7 @@ __global__ void __launch_bounds__(128) scan_chunks_kernel(Shape shape, const T* 
   const int64_t column = from_right ? index - columns : index;
   const int64_t channel = column % shape.channels;
   const T w = w_ptr[channel];
-  const T tokens = static_cast<T>(shape.warps * kSegment<T>);
+  const T tokens = static_cast<T>(shape.warps * kSegment<T, Exchange::global>);
   Sums<T>* first =
       sums + ((from_right ? shape.batch : 0) + column / shape.channels) * shape.chunks * shape.channels + channel;
   Sums<T> carry;
@@ -85,9 +90,10 @@ __global__ void __maxnreg__((kRegisters<T, kExchange>))
                     const __grid_constant__ GradientPointers<T, In> gradients) {
   extern __shared__ __align__(16) char memory[];
   const SharedMemory<T> shared{memory, shape.warps, shape.chunks};
-  const Place<T> place(shape);
+  using P = Place<T, kSegment<T, kExchange>>;
+  const P place(shape);
   if (!takes_frame(shape, place, inputs)) {
-    exact_backward<T, kExchange, kTotalsOnly>(memory, shape, inputs, global, gradient_global, gradients);
+    exact_backward<T, kExchange, kTotalsOnly, P>(memory, shape, inputs, global, gradient_global, gradients);
   } else if constexpr (sizeof(T) == 4) {
     framed_backward<kExchange, kGated, kTotalsOnly>(shape, place, shared, inputs, global, gradient_global, gradients);
   }

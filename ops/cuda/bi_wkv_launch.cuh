@@ -41,15 +41,22 @@ class Launcher {
   }
 
   /// Bytes of shared memory for tiles; float64 has none.
-  int forward_tiles() const { return sizeof(T) == 4 ? ForwardTiles<In>::bytes(shape_.warps) : 0; }
-  int backward_tiles() const { return sizeof(T) == 4 ? BackwardTiles<In>::bytes(shape_.warps) : 0; }
+  template <Exchange kExchange>
+  int forward_tiles() const {
+    return sizeof(T) == 4 ? ForwardTiles<In, kSegment<T, kExchange>>::bytes(shape_.warps) : 0;
+  }
+  template <Exchange kExchange>
+  int backward_tiles() const {
+    return sizeof(T) == 4 ? BackwardTiles<In, kSegment<T, kExchange>>::bytes(shape_.warps) : 0;
+  }
 
   /// Numbers of type T on the device.
   at::Tensor scratch(at::IntArrayRef sizes) const { return at::empty(sizes, w_.options()); }
 
   /// Scratch for the sums that chunks leave for each other in global memory.
   at::Tensor chunk_sums() const {
-    return scratch({2, shape_.batch, shape_.chunks, shape_.channels, static_cast<int64_t>(sizeof(Sums<T>) / sizeof(T))});
+    return scratch(
+        {2, shape_.batch, shape_.chunks, shape_.channels, static_cast<int64_t>(sizeof(Sums<T>) / sizeof(T))});
   }
   static GlobalSums<T> global(const at::Tensor& sums) {
     return {sums.defined() ? reinterpret_cast<Sums<T>*>(sums.mutable_data_ptr<T>()) : nullptr};
@@ -96,13 +103,21 @@ class Launcher {
            static_cast<size_t>(tensor.size(2)) * sizeof(In) % kAlignment == 0;
   }
 
-  /// Chunks as few and then as small as they can be; 256 tokens each at most (128 in float64).
+  /// One chunk if it can hold all tokens, else as few and then as small ones as can be.
   static Shape divide(int64_t batch, int64_t tokens, int64_t channels) {
     Shape shape{batch, tokens, channels, 1, 1, static_cast<int>((channels + kLanes - 1) / kLanes), false};
-    const int64_t segments = (tokens + kSegment<T> - 1) / kSegment<T>;
-    const int64_t chunks = (segments + kMaxWarps - 1) / kMaxWarps;
+    const auto segments = [tokens](int64_t segment) { return (tokens + segment - 1) / segment; };
+    const int64_t alone = segments(kSegment<T, Exchange::none>);
+    if (alone <= kMaxWarps<T, Exchange::none>) {
+      shape.warps = static_cast<int>(alone);
+      return shape;
+    }
+    constexpr int64_t kMaxChunks = 65535;  // The limit of a grid's second dimension.
+    const int64_t shared = segments(kSegment<T, Exchange::global>);
+    const int64_t chunks = (shared + kMaxWarps<T, Exchange::global> - 1) / kMaxWarps<T, Exchange::global>;
+    TORCH_CHECK(chunks <= kMaxChunks, "bi_wkv: a sequence of ", tokens, " tokens is too long for CUDA");
     shape.chunks = static_cast<int>(chunks);
-    shape.warps = static_cast<int>((segments + chunks - 1) / chunks);
+    shape.warps = static_cast<int>((shared + chunks - 1) / chunks);
     return shape;
   }
 

@@ -10,10 +10,10 @@ namespace vrwkv::ops::cuda {
 
 /// Starts to copy the segment's tokens of one tensor to this warp's rows of a tile, kRow values apart; `tile` is at the
 /// thread's own column. Rows behind the sequence's end are filled with `missing`. Complete after finish_loads().
-template <int kRow, typename In>
-__device__ __forceinline__ void load_segment(In* tile, const In* tensor, In missing, const Place<float>& place,
+template <int kRow, typename P, typename In>
+__device__ __forceinline__ void load_segment(In* tile, const In* tensor, In missing, const P& place,
                                              const Shape& shape) {
-  constexpr int kTokens = kSegment<float>;
+  constexpr int kTokens = P::kTokens;
   constexpr int kPiece = 16 / static_cast<int>(sizeof(In));  // values that one thread copies at a time
   constexpr int kPieces = kLanes / kPiece;                   // of a row
   constexpr int kRows = kLanes / kPieces;                    // that the warp copies at a time
@@ -50,38 +50,40 @@ __device__ __forceinline__ void finish_loads() {
 }
 
 /// One thread's columns of the forward pass's tiles: a segment of tokens of one channel, value i at [i * kLanes].
-template <typename In>
+template <typename In, int kTokens>
 struct ForwardTiles {
   static __host__ __device__ int bytes(int warps) { return 3 * size(warps) * static_cast<int>(sizeof(In)); }
-  static __host__ __device__ int size(int warps) { return warps * kSegment<float> * kLanes; }
+  static __host__ __device__ int size(int warps) { return warps * kTokens * kLanes; }
 
   In *k, *v, *r;
 
-  __device__ ForwardTiles(char* base, const Place<float>& place, int warps)
-      : k(reinterpret_cast<In*>(base) + place.warp * kSegment<float> * kLanes + place.lane),
+  template <typename P>
+  __device__ ForwardTiles(char* base, const P& place, int warps)
+      : k(reinterpret_cast<In*>(base) + place.warp * kTokens * kLanes + place.lane),
         v(k + size(warps)),
         r(v + size(warps)) {}
 };
 
-/// The same for the backward pass. e, q and h are what is computed of k, r and gy, and take their place: a row of k lies at
-/// the start of the row of e, so value i of k, r and gy is at [i * kWideRow].
-template <typename In>
+/// The same for the backward pass. e, q and h are what is computed of k, r and gy, and take their place: a row of k
+/// lies at the start of the row of e, so value i of k, r and gy is at [i * kWideRow].
+template <typename In, int kTokens>
 struct BackwardTiles {
   static constexpr int kWideRow = kLanes * static_cast<int>(sizeof(float)) / static_cast<int>(sizeof(In));
   static __host__ __device__ int bytes(int warps) {
-    return ForwardTiles<In>::size(warps) * static_cast<int>(sizeof(In) + 3 * sizeof(float));
+    return ForwardTiles<In, kTokens>::size(warps) * static_cast<int>(sizeof(In) + 3 * sizeof(float));
   }
 
   float *e, *q, *h;
   In* v;
   int lane;
 
-  __device__ BackwardTiles(char* base, const Place<float>& place, int warps)
-      : e(reinterpret_cast<float*>(base) + place.warp * kSegment<float> * kLanes + place.lane),
-        q(e + ForwardTiles<In>::size(warps)),
-        h(q + ForwardTiles<In>::size(warps)),
-        v(reinterpret_cast<In*>(reinterpret_cast<float*>(base) + 3 * ForwardTiles<In>::size(warps)) +
-          place.warp * kSegment<float> * kLanes + place.lane),
+  template <typename P>
+  __device__ BackwardTiles(char* base, const P& place, int warps)
+      : e(reinterpret_cast<float*>(base) + place.warp * kTokens * kLanes + place.lane),
+        q(e + ForwardTiles<In, kTokens>::size(warps)),
+        h(q + ForwardTiles<In, kTokens>::size(warps)),
+        v(reinterpret_cast<In*>(reinterpret_cast<float*>(base) + 3 * ForwardTiles<In, kTokens>::size(warps)) +
+          place.warp * kTokens * kLanes + place.lane),
         lane(place.lane) {}
 
   __device__ In* k() const { return reinterpret_cast<In*>(e - lane) + lane; }

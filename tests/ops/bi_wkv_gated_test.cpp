@@ -1,0 +1,144 @@
+#include "ops/bi_wkv_gated.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "ops/bi_wkv.h"
+#include "tests/support/assert_close.h"
+#include "tests/support/bi_wkv_reference.h"
+#include "tests/support/devices.h"
+#include "vrwkv/autocast.h"
+
+namespace vrwkv::testing {
+namespace {
+
+using Tensors = std::vector<at::Tensor>;
+
+/// w, u, k, v, r and the gradient of y: float64, |w T| up to `decay`, keys within +-80.
+Tensors random_inputs(int64_t batch, int64_t tokens, int64_t channels, double decay, double key_scale) {
+  const auto options = at::TensorOptions(at::kDouble);
+  const auto random = [&] { return at::randn({batch, tokens, channels}, options); };
+  return {(at::rand({channels}, options) * 2 - 1) * (decay / static_cast<double>(tokens)),
+          at::randn({channels}, options),
+          (random() * key_scale).clamp(-80, 80),
+          random(),
+          random() * 3,
+          random()};
+}
+
+/// w and u in float32 unless all is float64, the rest in `dtype`.
+Tensors cast(const Tensors& inputs, at::Device device, at::ScalarType dtype) {
+  Tensors result;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    result.push_back(inputs[i].to(device, i < 2 && dtype != at::kDouble ? at::kFloat : dtype));
+  }
+  return result;
+}
+
+/// y and the gradients of w, u, k, v, r.
+template <typename Op>
+Tensors run(const Op& op, const Tensors& inputs) {
+  Tensors leaves;
+  for (size_t i = 0; i < 5; ++i) leaves.push_back(inputs[i].detach().requires_grad_());
+  const at::Tensor y = op(leaves[0], leaves[1], leaves[2], leaves[3], leaves[4]);
+  Tensors results = torch::autograd::grad({y}, leaves, {inputs[5]});
+  results.insert(results.begin(), y);
+  return results;
+}
+
+void expect_close(const Tensors& expected, const Tensors& actual, double tolerance, double gradient_tolerance,
+                  double gw_tolerance) {
+  EXPECT_TRUE(close("y", expected[0], actual[0], tolerance));
+  EXPECT_TRUE(close("gw", expected[1], actual[1], gw_tolerance));
+  const std::vector<const char*> names{"gu", "gk", "gv", "gr"};
+  for (size_t i = 0; i < names.size(); ++i) {
+    EXPECT_TRUE(close(names[i], expected[i + 2], actual[i + 2], gradient_tolerance));
+  }
+}
+
+at::Tensor reference(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
+                     const at::Tensor& r) {
+  return at::sigmoid(r) * bi_wkv_reference(w, u, k, v);
+}
+
+class BiWkvGated : public ::testing::TestWithParam<at::Device> {};
+
+std::string device_name(const ::testing::TestParamInfo<at::Device>& info) {
+  return info.param.is_cuda() ? "cuda" : "cpu";
+}
+INSTANTIATE_TEST_SUITE_P(Devices, BiWkvGated, ::testing::ValuesIn(devices()), device_name);
+
+TEST_P(BiWkvGated, MatchesTheFormula) {
+  at::manual_seed(1);
+  for (const int64_t tokens : {1, 2, 31, 33, 64, 196, 197, 300}) {
+    for (const int64_t channels : {1, 3, 33}) {
+      for (const auto& [decay, key_scale] : {std::pair{1.0, 1.0}, {20.0, 1.0}, {60.0, 30.0}, {0.0, 80.0}}) {
+        SCOPED_TRACE(c10::str("T ", tokens, " C ", channels, " |wT| ", decay, " k ", key_scale));
+        const Tensors inputs = random_inputs(2, tokens, channels, decay, key_scale);
+        expect_close(run(reference, inputs), run(ops::bi_wkv_gated, cast(inputs, GetParam(), at::kDouble)), 1e-12,
+                     1e-10, 1e-10);
+      }
+    }
+  }
+}
+
+// Every way the tokens can be divided (one block, a cluster, through global memory), every arithmetic, every dtype;
+// against the float64 kernel, which the test above holds against the formula.
+TEST_P(BiWkvGated, IsExactToReducedPrecisionAtEverySize) {
+  at::manual_seed(2);
+  struct Precision {
+    at::ScalarType dtype;
+    double tolerance, gradient_tolerance;
+    double gw_tolerance;  // Terms of either sign cancel in it (docs/ops.md).
+  };
+  for (const auto& precision :
+       {Precision{at::kFloat, 1e-5, 1e-4, 2e-3}, {at::kBFloat16, 1e-2, 1e-2, 1e-2}, {at::kHalf, 1e-3, 2e-3, 2e-3}}) {
+    for (const int64_t tokens : {1, 2, 31, 33, 196, 197, 256, 257, 1024, 4096, 16384}) {
+      for (const auto& [decay, key_scale] : {std::pair{1.0, 1.0}, {25.0, 3.0}, {60.0, 30.0}}) {
+        if (precision.dtype != at::kFloat && key_scale > 3.0) continue;  // the rounding of y dominates at such peaks
+        for (const int64_t channels : {1, 35}) {
+          SCOPED_TRACE(c10::str(precision.dtype, " T ", tokens, " C ", channels, " |wT| ", decay, " k ", key_scale));
+          const Tensors rounded =
+              cast(random_inputs(2, tokens, channels, decay, key_scale), GetParam(), precision.dtype);
+          expect_close(run(ops::bi_wkv_gated, cast(rounded, GetParam(), at::kDouble)), run(ops::bi_wkv_gated, rounded),
+                       precision.tolerance, precision.gradient_tolerance, precision.gw_tolerance);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(BiWkvGated, GivesEqualBitsInEveryRun) {
+  at::manual_seed(3);
+  for (const int64_t tokens : {196, 1024, 5000}) {
+    const Tensors inputs = cast(random_inputs(3, tokens, 40, 10.0, 2.0), GetParam(), at::kFloat);
+    const Tensors first = run(ops::bi_wkv_gated, inputs);
+    const Tensors second = run(ops::bi_wkv_gated, inputs);
+    for (size_t i = 0; i < first.size(); ++i) EXPECT_TRUE(at::equal(first[i], second[i])) << tokens << " result " << i;
+  }
+}
+
+TEST_P(BiWkvGated, RunsInReducedPrecisionUnderAutocast) {
+  at::manual_seed(4);
+  const Tensors inputs = cast(random_inputs(2, 30, 16, 3.0, 1.0), GetParam(), at::kFloat);
+  const Tensors plain = run(ops::bi_wkv_gated, inputs);
+  const AutocastGuard autocast(GetParam().type(), at::kBFloat16);
+  const at::Tensor y = ops::bi_wkv_gated(inputs[0], inputs[1], inputs[2], inputs[3], inputs[4]);
+  EXPECT_EQ(y.scalar_type(), at::kBFloat16);
+  EXPECT_TRUE(close("y", plain[0], y, 1e-2));
+}
+
+TEST_P(BiWkvGated, NamesWhatIsWrongWithTheGate) {
+  const Tensors in = cast(random_inputs(2, 6, 4, 1.0, 1.0), GetParam(), at::kFloat);
+  try {
+    ops::bi_wkv_gated(in[0], in[1], in[2], in[3], in[4].slice(1, 0, 5));
+    FAIL() << "no error";
+  } catch (const c10::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("r must have the shape of k, [2, 6, 4], got [2, 5, 4]"), std::string::npos)
+        << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace vrwkv::testing
