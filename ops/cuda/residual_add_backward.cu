@@ -32,6 +32,13 @@ Gradients backward(const OptionalTensor& gy_in, const OptionalTensor& gfeed_in, 
   TORCH_CHECK(gy_in || gfeed_in, "_residual_add_backward: gy or gfeed must be given, got neither");
   const at::Tensor& like = gy_in ? *gy_in : *gfeed_in;
   TORCH_CHECK(like.dim() == 3, "_residual_add_backward: gradients must be [B, T, C], got ", like.sizes());
+  for (const OptionalTensor& tensor : {gfeed_in, value_in, gate_in, fed_in}) {
+    TORCH_CHECK(!tensor || (tensor->sizes() == like.sizes() && tensor->device() == like.device()),
+                "_residual_add_backward: gfeed, value, gate and fed must be like the gradient, ", like.sizes(), " on ",
+                like.device(), ", got ", tensor->sizes(), " on ", tensor->device());
+  }
+  TORCH_CHECK(value_in || !(gate_in || norm_weight_in || scale_in),
+              "_residual_add_backward: value must be given with a gate, a norm or a scale");
   const c10::cuda::CUDAGuard guard(like.device());
   const at::Tensor gy = contiguous_part(gy_in), gfeed = contiguous_part(gfeed_in), value = contiguous_part(value_in);
   // Without a gradient of the feed it does not matter how the feed was made.

@@ -2,9 +2,9 @@
 
 #include "ops/cuda/residual_add_row.cuh"
 
-// Device side of residual_add's gradient. One pass over the rows; a lane sums its channels' parts of the parameter
-// gradients in registers over all rows that it meets, a block adds its lanes' sums in shared memory, and
-// parameter_gradient_kernel adds those of the blocks. Every sum has a fixed order.
+// Device side of residual_add's gradient. One pass over the rows; a lane sums the parts of its channels' parameter
+// gradients over all rows that it meets, a block then adds the sums of its lanes, and parameter_gradient_kernel those
+// of the blocks. Every sum has a fixed order.
 
 namespace vrwkv::ops::cuda {
 
@@ -20,8 +20,14 @@ struct BackwardArguments {
   const float* rstd;  ///< With fed.
   X* gx;
   V *gvalue, *ggate;
-  float* parts;  ///< [2, blocks, channels]: sums over the block's rows of g z and of g, see add_up.
+  float* parts;  ///< [2, blocks, channels]: sums over the block's rows of g z and of g.
 };
+
+/// Blocks that a multiprocessor runs at once: as many as leave a thread the registers that it needs without spills.
+template <typename L, typename V>
+constexpr int kBlocksAtOnce = L::kElements > 24   ? 2
+                              : L::kElements > 12 ? (sizeof(V) == 2 ? 3 : 2)
+                                                  : (sizeof(V) == 2 ? 5 : 4);
 
 /// The gradient of the standardized row `hat` from that of its result: rstd (g - mean(g) - hat mean(g hat)).
 template <typename L>
@@ -39,45 +45,63 @@ __device__ __forceinline__ void standardize_backward(float (&g)[L::kElements], c
   for (int e = 0; e < L::kElements; ++e) g[e] = rstd * (g[e] - mean - hat[e] * mean_product);
 }
 
-/// Writes the block's sums of each channel, [channels], from those of its lanes.
+/// A block's sums per channel over its rows, in shared memory: in registers they would take those that keep loads in
+/// flight. Every lane adds to places of its own.
 template <typename L>
-__device__ __forceinline__ void add_up(const float (&sums)[L::kElements], int channels, float* __restrict__ part) {
-  __shared__ float shared[L::kRowsPerBlock][L::kLanes * L::kElements];
-  const int lane = static_cast<int>(threadIdx.x) % L::kLanes, group = static_cast<int>(threadIdx.x) / L::kLanes;
-  __syncthreads();
-#pragma unroll
-  for (int e = 0; e < L::kElements; ++e) {
-    shared[group][(e / L::kWidth * L::kLanes + lane) * L::kWidth + e % L::kWidth] = sums[e];
+struct ChannelSums {
+  Chunk<float, L::kWidth> lanes[L::kRowsPerBlock][L::kChunks][L::kLanes];
+
+  __device__ __forceinline__ void add(const float (&terms)[L::kElements]) { update(terms, true); }
+  __device__ __forceinline__ void clear() {
+    const float zeros[L::kElements] = {};
+    update(zeros, false);
   }
-  __syncthreads();
-  for (int c = static_cast<int>(threadIdx.x); c < channels; c += kThreads) {
-    float sum = 0.0F;
+
+  /// Writes the sums over the lanes, [channels]. Called by all threads of the block behind a barrier.
+  __device__ __forceinline__ void write(int channels, float* __restrict__ part) const {
+    for (int c = static_cast<int>(threadIdx.x); c < channels; c += kThreads) {
+      float sum = 0.0F;
 #pragma unroll
-    for (int i = 0; i < L::kRowsPerBlock; ++i) sum += shared[i][c];
-    part[c] = sum;
+      for (int i = 0; i < L::kRowsPerBlock; ++i) sum += reinterpret_cast<const float*>(lanes[i])[c];
+      part[c] = sum;
+    }
   }
-}
+
+ private:
+  __device__ __forceinline__ void update(const float (&terms)[L::kElements], bool adds) {
+    auto& own = lanes[threadIdx.x / L::kLanes];
+#pragma unroll
+    for (int j = 0; j < L::kChunks; ++j) {
+      auto& chunk = own[j][threadIdx.x % L::kLanes];
+      float sums[L::kWidth];
+#pragma unroll
+      for (int i = 0; i < L::kWidth; ++i) sums[i] = (adds ? chunk[i] : 0.0F) + terms[j * L::kWidth + i];
+      chunk = Chunk<float, L::kWidth>::rounded(sums);
+    }
+  }
+};
 
 /// gx, gvalue, ggate, and with kParameters (the branch has a norm or a scale) the parts of the parameter gradients.
 /// Blocks take rows in turn; any number of blocks does, the parts' order of summation depends on it.
 template <typename X, typename V, typename L, bool kParameters>
-__global__ void __launch_bounds__(kThreads) backward_kernel(const BackwardArguments<X, V> a) {
-  constexpr int kSums = kParameters ? L::kElements : 1;
-  float sum_gz[kSums] = {}, sum_g[kSums] = {};
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce<L, V>) backward_kernel(const BackwardArguments<X, V> a) {
+  [[maybe_unused]] __shared__ ChannelSums<L> sums_gz, sums_g;
+  if constexpr (kParameters) {
+    sums_gz.clear();
+    sums_g.clear();
+  }
   const int64_t stride = static_cast<int64_t>(gridDim.x) * L::kRowsPerBlock;
   // The block's lanes stay together, as the sums over the lanes of a warp demand.
   for (int64_t first = static_cast<int64_t>(blockIdx.x) * L::kRowsPerBlock; first < a.rows; first += stride) {
     const int64_t row = first + threadIdx.x / L::kLanes;
     const Place<L> place(row, a.rows, a.channels);
     const bool active = place.channels > 0;
-    RowOf<L, X> gy;
     RowOf<L, V> gfeed, fed, value, gate;
-    // All loads before the first use.
+    // gy comes later: its registers would be one set too many.
     if (a.gfeed != nullptr) gfeed.load(a.gfeed + place.offset, place);
     if (a.fed != nullptr) fed.load(a.fed + place.offset, place);
     if (a.value != nullptr) value.load(a.value + place.offset, place);
     if (a.gate != nullptr) gate.load(a.gate + place.offset, place);
-    if (a.gy != nullptr) gy.load(a.gy + place.offset, place);
     const float rstd = a.fed != nullptr && active ? a.rstd[row] : 0.0F;
     const float mask = a.mask != nullptr && active ? a.mask[static_cast<int>(row) / a.tokens] : 1.0F;
 
@@ -91,6 +115,8 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(const BackwardArgume
       standardize_backward<L>(g, hat, rstd, a.inverse_channels);
     }
     if (a.gy != nullptr) {
+      RowOf<L, X> gy;
+      gy.load(a.gy + place.offset, place);
 #pragma unroll
       for (int e = 0; e < L::kElements; ++e) g[e] += gy[e];
     }
@@ -108,11 +134,11 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(const BackwardArgume
       }
       float z_rstd = 0.0F;
       if (a.norm_weight != nullptr) z_rstd = standardize<L>(z, place, a.inverse_channels, a.eps);
+      float gz[L::kElements];
 #pragma unroll
-      for (int e = 0; e < L::kElements; ++e) {
-        sum_gz[e] += g[e] * z[e];
-        sum_g[e] += g[e];
-      }
+      for (int e = 0; e < L::kElements; ++e) gz[e] = g[e] * z[e];
+      sums_gz.add(gz);
+      sums_g.add(g);
       for (const float* factors : {a.scale, a.norm_weight}) {
         if (factors == nullptr) continue;
         RowOf<L, float> factor;
@@ -135,8 +161,9 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(const BackwardArgume
     if (a.gvalue != nullptr) store<L>(a.gvalue + place.offset, place, g);
   }
   if constexpr (kParameters) {
-    add_up<L>(sum_gz, a.channels, a.parts + static_cast<int64_t>(blockIdx.x) * a.channels);
-    add_up<L>(sum_g, a.channels, a.parts + (static_cast<int64_t>(gridDim.x) + blockIdx.x) * a.channels);
+    __syncthreads();
+    sums_gz.write(a.channels, a.parts + static_cast<int64_t>(blockIdx.x) * a.channels);
+    sums_g.write(a.channels, a.parts + (static_cast<int64_t>(gridDim.x) + blockIdx.x) * a.channels);
   }
 }
 

@@ -34,7 +34,7 @@ class Chunk {
  public:
   __device__ __forceinline__ float operator[](int i) const {
     if constexpr (std::is_same_v<T, float>) {
-      return __uint_as_float(words_[i]);
+      return words_[i];
     } else {
       const uint32_t word = words_[i / 2];
       if constexpr (std::is_same_v<T, c10::BFloat16>) {
@@ -50,7 +50,7 @@ class Chunk {
 #pragma unroll
     for (int i = 0; i < kWords; ++i) {
       if constexpr (std::is_same_v<T, float>) {
-        chunk.words_[i] = __float_as_uint(values[i]);
+        chunk.words_[i] = values[i];
       } else if constexpr (count == 1) {
         chunk.words_[i] = T(values[i]).x;
       } else if constexpr (std::is_same_v<T, c10::BFloat16>) {
@@ -66,7 +66,8 @@ class Chunk {
   }
 
  private:
-  using Word = std::conditional_t<sizeof(T) * count == 2, uint16_t, uint32_t>;
+  using Word16 = std::conditional_t<count == 1, uint16_t, uint32_t>;
+  using Word = std::conditional_t<std::is_same_v<T, float>, float, Word16>;
   static constexpr int kWords = sizeof(T) * count / sizeof(Word);
   static_assert(sizeof(T) == 4 || count == 1 || count % 2 == 0);
   alignas(sizeof(T) * count) Word words_[kWords];
