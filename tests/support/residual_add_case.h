@@ -23,6 +23,7 @@ enum class Through { x, feed, both };
 struct ResidualPrecision {
   at::ScalarType x, value;
   double tolerance, gradient_tolerance;
+  double absolute = 1e-6;  ///< Of gradients that are zero in truth.
   at::ScalarType parameters() const { return x == at::kDouble ? at::kDouble : at::kFloat; }
 };
 
