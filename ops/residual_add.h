@@ -34,10 +34,10 @@ struct ResidualOutput {
 /// @param eps     Of both layer norms.
 /// @return        Contiguous. Arithmetic is in the accumulation dtype, rounded once for each result.
 ///
-/// Differentiable in all but the mask, on CUDA once; two runs give equal bits. On CUDA and up to 1024 channels each
-/// pass is one kernel, and x is not kept for the backward pass. Registered as vrwkv::residual_add, where `feed` is 0, 1
-/// or 2 and Feed::none gives an empty second tensor. Takes its tensors as they are under autocast. Throws c10::Error
-/// that names argument, expected and actual.
+/// Differentiable in all but the mask, on CUDA once; two runs give equal bits. On CUDA, up to 1024 channels, each
+/// pass moves its tensors once, and x is not kept for the backward pass. Registered as vrwkv::residual_add, where
+/// `feed` is 0, 1 or 2 and Feed::none gives an empty second tensor. Takes its tensors as they are under autocast.
+/// Throws c10::Error that names argument, expected and actual.
 ResidualOutput residual_add(const at::Tensor& x, const ResidualBranch& branch, Feed feed, double eps);
 
 }  // namespace vrwkv::ops

@@ -55,7 +55,8 @@ Gradients backward(const OptionalTensor& gy_in, const OptionalTensor& gfeed_in, 
   const at::Tensor ggate = tensor_like(needed[2], value_dtype);
   const bool sums_needed = needed[3] || needed[4] || needed[5];
   const auto channel_sums = [&](const at::Tensor& parameter) {
-    return sums_needed && parameter.defined() ? at::zeros_like(parameter) : at::Tensor();
+    if (!sums_needed || !parameter.defined()) return at::Tensor();
+    return rows * channels == 0 ? at::zeros_like(parameter) : at::empty_like(parameter);
   };
   const at::Tensor gnorm_weight = channel_sums(norm_weight), gnorm_bias = channel_sums(norm_bias);
   const at::Tensor gscale = channel_sums(scale);
