@@ -10,6 +10,7 @@
 #include "ops/bi_wkv.h"
 #include "ops/bi_wkv_check.h"
 #include "ops/q_shift.h"
+#include "ops/residual_add.h"
 
 namespace vrwkv::bench {
 namespace {
@@ -25,6 +26,19 @@ OpCase::Tensors bi_wkv_inputs(const OpSize& size, const at::TensorOptions& optio
   const at::Tensor decay = at::rand({size.channels}, sums) * 8 - 5;
   const at::Tensor first = at::rand({size.channels}, sums) - 1.5;
   return {decay / tokens, first / tokens, tokens_like(size, options), tokens_like(size, options)};
+}
+
+/// x as a network keeps it beside branches of the dtype of `options`: float32, or float64 beside float64.
+at::Tensor residual_like(const OpSize& size, const at::TensorOptions& options) {
+  const auto dtype = c10::typeMetaToScalarType(options.dtype());
+  return tokens_like(size, options.dtype(ops::bi_wkv_accumulation_dtype(dtype)));
+}
+
+/// `wide` tensors [B, T, C] in the dtype of residual_like and `narrow` ones in that of the measurement.
+OpCase::Bytes residual_tensors(double wide, double narrow) {
+  return [=](const OpSize& size, int64_t element_bytes) {
+    return whole_tensors(wide)(size, std::max<int64_t>(element_bytes, 4)) + whole_tensors(narrow)(size, element_bytes);
+  };
 }
 
 }  // namespace
@@ -65,6 +79,20 @@ const std::vector<OpCase>& op_cases() {
          return {ops::q_shift(in[0], height, width)};
        },
        .reference = {}},
+      {.name = "residual_add",
+       .forward_bytes = residual_tensors(2, 3),   // x, value, gate -> x, feed
+       .backward_bytes = residual_tensors(2, 6),  // gx', gfeed, feed, value, gate -> gx, gvalue, ggate
+       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
+         return {residual_like(size, options), tokens_like(size, options), tokens_like(size, options)};
+       },
+       .forward = [](const OpSize&, const Tensors& in) -> Tensors {
+         const auto out = ops::residual_add(in[0], {.value = in[1], .gate = in[2]}, ops::Feed::standardized, 1e-5);
+         return {out.x, out.feed};
+       },
+       .reference = [](const OpSize& size, const Tensors& in) -> Tensors {
+         const at::Tensor x = in[0] + at::sigmoid(in[2]) * in[1];
+         return {x, at::layer_norm(x, {size.channels}).to(in[1].scalar_type())};
+       }},
   };
   return cases;
 }

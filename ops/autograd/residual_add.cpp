@@ -1,0 +1,140 @@
+#include "ops/residual_add.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <array>
+
+#include "ops/residual_add_check.h"
+
+namespace vrwkv::ops {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+using OptionalTensor = std::optional<at::Tensor>;
+
+/// The arguments of the op, of which the mask has no gradient.
+enum Input { kX, kValue, kGate, kNormWeight, kNormBias, kScale, kInputs };
+
+/// y, feed and the feed's 1 / sqrt(var + eps).
+std::tuple<at::Tensor, at::Tensor, at::Tensor> call_forward(const at::Tensor& x, const ResidualBranch& branch,
+                                                            int64_t feed, double eps) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("vrwkv::_residual_add_forward", "")
+          .typed<std::tuple<at::Tensor, at::Tensor, at::Tensor>(
+              const at::Tensor&, const at::Tensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
+              const OptionalTensor&, const OptionalTensor&, int64_t, double)>();
+  return op.call(x, branch.value, optional_part(branch.gate), optional_part(branch.norm_weight),
+                 optional_part(branch.norm_bias), optional_part(branch.scale), optional_part(branch.mask), feed, eps);
+}
+
+/// Gradients of the first kInputs arguments; undefined where `needed` is false.
+std::array<at::Tensor, kInputs> call_backward(const at::Tensor& gy, const at::Tensor& gfeed,
+                                              const ResidualBranch& branch, const at::Tensor& fed,
+                                              const at::Tensor& rstd, at::ScalarType x_dtype,
+                                              at::ScalarType value_dtype, double eps,
+                                              const std::array<bool, kInputs>& needed) {
+  using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("vrwkv::_residual_add_backward", "")
+          .typed<Gradients(const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
+                           const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
+                           const OptionalTensor&, const OptionalTensor&, at::ScalarType, at::ScalarType, double,
+                           std::array<bool, kInputs>)>();
+  const auto [gx, gvalue, ggate, gnorm_weight, gnorm_bias, gscale] =
+      op.call(optional_part(gy), optional_part(gfeed), optional_part(branch.value), optional_part(branch.gate),
+              optional_part(branch.norm_weight), optional_part(branch.norm_bias), optional_part(branch.scale),
+              optional_part(branch.mask), optional_part(fed), optional_part(rstd), x_dtype, value_dtype, eps, needed);
+  return {gx, gvalue, ggate, gnorm_weight, gnorm_bias, gscale};
+}
+
+class ResidualAddFunction : public torch::autograd::Function<ResidualAddFunction> {
+ public:
+  static variable_list forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& value,
+                               const OptionalTensor& gate, const OptionalTensor& norm_weight,
+                               const OptionalTensor& norm_bias, const OptionalTensor& scale, const OptionalTensor& mask,
+                               int64_t feed, double eps) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    const ResidualBranch branch = residual_branch(value, gate, norm_weight, norm_bias, scale, mask);
+    const auto [y, fed, rstd] = call_forward(x, branch, feed, eps);
+    // Neither x nor, where its gradient does not depend on it, the branch is kept.
+    const bool keeps_value = branch.gate.defined() || branch.norm_weight.defined() || branch.scale.defined();
+    const bool standardized = static_cast<Feed>(feed) == Feed::standardized;
+    context->save_for_backward({keeps_value ? value : at::Tensor(), branch.gate, branch.norm_weight, branch.norm_bias,
+                                branch.scale, branch.mask, standardized ? fed : at::Tensor(),
+                                standardized ? rstd : at::Tensor()});
+    context->saved_data["x_dtype"] = x.scalar_type();
+    context->saved_data["value_dtype"] = value.scalar_type();
+    context->saved_data["eps"] = eps;
+    context->set_materialize_grads(false);
+    if (static_cast<Feed>(feed) == Feed::none) context->mark_non_differentiable({fed});
+    return {y, fed};
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const ResidualBranch branch{saved[0], saved[1], saved[2], saved[3], saved[4], saved[5]};
+    const at::Tensor &gy = gradients[0], &gfeed = gradients[1];
+    variable_list result(9);
+    if (!gy.defined() && !gfeed.defined()) return result;
+
+    // Only the tensors that were given have an edge.
+    std::size_t edge = 0;
+    const auto is_needed = [&](bool given) { return given && context->needs_input_grad(edge++); };
+    std::array<bool, kInputs> needed{};
+    needed[kX] = is_needed(true);
+    needed[kValue] = is_needed(true);
+    needed[kGate] = is_needed(branch.gate.defined());
+    needed[kNormWeight] = is_needed(branch.norm_weight.defined());
+    needed[kNormBias] = is_needed(branch.norm_bias.defined());
+    needed[kScale] = is_needed(branch.scale.defined());
+
+    const auto x_dtype = context->saved_data["x_dtype"].toScalarType();
+    const auto value_dtype = context->saved_data["value_dtype"].toScalarType();
+    const bool unchanged = !branch.value.defined() && !branch.mask.defined();
+    // Gradients that are the incoming one need no kernel.
+    const bool shares_x = !gfeed.defined() && needed[kX];
+    const bool shares_value =
+        unchanged && needed[kValue] && (!gfeed.defined() || (needed[kX] && x_dtype == value_dtype));
+    if (shares_x) needed[kX] = false;
+    if (shares_value) needed[kValue] = false;
+    if (std::ranges::any_of(needed, [](bool one) { return one; })) {
+      const auto computed = call_backward(gy, gfeed, branch, saved[6], saved[7], x_dtype, value_dtype,
+                                          context->saved_data["eps"].toDouble(), needed);
+      std::ranges::copy(computed, result.begin());
+    }
+    if (shares_x) result[kX] = gy;
+    if (shares_value) result[kValue] = gfeed.defined() ? result[kX] : gy.to(value_dtype);
+    return result;
+  }
+};
+
+std::tuple<at::Tensor, at::Tensor> residual_add_autograd(const at::Tensor& x, const at::Tensor& value,
+                                                         const OptionalTensor& gate, const OptionalTensor& norm_weight,
+                                                         const OptionalTensor& norm_bias, const OptionalTensor& scale,
+                                                         const OptionalTensor& mask, int64_t feed, double eps) {
+  const ResidualBranch branch = residual_branch(value, gate, norm_weight, norm_bias, scale, mask);
+  check_residual_add(x, branch, feed);
+  if (!residual_add_is_fused(x)) return residual_add_composite(x, branch, feed, eps);
+  const variable_list outputs =
+      ResidualAddFunction::apply(x, value, gate, norm_weight, norm_bias, scale, mask, feed, eps);
+  return {outputs[0], outputs[1]};
+}
+
+}  // namespace
+
+// Where there is no kernel the composite differentiates itself.
+TORCH_LIBRARY_IMPL(vrwkv, AutogradCUDA, m) { m.impl("residual_add", residual_add_autograd); }
+
+TORCH_LIBRARY_IMPL(vrwkv, Autograd, m) {
+  // Differentiating the gradient raises an error instead of giving a silent zero.
+  m.impl("_residual_add_backward", torch::autograd::autogradNotImplementedFallback());
+}
+
+}  // namespace vrwkv::ops
