@@ -15,9 +15,8 @@ at::Tensor composite(const at::Tensor& x) {
 }  // namespace
 
 at::Tensor squared_relu(const at::Tensor& x) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("vrwkv::squared_relu", "")
-                             .typed<at::Tensor(const at::Tensor&)>();
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("vrwkv::squared_relu", "").typed<at::Tensor(const at::Tensor&)>();
   return op.call(x);
 }
 

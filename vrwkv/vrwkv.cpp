@@ -7,7 +7,7 @@
 #include "vrwkv/init.h"
 #include "vrwkv/layers/checkpoint_function.h"
 #include "vrwkv/layers/drop_path.h"
-#include "vrwkv/layers/token_mix.h"
+#include "vrwkv/layers/layer_norm.h"
 
 namespace vrwkv {
 
@@ -48,27 +48,32 @@ torch::Tensor VrwkvImpl::embed(const torch::Tensor& images, Grid grid) {
   return at::dropout(x, options_.drop_rate, is_training());
 }
 
-torch::Tensor VrwkvImpl::run_block(int64_t layer, const torch::Tensor& x, Grid grid) {
+Stream VrwkvImpl::run_block(int64_t layer, const Stream& stream, Grid grid) {
   const auto block = layers[static_cast<size_t>(layer)];
   auto& impl = *block->as<BlockImpl>();
   const double rate = is_training() ? impl.drop_path_rate() : 0.0;
+  const torch::Tensor& x = stream.x;
   const DropPathMasks masks{draw_drop_path_mask(x.size(0), rate, x.options()),
                             draw_drop_path_mask(x.size(0), rate, x.options())};
-  if (!options_.with_cp || !is_training() || !x.requires_grad()) return impl.forward(x, grid, masks);
-  return checkpoint(
-      [block, grid, masks](const torch::Tensor& input) { return block->as<BlockImpl>()->forward(input, grid, masks); },
-      x);
+  if (!options_.with_cp || !is_training() || !x.requires_grad()) {
+    return impl.forward(stream, grid, masks, layer + 1 < options_.depth);
+  }
+  // Only x is kept between the blocks; each makes its feed anew.
+  const auto run = [block, grid, masks](const torch::Tensor& input) {
+    return block->as<BlockImpl>()->forward({input, {}}, grid, masks, false).x;
+  };
+  return {checkpoint(run, x), {}};
 }
 
 std::vector<torch::Tensor> VrwkvImpl::forward(const torch::Tensor& images) {
   const Grid grid = patch_embed->grid(images);
   const std::vector<int64_t> wanted =
       options_.out_indices.empty() ? std::vector<int64_t>{options_.depth - 1} : options_.out_indices;
-  torch::Tensor x = embed(images, grid);
+  Stream stream{embed(images, grid), {}};
   std::vector<torch::Tensor> maps;
   for (int64_t layer = 0; layer < options_.depth; ++layer) {
-    x = run_block(layer, x, grid);
-    if (layer == options_.depth - 1) x = ln1(x);
+    stream = run_block(layer, stream, grid);
+    const torch::Tensor x = layer == options_.depth - 1 ? ln1(stream.x) : stream.x;
     if (std::find(wanted.begin(), wanted.end(), layer) != wanted.end()) {
       maps.push_back(x.transpose(1, 2).unflatten(2, {grid.height, grid.width}));
     }

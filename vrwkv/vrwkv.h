@@ -43,7 +43,7 @@ class VrwkvImpl : public torch::nn::Cloneable<VrwkvImpl> {
 
  private:
   torch::Tensor embed(const torch::Tensor& images, Grid grid);
-  torch::Tensor run_block(int64_t layer, const torch::Tensor& x, Grid grid);
+  Stream run_block(int64_t layer, const Stream& stream, Grid grid);
 
   VrwkvOptions options_;
 };

@@ -2,9 +2,10 @@
 #include <ATen/Functions.h>
 #include <ATen/OpMathType.h>
 #include <ATen/TensorIterator.h>
-#include <ATen/native/cuda/Loops.cuh>
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/library.h>
+
+#include <ATen/native/cuda/Loops.cuh>
 
 namespace vrwkv::ops::cuda {
 namespace {

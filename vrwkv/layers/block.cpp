@@ -1,7 +1,6 @@
 #include "vrwkv/layers/block.h"
 
-#include "vrwkv/layers/drop_path.h"
-#include "vrwkv/layers/token_mix.h"
+#include "vrwkv/layers/layer_norm.h"
 
 namespace vrwkv {
 
@@ -30,14 +29,30 @@ double BlockImpl::drop_path_rate() const {
   return options_.drop_path_rate * static_cast<double>(layer_) / static_cast<double>(options_.depth - 1);
 }
 
-torch::Tensor BlockImpl::forward(torch::Tensor x, Grid grid, const DropPathMasks& masks) {
-  if (ln0) x = ln0(x);
-  torch::Tensor branch = options_.post_norm ? ln1(att(x, grid)) : att(ln1(x), grid);
-  if (gamma1.defined()) branch = gamma1 * branch;
-  x = x + apply_drop_path(branch, masks.att);
-  branch = options_.post_norm ? ln2(ffn(x, grid)) : ffn(ln2(x), grid);
-  if (gamma2.defined()) branch = gamma2 * branch;
-  return x + apply_drop_path(branch, masks.ffn);
+/// What a branch applies to its feed: nothing where its output is normalised instead.
+NormAffine BlockImpl::branch_norm(const torch::nn::LayerNorm& norm) const {
+  return options_.post_norm ? NormAffine{} : NormAffine{norm->weight, norm->bias};
+}
+
+Stream BlockImpl::add(const torch::Tensor& x, ops::ResidualBranch branch, const torch::nn::LayerNorm& norm,
+                      const torch::Tensor& scale, const torch::Tensor& mask, bool followed) const {
+  if (options_.post_norm) {
+    branch.norm_weight = norm->weight;
+    branch.norm_bias = norm->bias;
+  }
+  branch.scale = scale;
+  branch.mask = mask;
+  const auto feed = options_.post_norm ? ops::Feed::cast : ops::Feed::standardized;
+  const auto [sum, next] = ops::residual_add(x, branch, followed ? feed : ops::Feed::none, kLayerNormEps);
+  return {sum, next};
+}
+
+Stream BlockImpl::forward(Stream stream, Grid grid, const DropPathMasks& masks, bool followed) {
+  if (ln0) stream = {ln0(stream.x), {}};
+  if (!stream.feed.defined()) stream.feed = make_feed(stream.x, !options_.post_norm);
+  stream = add(stream.x, {.value = att(stream.feed, branch_norm(ln1), grid)}, ln1, gamma1, masks.att, true);
+  const auto [value, gate] = ffn(stream.feed, branch_norm(ln2), grid);
+  return add(stream.x, {.value = value, .gate = gate}, ln2, gamma2, masks.ffn, followed);
 }
 
 }  // namespace vrwkv

@@ -4,9 +4,11 @@
 #include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 
+#include "ops/residual_add.h"
 #include "vrwkv/layers/channel_mix.h"
 #include "vrwkv/layers/grid.h"
 #include "vrwkv/layers/spatial_mix.h"
+#include "vrwkv/layers/stream.h"
 #include "vrwkv/options.h"
 
 namespace vrwkv {
@@ -24,8 +26,8 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
 
-  /// x: [B, T, C] tokens of `grid`, row by row; returns [B, T, C].
-  torch::Tensor forward(torch::Tensor x, Grid grid, const DropPathMasks& masks);
+  /// Tokens of `grid`, row by row. `followed`: another block reads the result's feed, else it is undefined.
+  Stream forward(Stream stream, Grid grid, const DropPathMasks& masks, bool followed);
 
   /// Probability with which this block's branches are dropped: rises linearly over the blocks.
   double drop_path_rate() const;
@@ -36,6 +38,10 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
   torch::Tensor gamma1, gamma2;  ///< [C] layer scale; undefined without init_values.
 
  private:
+  NormAffine branch_norm(const torch::nn::LayerNorm& norm) const;
+  Stream add(const torch::Tensor& x, ops::ResidualBranch branch, const torch::nn::LayerNorm& norm,
+             const torch::Tensor& scale, const torch::Tensor& mask, bool followed) const;
+
   VrwkvOptions options_;
   int64_t layer_;
 };

@@ -2,7 +2,8 @@
 
 #include <torch/nn/options/linear.h>
 
-#include "ops/q_shift.h"
+#include "ops/squared_relu.h"
+#include "vrwkv/layers/layer_norm.h"
 #include "vrwkv/layers/token_mix.h"
 
 namespace vrwkv {
@@ -26,12 +27,11 @@ void ChannelMixImpl::pretty_print(std::ostream& stream) const {
          << ", key_norm=" << options_.key_norm << ")";
 }
 
-torch::Tensor ChannelMixImpl::forward(const torch::Tensor& x, Grid grid) {
-  const torch::Tensor shifted = ops::q_shift(x, grid.height, grid.width);
-  torch::Tensor k = torch::square(torch::relu(key(mix_tokens(x, shifted, spatial_mix_k))));
+GatedValue ChannelMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid) {
+  const std::vector<torch::Tensor> mixed = mix_tokens(feed, norm, {spatial_mix_k, spatial_mix_r}, grid);
+  torch::Tensor k = ops::squared_relu(key(mixed[0]));
   if (key_norm) k = key_norm(k);
-  const torch::Tensor r = receptance(mix_tokens(x, shifted, spatial_mix_r));
-  return torch::sigmoid(r) * value(k);
+  return {value(k), receptance(mixed[1])};
 }
 
 }  // namespace vrwkv

@@ -6,6 +6,7 @@
 #include <torch/nn/pimpl.h>
 
 #include "vrwkv/layers/grid.h"
+#include "vrwkv/layers/stream.h"
 
 namespace vrwkv {
 
@@ -15,6 +16,11 @@ struct ChannelMixOptions {
   bool key_norm;
 };
 
+/// sigmoid(gate) * value, [B, T, C] each: the product is left to the residual sum, which reads both once.
+struct GatedValue {
+  torch::Tensor value, gate;
+};
+
 /// VRWKV's feed-forward part: Q-Shift, squared ReLU and a gate (arXiv 2403.02308, equation 8).
 class ChannelMixImpl : public torch::nn::Cloneable<ChannelMixImpl> {
  public:
@@ -22,8 +28,8 @@ class ChannelMixImpl : public torch::nn::Cloneable<ChannelMixImpl> {
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
 
-  /// x: [B, T, C] tokens of `grid`, row by row; returns [B, T, C].
-  torch::Tensor forward(const torch::Tensor& x, Grid grid);
+  /// feed: [B, T, C] tokens of `grid`, row by row, to which `norm` is applied first.
+  GatedValue forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid);
 
   torch::Tensor spatial_mix_k, spatial_mix_r;  ///< [1, 1, C]
   torch::nn::Linear key{nullptr}, receptance{nullptr}, value{nullptr};

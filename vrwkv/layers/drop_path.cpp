@@ -10,8 +10,4 @@ torch::Tensor draw_drop_path_mask(int64_t batch, double rate, const torch::Tenso
   return at::empty({batch, 1, 1}, options).bernoulli_(keep).div_(keep);
 }
 
-torch::Tensor apply_drop_path(const torch::Tensor& branch, const torch::Tensor& mask) {
-  return mask.defined() ? branch * mask : branch;
-}
-
 }  // namespace vrwkv

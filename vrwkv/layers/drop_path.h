@@ -11,7 +11,4 @@ namespace vrwkv {
 /// same.
 torch::Tensor draw_drop_path_mask(int64_t batch, double rate, const torch::TensorOptions& options);
 
-/// branch * mask, or the branch itself for an undefined mask.
-torch::Tensor apply_drop_path(const torch::Tensor& branch, const torch::Tensor& mask);
-
 }  // namespace vrwkv

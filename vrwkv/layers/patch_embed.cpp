@@ -1,5 +1,6 @@
 #include "vrwkv/layers/patch_embed.h"
 
+#include <ATen/autocast_mode.h>
 #include <torch/nn/options/conv.h>
 
 namespace vrwkv {
@@ -24,7 +25,18 @@ Grid PatchEmbedImpl::grid(const torch::Tensor& images) const {
 }
 
 torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images) {
-  return projection(images).flatten(2).transpose(1, 2).contiguous();
+  // The patches do not overlap, so the convolution is one matrix product over them.
+  const Grid patches = grid(images);
+  const int64_t batch = images.size(0), patch = options_.patch_size;
+  const torch::Tensor pixels = images.view({batch, options_.in_channels, patches.height, patch, patches.width, patch})
+                                   .permute({0, 2, 4, 1, 3, 5});
+  const auto device = images.device().type();
+  const auto dtype =
+      at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device) : images.scalar_type();
+  // Cast and rearranged in one pass.
+  const torch::Tensor rows = pixels.to(dtype, /*non_blocking=*/false, /*copy=*/false, at::MemoryFormat::Contiguous)
+                                 .reshape({batch, patches.tokens(), -1});
+  return torch::linear(rows, projection->weight.flatten(1), projection->bias);
 }
 
 }  // namespace vrwkv

@@ -4,7 +4,8 @@
 #include <torch/nn/options/normalization.h>
 
 #include "ops/bi_wkv.h"
-#include "ops/q_shift.h"
+#include "ops/bi_wkv_gated.h"
+#include "vrwkv/layers/layer_norm.h"
 #include "vrwkv/layers/token_mix.h"
 
 namespace vrwkv {
@@ -30,15 +31,15 @@ void SpatialMixImpl::pretty_print(std::ostream& stream) const {
   stream << "vrwkv::SpatialMix(embed_dims=" << options_.embed_dims << ", key_norm=" << options_.key_norm << ")";
 }
 
-torch::Tensor SpatialMixImpl::forward(const torch::Tensor& x, Grid grid) {
-  const torch::Tensor shifted = ops::q_shift(x, grid.height, grid.width);
-  const torch::Tensor k = key(mix_tokens(x, shifted, spatial_mix_k));
-  const torch::Tensor v = value(mix_tokens(x, shifted, spatial_mix_v));
-  const torch::Tensor r = receptance(mix_tokens(x, shifted, spatial_mix_r));
+torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid) {
+  const std::vector<torch::Tensor> mixed = mix_tokens(feed, norm, {spatial_mix_k, spatial_mix_v, spatial_mix_r}, grid);
+  const torch::Tensor k = key(mixed[0]);
+  const torch::Tensor v = value(mixed[1]);
+  const torch::Tensor r = receptance(mixed[2]);
   const auto tokens = static_cast<double>(grid.tokens());
-  torch::Tensor y = ops::bi_wkv(spatial_decay / tokens, spatial_first / tokens, k, v);
-  if (key_norm) y = key_norm(y);
-  return output(torch::sigmoid(r) * y);
+  const torch::Tensor w = spatial_decay / tokens, u = spatial_first / tokens;
+  if (!key_norm) return output(ops::bi_wkv_gated(w, u, k, v, r));
+  return output(torch::sigmoid(r) * key_norm(ops::bi_wkv(w, u, k, v)));
 }
 
 }  // namespace vrwkv

@@ -6,6 +6,7 @@
 #include <torch/nn/pimpl.h>
 
 #include "vrwkv/layers/grid.h"
+#include "vrwkv/layers/stream.h"
 
 namespace vrwkv {
 
@@ -21,8 +22,8 @@ class SpatialMixImpl : public torch::nn::Cloneable<SpatialMixImpl> {
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
 
-  /// x: [B, T, C] tokens of `grid`, row by row; returns [B, T, C].
-  torch::Tensor forward(const torch::Tensor& x, Grid grid);
+  /// feed: [B, T, C] tokens of `grid`, row by row, to which `norm` is applied first; returns [B, T, C].
+  torch::Tensor forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid);
 
   torch::Tensor spatial_decay, spatial_first;                 ///< [C]
   torch::Tensor spatial_mix_k, spatial_mix_v, spatial_mix_r;  ///< [1, 1, C]

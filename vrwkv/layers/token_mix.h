@@ -1,18 +1,23 @@
 #pragma once
 
-#include <torch/nn/options/normalization.h>
 #include <torch/types.h>
+
+#include <initializer_list>
+#include <vector>
+
+#include "ops/token_shift_mix.h"
+#include "vrwkv/layers/grid.h"
+#include "vrwkv/layers/stream.h"
 
 namespace vrwkv {
 
-/// x m + shifted (1 - m) in one pass: [B, T, C] from x, shifted [B, T, C] and m [1, 1, C].
-inline torch::Tensor mix_tokens(const torch::Tensor& x, const torch::Tensor& shifted, const torch::Tensor& m) {
-  return torch::lerp(shifted, x, m);
-}
-
-/// Every layer norm of the published models: over the channels, eps 1e-5, with weight and bias.
-inline torch::nn::LayerNormOptions layer_norm_options(int64_t channels) {
-  return torch::nn::LayerNormOptions({channels}).eps(1e-5);
+/// x m + qshift(x) (1 - m) for each of `mixes` [1, 1, C], where x is `feed` [B, T, C] times norm.weight plus norm.bias.
+inline std::vector<torch::Tensor> mix_tokens(const torch::Tensor& feed, const NormAffine& norm,
+                                             std::initializer_list<torch::Tensor> mixes, Grid grid) {
+  const auto optional = [](const torch::Tensor& tensor) {
+    return tensor.defined() ? std::optional<torch::Tensor>(tensor) : std::nullopt;
+  };
+  return ops::token_shift_mix(feed, mixes, optional(norm.weight), optional(norm.bias), grid.height, grid.width);
 }
 
 }  // namespace vrwkv

@@ -1,0 +1,201 @@
+#pragma once
+
+#include "ops/cuda/vector.cuh"
+#include "ops/q_shift_geometry.h"
+#include "ops/token_shift_mix_check.h"
+
+namespace vrwkv::ops::cuda {
+
+constexpr int kThreads = 256;
+
+/// Every thread has kVector consecutive channels of one Q-Shift group. threadIdx.x and blockIdx.z number these vectors
+/// of channels, blockIdx.x strips of consecutive tokens of an image, which threadIdx.y strides through, and blockIdx.y
+/// the images, also in strides.
+struct MixShape {
+  int batch, height, width, channels;
+  int strip;  ///< Tokens of a block.
+};
+
+/// x and the parameters, of which weight and bias may be null.
+template <typename T, typename In>
+struct MixInputs {
+  const In* x;
+  const T* mixes[kMaxMixes];
+  const T *weight, *bias;
+};
+
+template <typename In>
+struct MixOutputs {
+  In* out[kMaxMixes];
+};
+
+template <typename In>
+struct MixGradients {
+  const In* gradients[kMaxMixes];
+};
+
+/// Where a thread's channels read: `step` tokens away, if the token is not at the edge in that direction.
+struct MixChannels {
+  int first;
+  bool exist;
+  int step;
+
+  __device__ MixChannels(const MixShape& shape, int vector) : shape_(shape) {
+    first = (static_cast<int>(blockIdx.z) * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * vector;
+    exist = first < shape.channels;
+    const auto bound = [&](int64_t g) { return static_cast<int>(static_cast<int64_t>(shape.channels) * g / 4); };
+    group_ = (first >= bound(1)) + (first >= bound(2)) + (first >= bound(3));
+    step = (group_ % 2 == 0 ? -1 : 1) * (group_ < 2 ? 1 : shape.width);
+  }
+
+  /// Whether the token `direction` steps from `token` is its neighbour within the grid.
+  __device__ bool has_neighbour(int token, int direction) const {
+    const int row = token / shape_.width, column = token - row * shape_.width;
+    const bool forward = (group_ % 2 == 0) == (direction < 0);  // right or down
+    if (group_ < 2) return forward ? column + 1 < shape_.width : column > 0;
+    return forward ? row + 1 < shape_.height : row > 0;
+  }
+
+ private:
+  const MixShape& shape_;
+  int group_;
+};
+
+template <typename T, int kVector>
+__device__ __forceinline__ void load_parameter(T (&values)[kVector], const T* parameter, int first, T missing) {
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) values[i] = parameter == nullptr ? missing : parameter[first + i];
+}
+
+template <typename T, typename In, int kVector, int kMixes>
+__global__ void __launch_bounds__(kThreads)
+    mix_kernel(const __grid_constant__ MixShape shape, const __grid_constant__ MixInputs<T, In> inputs,
+               const __grid_constant__ MixOutputs<In> outputs) {
+  constexpr int kUnroll = 2;  // Tokens whose loads are under way together.
+  const MixChannels channels(shape, kVector);
+  if (!channels.exist) return;
+  T mixes[kMixes][kVector], weight[kVector], bias[kVector];
+#pragma unroll
+  for (int j = 0; j < kMixes; ++j) load_parameter(mixes[j], inputs.mixes[j], channels.first, T(0));
+  load_parameter(weight, inputs.weight, channels.first, T(1));
+  load_parameter(bias, inputs.bias, channels.first, T(0));
+
+  const int tokens = shape.height * shape.width, rows = static_cast<int>(blockDim.y);
+  const int begin = static_cast<int>(blockIdx.x) * shape.strip;
+  const int end = begin + shape.strip < tokens ? begin + shape.strip : tokens;
+  for (int image = static_cast<int>(blockIdx.y); image < shape.batch; image += static_cast<int>(gridDim.y)) {
+    const int64_t base = static_cast<int64_t>(image) * tokens * shape.channels + channels.first;
+    for (int first = begin + static_cast<int>(threadIdx.y); first < end; first += kUnroll * rows) {
+      Vector<In, kVector> x[kUnroll], neighbour[kUnroll];
+      bool inside[kUnroll];
+#pragma unroll
+      for (int i = 0; i < kUnroll; ++i) {
+        const int token = first + i * rows;
+        inside[i] = token < end && channels.has_neighbour(token, 1);
+        const In* from = inputs.x + base + static_cast<int64_t>(token) * shape.channels;
+        if (token < end) x[i] = load_vector<kVector>(from);
+        if (inside[i]) neighbour[i] = load_vector<kVector>(from + static_cast<int64_t>(channels.step) * shape.channels);
+      }
+#pragma unroll
+      for (int i = 0; i < kUnroll; ++i) {
+        const int token = first + i * rows;
+        if (token >= end) break;
+        T n[kVector], shifted[kVector];
+#pragma unroll
+        for (int c = 0; c < kVector; ++c) {
+          n[c] = static_cast<T>(x[i].values[c]) * weight[c] + bias[c];
+          shifted[c] = inside[i] ? static_cast<T>(neighbour[i].values[c]) * weight[c] + bias[c] : T(0);
+        }
+#pragma unroll
+        for (int j = 0; j < kMixes; ++j) {
+          Vector<In, kVector> out;
+#pragma unroll
+          for (int c = 0; c < kVector; ++c) {
+            out.values[c] = static_cast<In>(mixes[j][c] * n[c] + (T(1) - mixes[j][c]) * shifted[c]);
+          }
+          store_vector(outputs.out[j] + base + static_cast<int64_t>(token) * shape.channels, out);
+        }
+      }
+    }
+  }
+}
+
+/// gx, and the block's sums of the gradients of the mixes, weight and bias: [blocks, kMixes + 2, channels] in `parts`.
+template <typename T, typename In, int kVector, int kMixes>
+__global__ void __launch_bounds__(kThreads)
+    mix_backward_kernel(const __grid_constant__ MixShape shape, const __grid_constant__ MixInputs<T, In> inputs,
+                        const __grid_constant__ MixGradients<In> outer, In* __restrict__ gx, T* __restrict__ parts) {
+  constexpr int kSums = kMixes + 2;
+  const MixChannels channels(shape, kVector);
+  T mixes[kMixes][kVector], weight[kVector], bias[kVector], sums[kSums][kVector] = {};
+  if (channels.exist) {
+#pragma unroll
+    for (int j = 0; j < kMixes; ++j) load_parameter(mixes[j], inputs.mixes[j], channels.first, T(0));
+    load_parameter(weight, inputs.weight, channels.first, T(1));
+    load_parameter(bias, inputs.bias, channels.first, T(0));
+  }
+  const int tokens = shape.height * shape.width, rows = static_cast<int>(blockDim.y);
+  const int begin = static_cast<int>(blockIdx.x) * shape.strip;
+  const int end = begin + shape.strip < tokens ? begin + shape.strip : tokens;
+  const int64_t step = static_cast<int64_t>(channels.step) * shape.channels;
+  for (int image = static_cast<int>(blockIdx.y); channels.exist && image < shape.batch;
+       image += static_cast<int>(gridDim.y)) {
+    const int64_t base = static_cast<int64_t>(image) * tokens * shape.channels + channels.first;
+    for (int token = begin + static_cast<int>(threadIdx.y); token < end; token += rows) {
+      const int64_t at = base + static_cast<int64_t>(token) * shape.channels;
+      const bool reads = channels.has_neighbour(token, 1);     // this token reads another
+      const bool is_read = channels.has_neighbour(token, -1);  // another token reads this one
+      Vector<In, kVector> x, neighbour, own[kMixes], reader[kMixes];
+      x = load_vector<kVector>(inputs.x + at);
+#pragma unroll
+      for (int j = 0; j < kMixes; ++j) own[j] = load_vector<kVector>(outer.gradients[j] + at);
+      if (reads) neighbour = load_vector<kVector>(inputs.x + at + step);
+#pragma unroll
+      for (int j = 0; j < kMixes; ++j) {
+        if (is_read) reader[j] = load_vector<kVector>(outer.gradients[j] + at - step);
+      }
+      Vector<In, kVector> out;
+#pragma unroll
+      for (int c = 0; c < kVector; ++c) {
+        const T value = static_cast<T>(x.values[c]);
+        const T n = value * weight[c] + bias[c];
+        const T shifted = reads ? static_cast<T>(neighbour.values[c]) * weight[c] + bias[c] : T(0);
+        T gn = T(0);
+#pragma unroll
+        for (int j = 0; j < kMixes; ++j) {
+          const T gradient = static_cast<T>(own[j].values[c]);
+          const T read = is_read ? static_cast<T>(reader[j].values[c]) : T(0);
+          gn += mixes[j][c] * gradient + (T(1) - mixes[j][c]) * read;
+          sums[j][c] += gradient * (n - shifted);
+        }
+        sums[kMixes][c] += gn * value;
+        sums[kMixes + 1][c] += gn;
+        out.values[c] = static_cast<In>(gn * weight[c]);
+      }
+      store_vector(gx + at, out);
+    }
+  }
+
+  // Over the block's rows, in their order.
+  extern __shared__ __align__(16) char memory[];
+  T* shared = reinterpret_cast<T*>(memory);
+  const int lanes = static_cast<int>(blockDim.x), lane = static_cast<int>(threadIdx.x);
+  const int block = static_cast<int>(blockIdx.y * gridDim.x + blockIdx.x);
+#pragma unroll
+  for (int j = 0; j < kSums; ++j) {
+    __syncthreads();
+#pragma unroll
+    for (int c = 0; c < kVector; ++c) shared[(static_cast<int>(threadIdx.y) * kVector + c) * lanes + lane] = sums[j][c];
+    __syncthreads();
+    if (threadIdx.y == 0 && channels.exist) {
+#pragma unroll
+      for (int c = 0; c < kVector; ++c) {
+        T sum = T(0);
+        for (int row = 0; row < rows; ++row) sum += shared[(row * kVector + c) * lanes + lane];
+        parts[(static_cast<int64_t>(block) * kSums + j) * shape.channels + channels.first + c] = sum;
+      }
+    }
+  }
+}
+
+}  // namespace vrwkv::ops::cuda
