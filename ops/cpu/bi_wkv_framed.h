@@ -49,18 +49,21 @@ struct Framing {
 inline constexpr int64_t kFramedForwardRows = 3;
 inline constexpr int64_t kFramedBackwardRows = 7;
 
-/// The framed scans over some channels of one batch element.
+/// The framed scans over some channels of one batch element. `ahead` is how far behind these inputs those of the next
+/// column lie, which are fetched into the cache meanwhile.
 template <typename T, int N, bool Whole>
 class FramedColumn {
  public:
   using V = VectorizedN<T, N>;
   static constexpr int64_t width = V::size();
 
-  FramedColumn(const BiWkvInputs<T>& in, const Framing<T>& framing, int64_t b, Lanes<T, N, Whole> lanes, T* scratch)
+  FramedColumn(const BiWkvInputs<T>& in, const Framing<T>& framing, int64_t b, Lanes<T, N, Whole> lanes, T* scratch,
+               int64_t ahead)
       : in_(in),
         lanes_(lanes),
         batch_(b),
         base_(b * in.tokens * in.channels),
+        ahead_(ahead),
         scratch_(scratch),
         decay_(lanes.load(framing.decay.data())),
         rest_(lanes.load(framing.rest.data())),
@@ -69,11 +72,13 @@ class FramedColumn {
   /// False when something came out that is no number: the inputs were, or left the range of a frame.
   bool forward(T* y_out) const {
     const V frame = largest_key();
+    if (frame.has_inf_nan()) return false;
     V right_a(T(0)), right_b(T(0));
     for (int64_t t = in_.tokens - 1; t >= 0; --t) {
       T* const slot = scratch_ + t * kFramedForwardRows * width;
-      const V e = (lanes_.load(in_.k + row(t)) - frame).exp();
+      const V e = (lanes_.load(in_.k + row(t)) - frame).exp_u20();
       const V ev = e * lanes_.load(in_.v + row(t));
+      lanes_.template prefetch<true>(y_out + row(t));
       e.store(slot);
       fmadd(bonus_, ev, right_a).store(slot + width);
       fmadd(bonus_, e, right_b).store(slot + 2 * width);
@@ -86,6 +91,8 @@ class FramedColumn {
       const V e = V::loadu(slot);
       const V y = (left_a + V::loadu(slot + width)) / (left_b + V::loadu(slot + 2 * width));
       lanes_.store(y_out + row(t), y);
+      lanes_.template prefetch<false>(in_.k + row(t) + ahead_);
+      lanes_.template prefetch<false>(in_.v + row(t) + ahead_);
       strange = fmadd(y, V(T(0)), strange);
       advance(left_a, e * lanes_.load(in_.v + row(t)));
       advance(left_b, e);
@@ -97,10 +104,12 @@ class FramedColumn {
   /// n = t - i - 1 times meets once in (sums left of s) x (gradient sums right of s) at each of the n tokens s between.
   bool backward(const BiWkvGradients<T>& gradients) const {
     const V frame = largest_key();
+    if (frame.has_inf_nan()) return false;
     V right_a(T(0)), right_b(T(0));
     for (int64_t t = in_.tokens - 1; t >= 0; --t) {
       T* const slot = scratch_ + t * kFramedBackwardRows * width;
-      const V e = (lanes_.load(in_.k + row(t)) - frame).exp();
+      const V e = (lanes_.load(in_.k + row(t)) - frame).exp_u20();
+      lanes_.template prefetch<true>(gradients.gk + row(t));
       e.store(slot);
       right_a.store(slot + width);
       right_b.store(slot + 2 * width);
@@ -128,6 +137,8 @@ class FramedColumn {
       fmadd(bonus_, h, left_h).store(slot + 4 * width);
       g.store(slot + 5 * width);
       h.store(slot + 6 * width);
+      lanes_.template prefetch<true>(gradients.gv + row(t));
+      lanes_.template prefetch<false>(in_.k + row(t) + ahead_);
       advance(left_a, ev);
       advance(left_b, e);
       advance(left_g, g);
@@ -142,6 +153,8 @@ class FramedColumn {
       const V gk = fmsub(gv, lanes_.load(in_.v + row(t)), e * (right_h + V::loadu(slot + 4 * width)));
       lanes_.store(gradients.gv + row(t), gv);
       lanes_.store(gradients.gk + row(t), gk);
+      lanes_.template prefetch<false>(in_.v + row(t) + ahead_);
+      lanes_.template prefetch<false>(gradients.gy + row(t) + ahead_);
       strange = fmadd(gv + gk, V(T(0)), strange);
       advance(right_g, V::loadu(slot + 5 * width));
       advance(right_h, V::loadu(slot + 6 * width));
@@ -166,7 +179,7 @@ class FramedColumn {
 
   const BiWkvInputs<T>& in_;
   const Lanes<T, N, Whole> lanes_;
-  const int64_t batch_, base_;
+  const int64_t batch_, base_, ahead_;
   T* const scratch_;
   const V decay_, rest_, bonus_;
 };

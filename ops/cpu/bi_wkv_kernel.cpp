@@ -11,11 +11,12 @@
 namespace vrwkv::ops::cpu::VRWKV_ISA {
 namespace {
 
-/// Vectors of channels that one task works on: enough independent sums to keep the arithmetic units busy.
+/// Vectors of channels in a column: enough independent sums to keep the arithmetic units busy, few enough for the
+/// column's 12 T of them (inputs, outputs, scratch) to stay in a core's cache at T = 196.
 constexpr int kVectors = 2;
 
-/// Calls framed(b, lanes, scratch) for every batch element and kVectors of channels, and where that is not possible or
-/// returns false, the same for each of the vectors, and at last exact(b, lanes, scratch).
+/// Calls framed(framing, b, lanes, scratch, ahead) for every batch element and kVectors of channels, and where that is
+/// not possible or returns false, the same for each of the vectors, and at last exact(b, lanes, scratch).
 template <typename T, typename Framed, typename Exact>
 void for_each_column(const BiWkvInputs<T>& in, int64_t scratch_rows, const Framed& framed, const Exact& exact) {
   constexpr int64_t width = VectorizedN<T, kVectors>::size();
@@ -23,11 +24,13 @@ void for_each_column(const BiWkvInputs<T>& in, int64_t scratch_rows, const Frame
   const int64_t columns = (in.channels + width - 1) / width;
   at::parallel_for(0, in.batch * columns, 1, [&](int64_t begin, int64_t end) {
     const auto scratch = std::make_unique_for_overwrite<T[]>(static_cast<size_t>(scratch_rows * in.tokens * width));
+    const auto offset = [&](int64_t i) { return i / columns * in.tokens * in.channels + i % columns * width; };
     for (int64_t i = begin; i < end; ++i) {
       const int64_t b = i / columns;
-      const int64_t first = (i % columns) * width;
+      const int64_t first = i % columns * width;
+      const int64_t ahead = i + 1 < end ? offset(i + 1) - offset(i) : 0;
       const auto done = [&](const auto& lanes) {
-        return framing.all_fit(lanes.first, lanes.count) && framed(framing, b, lanes, scratch.get());
+        return framing.all_fit(lanes.first, lanes.count) && framed(framing, b, lanes, scratch.get(), ahead);
       };
       for_each_part<kVectors, T>(first, std::min(width, in.channels - first), [&](const auto& wide) {
         if (done(wide)) return;
@@ -45,8 +48,8 @@ template <typename T>
 void bi_wkv_forward(const BiWkvInputs<T>& in, T* y) {
   for_each_column(
       in, std::max(kFramedForwardRows, kExactForwardRows),
-      [&](const Framing<T>& framing, int64_t b, const auto& lanes, T* scratch) {
-        return FramedColumn(in, framing, b, lanes, scratch).forward(y);
+      [&](const Framing<T>& framing, int64_t b, const auto& lanes, T* scratch, int64_t ahead) {
+        return FramedColumn(in, framing, b, lanes, scratch, ahead).forward(y);
       },
       [&](int64_t b, const ExactLanes<T>& lanes, T* scratch) { exact_forward(in, b, lanes, scratch, y); });
 }
@@ -55,8 +58,8 @@ template <typename T>
 void bi_wkv_backward(const BiWkvInputs<T>& in, const BiWkvGradients<T>& gradients) {
   for_each_column(
       in, std::max(kFramedBackwardRows, kExactBackwardRows),
-      [&](const Framing<T>& framing, int64_t b, const auto& lanes, T* scratch) {
-        return FramedColumn(in, framing, b, lanes, scratch).backward(gradients);
+      [&](const Framing<T>& framing, int64_t b, const auto& lanes, T* scratch, int64_t ahead) {
+        return FramedColumn(in, framing, b, lanes, scratch, ahead).backward(gradients);
       },
       [&](int64_t b, const ExactLanes<T>& lanes, T* scratch) { exact_backward(in, gradients, b, lanes, scratch); });
 }

@@ -32,6 +32,13 @@ struct Lanes {
       value.store(row + first, static_cast<int>(count));
     }
   }
+
+  /// Asks for the cache lines of a row that is read, or else written, soon. The processor does not foresee them: a
+  /// column of channels has a few lines in each page.
+  template <bool Write>
+  void prefetch(const T* row) const {
+    for (int i = 0; i < N; ++i) __builtin_prefetch(row + first + i * V::size() / N, Write ? 1 : 0, /*locality=*/2);
+  }
 };
 
 /// Calls work(lanes) for every part of `lanes` that is M vectors wide or, at the end of a row, less.
