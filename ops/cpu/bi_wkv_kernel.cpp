@@ -1,160 +1,67 @@
 #include "ops/cpu/bi_wkv_kernel.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/cpu/vec/vec.h>
 
-#include <algorithm>
-#include <vector>
+#include <memory>
 
-#include "ops/bi_wkv_state.h"
+#include "ops/cpu/bi_wkv_exact.h"
+#include "ops/cpu/bi_wkv_framed.h"
+#include "ops/cpu/bi_wkv_lanes.h"
 
 namespace vrwkv::ops::cpu::VRWKV_ISA {
 namespace {
 
-using at::vec::Vectorized;
+/// Vectors of channels in a column: enough independent sums to keep the arithmetic units busy, few enough for the
+/// column's 12 T of them (inputs, outputs, scratch) to stay in a core's cache at T = 196.
+constexpr int kVectors = 2;
 
-template <typename T>
-struct VectorMath {
-  using Scalar = T;
-  using V = Vectorized<T>;
-  using Mask = V;
-  static V exp(const V& x) { return x.exp(); }
-  static V neg_abs(const V& x) { return x.abs().neg(); }
-  static V max(const V& x, const V& y) { return at::vec::maximum(x, y); }
-  static Mask greater_equal(const V& x, const V& y) { return x >= y; }
-  static V select(const Mask& mask, const V& yes, const V& no) { return V::blendv(no, yes, mask); }
-  static V fmadd(const V& x, const V& y, const V& z) { return at::vec::fmadd(x, y, z); }
-  static V fnmadd(const V& x, const V& y, const V& z) { return at::vec::fmadd(x.neg(), y, z); }
-};
-
-/// The channels that one task works on: a vector's width, or less at the end of the row.
-template <typename T>
-struct Lanes {
-  using V = Vectorized<T>;
-  int64_t first, count;
-  V load(const T* row) const { return V::loadu(row + first, count); }
-  void store(T* row, const V& value) const { value.store(row + first, static_cast<int>(count)); }
-};
-
-/// Calls task(batch index, lanes, scratch of scratch_rows vectors) for every batch element and vector of channels.
-template <typename T, typename Task>
-void for_each_column(const BiWkvInputs<T>& in, int64_t scratch_rows, const Task& task) {
-  constexpr int64_t width = Vectorized<T>::size();
+/// Calls framed(framing, b, lanes, scratch, ahead) for every batch element and kVectors of channels, and where that is
+/// not possible or returns false, the same for each of the vectors, and at last exact(b, lanes, scratch).
+template <typename T, typename Framed, typename Exact>
+void for_each_column(const BiWkvInputs<T>& in, int64_t scratch_rows, const Framed& framed, const Exact& exact) {
+  constexpr int64_t width = VectorizedN<T, kVectors>::size();
+  const Framing<T> framing(in);
   const int64_t columns = (in.channels + width - 1) / width;
   at::parallel_for(0, in.batch * columns, 1, [&](int64_t begin, int64_t end) {
-    std::vector<T> scratch(static_cast<size_t>(scratch_rows * width));
+    const auto scratch = std::make_unique_for_overwrite<T[]>(static_cast<size_t>(scratch_rows * in.tokens * width));
+    const auto offset = [&](int64_t i) { return i / columns * in.tokens * in.channels + i % columns * width; };
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t first = (i % columns) * width;
-      task(i / columns, Lanes<T>{first, std::min(width, in.channels - first)}, scratch.data());
+      const int64_t b = i / columns;
+      const int64_t first = i % columns * width;
+      const int64_t ahead = i + 1 < end ? offset(i + 1) - offset(i) : 0;
+      const auto done = [&](const auto& lanes) {
+        return framing.all_fit(lanes.first, lanes.count) && framed(framing, b, lanes, scratch.get(), ahead);
+      };
+      for_each_part<kVectors, T>(first, std::min(width, in.channels - first), [&](const auto& wide) {
+        if (done(wide)) return;
+        for_each_part<1, T>(wide.first, wide.count, [&](const auto& lanes) {
+          if (!done(lanes)) exact(b, ExactLanes<T>{lanes.first, lanes.count}, scratch.get());
+        });
+      });
     }
   });
-}
-
-/// Runs both scans of the forward pass over one column and hands each token's Output to `sink(t, output)`.
-/// `scratch` holds 3 T vectors.
-template <typename T, typename Sink>
-void scan_forward(const BiWkvInputs<T>& in, int64_t b, const Lanes<T>& lanes, T* scratch, const Sink& sink) {
-  using V = Vectorized<T>;
-  using M = VectorMath<T>;
-  constexpr int64_t width = V::size();
-  const V w = lanes.load(in.w);
-  const V u = lanes.load(in.u);
-  const int64_t base = b * in.tokens * in.channels;
-
-  Sums<V> sums;
-  clear<M>(sums);
-  for (int64_t t = in.tokens - 1; t >= 0; --t) {
-    T* saved = scratch + 3 * t * width;
-    sums.a.store(saved);
-    sums.b.store(saved + width);
-    exponent<M>(sums, w).store(saved + 2 * width);
-    const int64_t row = base + t * in.channels;
-    push<M>(sums, w, lanes.load(in.k + row), lanes.load(in.v + row), V(1));
-  }
-  clear<M>(sums);
-  for (int64_t t = 0; t < in.tokens; ++t) {
-    const T* saved = scratch + 3 * t * width;
-    const int64_t row = base + t * in.channels;
-    const V k = lanes.load(in.k + row);
-    const V v = lanes.load(in.v + row);
-    sink(t, finish<M>(sums, V::loadu(saved), V::loadu(saved + width), V::loadu(saved + 2 * width), w, u, k, v));
-    push<M>(sums, w, k, v, V(1));
-  }
-}
-
-/// Gradients of one column. `scratch` holds 6 T vectors: 3 of scan_forward, then key, g and h of every token.
-template <typename T>
-void differentiate_column(const BiWkvInputs<T>& in, const BiWkvGradients<T>& gradients, int64_t b,
-                          const Lanes<T>& lanes, T* scratch) {
-  using V = Vectorized<T>;
-  using M = VectorMath<T>;
-  constexpr int64_t width = V::size();
-  const V w = lanes.load(in.w);
-  const V u = lanes.load(in.u);
-  const int64_t base = b * in.tokens * in.channels;
-  T* terms = scratch + 3 * in.tokens * width;
-
-  scan_forward(in, b, lanes, scratch, [&](int64_t t, const Output<V>& output) {
-    T* term = terms + 3 * t * width;
-    const V g = lanes.load(gradients.gy + base + t * in.channels) / output.denominator;
-    output.m.neg().store(term);
-    g.store(term + width);
-    (g * output.y).store(term + 2 * width);
-  });
-
-  V gw(0), gu(0);
-  WeightedSums<V> sums;
-  clear<M>(sums);
-  for (int64_t t = in.tokens - 1; t >= 0; --t) {
-    const T* term = terms + 3 * t * width;
-    const int64_t row = base + t * in.channels;
-    const V k = lanes.load(in.k + row);
-    const V v = lanes.load(in.v + row);
-    const Gradients<V> right = differentiate<M>(sums, w, k, v);
-    lanes.store(gradients.gv + row, right.gv);
-    lanes.store(gradients.gk + row, right.gk);
-    gw = gw + right.gw;
-    push<M>(sums, w, V::loadu(term), V::loadu(term + width), V::loadu(term + 2 * width));
-  }
-  clear<M>(sums);
-  for (int64_t t = 0; t < in.tokens; ++t) {
-    const T* term = terms + 3 * t * width;
-    const int64_t row = base + t * in.channels;
-    const V k = lanes.load(in.k + row);
-    const V v = lanes.load(in.v + row);
-    const V key = V::loadu(term);
-    const V g = V::loadu(term + width);
-    const V h = V::loadu(term + 2 * width);
-    const Gradients<V> left = differentiate<M>(sums, w, k, v);
-    const V own_scale = M::exp(u + k + key);
-    const V own_gk = (v * g - h) * own_scale;
-    lanes.store(gradients.gv + row, lanes.load(gradients.gv + row) + left.gv + g * own_scale);
-    lanes.store(gradients.gk + row, lanes.load(gradients.gk + row) + left.gk + own_gk);
-    gw = gw + left.gw;
-    gu = gu + own_gk;
-    push<M>(sums, w, key, g, h);
-  }
-  lanes.store(gradients.gw + b * in.channels, gw);
-  lanes.store(gradients.gu + b * in.channels, gu);
 }
 
 }  // namespace
 
 template <typename T>
 void bi_wkv_forward(const BiWkvInputs<T>& in, T* y) {
-  for_each_column(in, 3 * in.tokens, [&](int64_t b, const Lanes<T>& lanes, T* scratch) {
-    T* base = y + b * in.tokens * in.channels;
-    scan_forward(in, b, lanes, scratch, [&](int64_t t, const Output<Vectorized<T>>& output) {
-      lanes.store(base + t * in.channels, output.y);
-    });
-  });
+  for_each_column(
+      in, std::max(kFramedForwardRows, kExactForwardRows),
+      [&](const Framing<T>& framing, int64_t b, const auto& lanes, T* scratch, int64_t ahead) {
+        return FramedColumn(in, framing, b, lanes, scratch, ahead).forward(y);
+      },
+      [&](int64_t b, const ExactLanes<T>& lanes, T* scratch) { exact_forward(in, b, lanes, scratch, y); });
 }
 
 template <typename T>
 void bi_wkv_backward(const BiWkvInputs<T>& in, const BiWkvGradients<T>& gradients) {
-  for_each_column(in, 6 * in.tokens, [&](int64_t b, const Lanes<T>& lanes, T* scratch) {
-    differentiate_column(in, gradients, b, lanes, scratch);
-  });
+  for_each_column(
+      in, std::max(kFramedBackwardRows, kExactBackwardRows),
+      [&](const Framing<T>& framing, int64_t b, const auto& lanes, T* scratch, int64_t ahead) {
+        return FramedColumn(in, framing, b, lanes, scratch, ahead).backward(gradients);
+      },
+      [&](int64_t b, const ExactLanes<T>& lanes, T* scratch) { exact_backward(in, gradients, b, lanes, scratch); });
 }
 
 template void bi_wkv_forward<float>(const BiWkvInputs<float>&, float*);

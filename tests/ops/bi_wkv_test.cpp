@@ -69,6 +69,19 @@ Case random_case(int64_t batch, int64_t tokens, int64_t channels, double decay, 
           {}};
 }
 
+/// Channels of every kind side by side: |w T| from `decay` / 1000 to `decay`, of either sign.
+Case mixed_case(int64_t batch, int64_t tokens, int64_t channels, double decay, double key_scale) {
+  Case inputs = random_case(batch, tokens, channels, 1.0, key_scale);
+  const at::Tensor reach = decay * at::pow(10.0, at::rand_like(inputs.w) * -3) * (at::rand_like(inputs.w) - 0.5).sign();
+  inputs.w = reach / static_cast<double>(tokens);
+  return inputs;
+}
+
+bool equal_bits(const Case& x, const Case& y) {
+  return at::equal(x.y, y.y) && at::equal(x.gw, y.gw) && at::equal(x.gu, y.gu) && at::equal(x.gk, y.gk) &&
+         at::equal(x.gv, y.gv);
+}
+
 class BiWkv : public ::testing::TestWithParam<at::Device> {};
 
 std::string device_name(const ::testing::TestParamInfo<at::Device>& info) {
@@ -213,8 +226,20 @@ TEST_P(BiWkv, GivesEqualBitsInEveryRun) {
   Case second = first;
   first.run(ops::bi_wkv);
   second.run(ops::bi_wkv);
-  EXPECT_TRUE(at::equal(first.y, second.y) && at::equal(first.gw, second.gw) && at::equal(first.gu, second.gu) &&
-              at::equal(first.gk, second.gk) && at::equal(first.gv, second.gv));
+  EXPECT_TRUE(equal_bits(first, second));
+}
+
+TEST_P(BiWkv, GivesEqualBitsForAnyNumberOfThreads) {
+  at::manual_seed(12);
+  Case first = mixed_case(3, 60, 70, 60.0, 2.0).to(GetParam(), at::kFloat, at::kFloat);
+  Case second = first;
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);
+  first.run(ops::bi_wkv);
+  at::set_num_threads(2);
+  second.run(ops::bi_wkv);
+  at::set_num_threads(threads);
+  EXPECT_TRUE(equal_bits(first, second));
 }
 
 TEST_P(BiWkv, LetsAMaskedTokenVanish) {
@@ -229,10 +254,13 @@ TEST_P(BiWkv, LetsAMaskedTokenVanish) {
 
 TEST_P(BiWkv, PropagatesNaNInsteadOfHidingIt) {
   Case inputs = random_case(1, 8, 2, 1.0, 1.0).to(GetParam(), at::kFloat, at::kFloat);
-  inputs.v[0][3][1] = std::numeric_limits<float>::quiet_NaN();
-  const at::Tensor y = ops::bi_wkv(inputs.w, inputs.u, inputs.k, inputs.v);
-  EXPECT_TRUE(y.select(2, 1).isnan().all().item<bool>());
-  EXPECT_TRUE(y.select(2, 0).isfinite().all().item<bool>());
+  for (const bool in_key : {false, true}) {
+    const at::Tensor k = inputs.k.clone(), v = inputs.v.clone();
+    (in_key ? k : v)[0][3][1] = std::numeric_limits<float>::quiet_NaN();
+    const at::Tensor y = ops::bi_wkv(inputs.w, inputs.u, k, v);
+    EXPECT_TRUE(y.select(2, 1).isnan().all().item<bool>());
+    EXPECT_TRUE(y.select(2, 0).isfinite().all().item<bool>());
+  }
 }
 
 TEST_P(BiWkv, RunsInReducedPrecisionUnderAutocast) {
@@ -247,6 +275,58 @@ TEST_P(BiWkv, RunsInReducedPrecisionUnderAutocast) {
   EXPECT_EQ(inputs.y.scalar_type(), at::kBFloat16);
   EXPECT_EQ(inputs.gk.scalar_type(), at::kFloat);
   expect_equal_results(plain, inputs, 1e-2, 2e-2);
+}
+
+/// The largest |w T| + |u| with which the CPU keeps all sums of a channel in one frame is 32 in float32: the first
+/// decay stays below it, the second has channels on either side.
+TEST_P(BiWkv, TakesDecaysOfEveryReachSideBySide) {
+  at::manual_seed(9);
+  for (const int64_t tokens : {1, 2, 31, 33, 196, 197, 1024}) {
+    const int64_t batch = tokens == 2 ? 16 : 1;  // of two tokens most gradients vanish
+    for (const int64_t channels : {5, 37, 97}) {
+      if (tokens > 197 && channels > 37) continue;  // the reference is quadratic in the tokens
+      for (const auto& [decay, key_scale] : {std::pair{25.0, 1.0}, {25.0, 40.0}, {60.0, 1.0}, {60.0, 40.0}}) {
+        SCOPED_TRACE(c10::str("T ", tokens, " C ", channels, " |wT| ", decay, " k ", key_scale));
+        const Case rounded = mixed_case(batch, tokens, channels, decay, key_scale).to(at::kCPU, at::kFloat, at::kFloat);
+        Case expected = rounded.to(at::kCPU, at::kDouble, at::kDouble);
+        Case exact = expected.to(GetParam(), at::kDouble, at::kDouble);
+        Case actual = rounded.to(GetParam(), at::kFloat, at::kFloat);
+        expected.run(bi_wkv_reference);
+        exact.run(ops::bi_wkv);
+        actual.run(ops::bi_wkv);
+        expect_equal_results(expected, exact, 1e-12, 1e-10);
+        // Beyond the frame one rounding of an exponent near 100 is already 8e-6, and gradients are differences.
+        expect_equal_results(expected, actual, 1e-5, decay > 32 ? 2e-3 : 1e-4);
+      }
+    }
+  }
+}
+
+TEST_P(BiWkv, GivesAChannelWhatItGetsAlone) {
+  at::manual_seed(10);
+  Case inputs = mixed_case(2, 50, 40, 500.0, 5.0).to(GetParam(), at::kDouble, at::kDouble);
+  inputs.run(ops::bi_wkv);
+  for (const int64_t c : {0, 7, 8, 31, 39}) {
+    const auto only = [&](const at::Tensor& x) { return x.narrow(-1, c, 1); };
+    Case alone{only(inputs.w), only(inputs.u), only(inputs.k), only(inputs.v), only(inputs.gy), {}, {}, {}, {}, {}};
+    alone.run(ops::bi_wkv);
+    const Case expected{
+        {}, {}, {}, {}, {}, only(inputs.y), only(inputs.gw), only(inputs.gu), only(inputs.gk), only(inputs.gv)};
+    expect_equal_results(expected, alone, 1e-12, 1e-10);
+  }
+}
+
+TEST_P(BiWkv, TakesValuesOfAnySize) {
+  at::manual_seed(11);
+  for (const double size : {1e-30, 1e-15, 1e15, 1e30}) {
+    SCOPED_TRACE(size);
+    Case inputs = random_case(1, 40, 20, 30.0, 2.0);
+    inputs.v = inputs.v * size;
+    const Case rounded = inputs.to(GetParam(), at::kFloat, at::kFloat);
+    Case expected = rounded.to(at::kCPU, at::kDouble, at::kDouble);
+    expected.run(bi_wkv_reference);
+    EXPECT_LE(relative_error(expected.y, ops::bi_wkv(rounded.w, rounded.u, rounded.k, rounded.v)), 1e-5);
+  }
 }
 
 TEST_P(BiWkv, RefusesToDifferentiateItsGradient) {

@@ -1,0 +1,187 @@
+#pragma once
+
+// Bi-WKV with one exponential a token: every sum of a channel is kept relative to the same exponent, its largest key
+// (the frame), so that a step of a scan is a multiplication and an addition.
+//
+// With e_t = e^{k_t - max k} in [0, 1] each token's denominator lies between e^{-S} and T e^{S}, where
+// S = |w| T + |u| is the channel's span, because every token sees the largest key. While S is small enough nothing that
+// counts under- or overflows; see kMaxSpan.
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+#include <vector>
+
+#include "ops/cpu/bi_wkv_kernel.h"
+#include "ops/cpu/bi_wkv_lanes.h"
+
+namespace vrwkv::ops::cpu::VRWKV_ISA {
+
+/// The largest span of a framed channel. A term that underflows in the frame is below e^{2 S} times the smallest number
+/// relative to any token's sums: 1e-10 in float32, far less in float64.
+template <typename T>
+inline constexpr T kMaxSpan = std::is_same_v<T, float> ? T(32) : T(300);
+
+/// What the scans need of w and u, for every channel.
+template <typename T>
+struct Framing {
+  std::vector<T> decay;  ///< e^{-w}
+  std::vector<T> rest;   ///< What rounding took from decay: T steps would multiply its error by T.
+  std::vector<T> bonus;  ///< e^u
+  std::vector<char> fits;
+
+  explicit Framing(const BiWkvInputs<T>& in) {
+    for (int64_t c = 0; c < in.channels; ++c) {
+      const T w = in.w[c];
+      decay.push_back(std::exp(-w));
+      rest.push_back(std::abs(w) < T(0.5) ? std::expm1(-w) - (decay.back() - T(1)) : T(0));
+      bonus.push_back(std::exp(in.u[c]));
+      fits.push_back(std::abs(w) * static_cast<T>(in.tokens) + std::abs(in.u[c]) <= kMaxSpan<T>);
+    }
+  }
+
+  bool all_fit(int64_t first, int64_t count) const {
+    return std::all_of(fits.begin() + first, fits.begin() + first + count, [](char fit) { return fit != 0; });
+  }
+};
+
+/// Vectors of scratch a token that the framed scans need.
+inline constexpr int64_t kFramedForwardRows = 3;
+inline constexpr int64_t kFramedBackwardRows = 7;
+
+/// The framed scans over some channels of one batch element. `ahead` is how far behind these inputs those of the next
+/// column lie, which are fetched into the cache meanwhile.
+template <typename T, int N, bool Whole>
+class FramedColumn {
+ public:
+  using V = VectorizedN<T, N>;
+  static constexpr int64_t width = V::size();
+
+  FramedColumn(const BiWkvInputs<T>& in, const Framing<T>& framing, int64_t b, Lanes<T, N, Whole> lanes, T* scratch,
+               int64_t ahead)
+      : in_(in),
+        lanes_(lanes),
+        batch_(b),
+        base_(b * in.tokens * in.channels),
+        ahead_(ahead),
+        scratch_(scratch),
+        decay_(lanes.load(framing.decay.data())),
+        rest_(lanes.load(framing.rest.data())),
+        bonus_(lanes.load(framing.bonus.data())) {}
+
+  /// False when something came out that is no number: the inputs were, or left the range of a frame.
+  bool forward(T* y_out) const {
+    const V frame = largest_key();
+    if (frame.has_inf_nan()) return false;
+    V right_a(T(0)), right_b(T(0));
+    for (int64_t t = in_.tokens - 1; t >= 0; --t) {
+      T* const slot = scratch_ + t * kFramedForwardRows * width;
+      const V e = (lanes_.load(in_.k + row(t)) - frame).exp_u20();
+      const V ev = e * lanes_.load(in_.v + row(t));
+      lanes_.template prefetch<true>(y_out + row(t));
+      e.store(slot);
+      fmadd(bonus_, ev, right_a).store(slot + width);
+      fmadd(bonus_, e, right_b).store(slot + 2 * width);
+      advance(right_a, ev);
+      advance(right_b, e);
+    }
+    V left_a(T(0)), left_b(T(0)), strange(T(0));
+    for (int64_t t = 0; t < in_.tokens; ++t) {
+      T* const slot = scratch_ + t * kFramedForwardRows * width;
+      const V e = V::loadu(slot);
+      const V y = (left_a + V::loadu(slot + width)) / (left_b + V::loadu(slot + 2 * width));
+      lanes_.store(y_out + row(t), y);
+      lanes_.template prefetch<false>(in_.k + row(t) + ahead_);
+      lanes_.template prefetch<false>(in_.v + row(t) + ahead_);
+      strange = fmadd(y, V(T(0)), strange);
+      advance(left_a, e * lanes_.load(in_.v + row(t)));
+      advance(left_b, e);
+    }
+    return !strange.has_inf_nan();
+  }
+
+  /// The same for the gradients. The one of w comes from products of sums: a pair of tokens i < t whose term counts
+  /// n = t - i - 1 times meets once in (sums left of s) x (gradient sums right of s) at each of the n tokens s between.
+  bool backward(const BiWkvGradients<T>& gradients) const {
+    const V frame = largest_key();
+    if (frame.has_inf_nan()) return false;
+    V right_a(T(0)), right_b(T(0));
+    for (int64_t t = in_.tokens - 1; t >= 0; --t) {
+      T* const slot = scratch_ + t * kFramedBackwardRows * width;
+      const V e = (lanes_.load(in_.k + row(t)) - frame).exp_u20();
+      lanes_.template prefetch<true>(gradients.gk + row(t));
+      e.store(slot);
+      right_a.store(slot + width);
+      right_b.store(slot + 2 * width);
+      advance(right_a, e * lanes_.load(in_.v + row(t)));
+      advance(right_b, e);
+    }
+    V left_a(T(0)), left_b(T(0)), left_g(T(0)), left_h(T(0));
+    V gu(T(0)), gw(T(0));
+    for (int64_t t = 0; t < in_.tokens; ++t) {
+      T* const slot = scratch_ + t * kFramedBackwardRows * width;
+      const V e = V::loadu(slot);
+      const V v = lanes_.load(in_.v + row(t));
+      const V ev = e * v;
+      right_a = V::loadu(slot + width);
+      right_b = V::loadu(slot + 2 * width);
+      const V scale = V(T(1)) / fmadd(bonus_, e, left_b + right_b);
+      const V y = fmadd(bonus_, ev, left_a + right_a) * scale;
+      const V g = lanes_.load(gradients.gy + row(t)) * scale;
+      const V h = g * y;
+      gw = gw + fmsub(right_a, left_g, right_b * left_h);
+      gu = fmadd(e, fmsub(v, g, h), gu);
+      left_a.store(slot + width);
+      left_b.store(slot + 2 * width);
+      fmadd(bonus_, g, left_g).store(slot + 3 * width);
+      fmadd(bonus_, h, left_h).store(slot + 4 * width);
+      g.store(slot + 5 * width);
+      h.store(slot + 6 * width);
+      lanes_.template prefetch<true>(gradients.gv + row(t));
+      lanes_.template prefetch<false>(in_.k + row(t) + ahead_);
+      advance(left_a, ev);
+      advance(left_b, e);
+      advance(left_g, g);
+      advance(left_h, h);
+    }
+    V right_g(T(0)), right_h(T(0)), strange(T(0));
+    for (int64_t t = in_.tokens - 1; t >= 0; --t) {
+      T* const slot = scratch_ + t * kFramedBackwardRows * width;
+      const V e = V::loadu(slot);
+      gw = gw + fmsub(V::loadu(slot + width), right_g, V::loadu(slot + 2 * width) * right_h);
+      const V gv = e * (right_g + V::loadu(slot + 3 * width));
+      const V gk = fmsub(gv, lanes_.load(in_.v + row(t)), e * (right_h + V::loadu(slot + 4 * width)));
+      lanes_.store(gradients.gv + row(t), gv);
+      lanes_.store(gradients.gk + row(t), gk);
+      lanes_.template prefetch<false>(in_.v + row(t) + ahead_);
+      lanes_.template prefetch<false>(gradients.gy + row(t) + ahead_);
+      strange = fmadd(gv + gk, V(T(0)), strange);
+      advance(right_g, V::loadu(slot + 5 * width));
+      advance(right_h, V::loadu(slot + 6 * width));
+    }
+    gw = gw * decay_.neg();
+    lanes_.store(gradients.gw + batch_ * in_.channels, gw);
+    lanes_.store(gradients.gu + batch_ * in_.channels, gu * bonus_);
+    return !fmadd(gw + gu, V(T(0)), strange).has_inf_nan();
+  }
+
+ private:
+  int64_t row(int64_t t) const { return base_ + t * in_.channels; }
+
+  V largest_key() const {
+    V largest = lanes_.load(in_.k + row(0));
+    for (int64_t t = 1; t < in_.tokens; ++t) largest = maximum(largest, lanes_.load(in_.k + row(t)));
+    return largest;
+  }
+
+  /// One token on: sum e^{-w} + term.
+  void advance(V& sum, const V& term) const { sum = fmadd(sum, decay_, fmadd(sum, rest_, term)); }
+
+  const BiWkvInputs<T>& in_;
+  const Lanes<T, N, Whole> lanes_;
+  const int64_t batch_, base_, ahead_;
+  T* const scratch_;
+  const V decay_, rest_, bonus_;
+};
+
+}  // namespace vrwkv::ops::cpu::VRWKV_ISA
