@@ -63,6 +63,10 @@ void add_network_flags(CLI::App& command, NetworkFlags& flags) {
       ->type_name("N")
       ->default_str("tiny, small 256, base 128, large 32 (on the CPU 8), fewer for larger images")
       ->check(cli::positive_integer());
+  command.add_option("--graph", flags.graph, "Record the step as a CUDA graph: auto (on a GPU), on or off")
+      ->type_name("MODE")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str();
   add_common_flags(command, flags, "Precision: float64, float32 or bfloat16 (autocast)");
   add_min_time(command, flags, "2");
 }

@@ -22,6 +22,7 @@ struct OpsFlags : CommonFlags {
 struct NetworkFlags : CommonFlags {
   std::vector<std::string> variants;
   std::string batch;
+  std::string graph = "auto";
 };
 
 void add_ops_flags(CLI::App& command, OpsFlags& flags);

@@ -2,6 +2,7 @@
 
 #include "bench/device_info.h"
 #include "bench/out_of_memory.h"
+#include "vrwkv/recorded_step.h"
 
 namespace vrwkv::bench {
 namespace {
@@ -21,12 +22,14 @@ std::optional<double> NetworkResult::images_per_s() const {
 }
 
 NetworkResult measure_network(const NetworkCase& network, const eval::Precision& precision, const StepFactory& factory,
-                              const TimerOptions& timer) {
-  NetworkResult result{network, {}, {}};
+                              GraphMode graph, const TimerOptions& timer) {
+  NetworkResult result;
+  result.network = network;
   fits_in_memory(precision.device, [&] {
-    const Step step = factory(network, precision);
+    RecordedStep step(factory(network, precision), precision.device, graph);
     reset_peak_memory(precision.device);
-    result.timing = measure(step, precision.device, timer);
+    result.timing = measure([&] { step(); }, precision.device, timer);
+    result.graph = step.recorded();
     result.peak_bytes = peak_memory(precision.device);
   });
   return result;
@@ -40,6 +43,7 @@ Table network_table(const std::vector<NetworkResult>& results, const std::string
                {"step ms"},
                {"images/s"},
                {"peak memory GB"},
+               {"graph", Align::left},
                {"", Align::left}});
   for (const NetworkResult& result : results) {
     const auto& [variant, side, batch] = result.network;
@@ -47,7 +51,7 @@ Table network_table(const std::vector<NetworkResult>& results, const std::string
         result.peak_bytes ? std::optional(static_cast<double>(*result.peak_bytes) / kBytesPerGb) : std::nullopt;
     table.add({variant, std::to_string(side), std::to_string(batch), dtype,
                milliseconds(result.timing ? std::optional(result.timing->median_ms) : std::nullopt),
-               decimal(result.images_per_s(), 1), decimal(gigabytes, 2), result.timing ? "" : "out of memory"});
+               decimal(result.images_per_s(), 1), decimal(gigabytes, 2), result.graph ? "yes" : "no", result.timing ? "" : "out of memory"});
   }
   return table;
 }
@@ -62,6 +66,7 @@ nlohmann::ordered_json network_json(const NetworkResult& result, const std::stri
   row["runs"] = result.timing ? nlohmann::ordered_json(result.timing->runs) : nullptr;
   row["images_per_s"] = optional_json(result.images_per_s());
   row["peak_bytes"] = optional_json(result.peak_bytes);
+  row["graph"] = result.graph;
   return row;
 }
 

@@ -8,6 +8,7 @@
 #include "bench/steps.h"
 #include "bench/table.h"
 #include "bench/timer.h"
+#include "vrwkv/graph_mode.h"
 
 namespace vrwkv::bench {
 
@@ -15,12 +16,13 @@ struct NetworkResult {
   NetworkCase network;
   std::optional<Timing> timing;       ///< Of one step; none: it ran out of memory.
   std::optional<int64_t> peak_bytes;  ///< Of all tensors, weights included, over all steps; only on a GPU.
+  bool graph = false;                 ///< The step was a recorded CUDA graph.
 
   std::optional<double> images_per_s() const;
 };
 
 NetworkResult measure_network(const NetworkCase& network, const eval::Precision& precision, const StepFactory& factory,
-                              const TimerOptions& timer);
+                              GraphMode graph, const TimerOptions& timer);
 
 /// `dtype`: its name, the same in every row.
 Table network_table(const std::vector<NetworkResult>& results, const std::string& dtype);

@@ -29,6 +29,10 @@ std::vector<NetworkCase> make_cases(const NetworkFlags& flags, at::Device device
   return cases;
 }
 
+GraphMode parse_graph_mode(const std::string& name) {
+  return name == "on" ? GraphMode::on : name == "off" ? GraphMode::off : GraphMode::automatic;
+}
+
 }  // namespace
 
 int run_networks(const std::string& kind, const NetworkFlags& flags, const StepFactory& factory) {
@@ -44,7 +48,7 @@ int run_networks(const std::string& kind, const NetworkFlags& flags, const StepF
   std::vector<NetworkResult> results;
   for (const NetworkCase& network : cases) {
     log::info("measuring " + kind + ":" + network.text());
-    results.push_back(measure_network(network, precision, factory, timer));
+    results.push_back(measure_network(network, precision, factory, parse_graph_mode(flags.graph), timer));
     report[kind].push_back(network_json(results.back(), dtype));
     if (flags.json != "-") write_report(flags.json, report);
   }

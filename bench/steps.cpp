@@ -45,6 +45,7 @@ struct Training {
         optimizer(train::make_param_groups(*model, options.optimizer), options.optimizer),
         images(random_images(network, precision)),
         labels(at::randint(model->options().num_classes, {network.batch}, images.options().dtype(at::kLong))) {
+    optimizer.set_learning_rate(options.optimizer.lr);
     model->train();
   }
 
@@ -80,7 +81,7 @@ Step make_train_step(const NetworkCase& network, const eval::Precision& precisio
   const auto training = std::make_shared<Training>(network, precision);
   return [training] {
     train::train_step([&](int64_t) { return training->loss(); }, /*parts=*/1, training->optimizer,
-                      training->options.optimizer.lr, training->options.clip_grad_norm);
+                      training->options.clip_grad_norm);
   };
 }
 

@@ -20,7 +20,7 @@ struct NetworkCase {
 /// made it. On a GPU it only enqueues.
 using Step = std::function<void()>;
 
-/// How a case becomes a step. Another way to run the same work (a recorded graph, say) is another factory.
+/// How a case becomes a step.
 using StepFactory = std::function<Step(const NetworkCase&, const eval::Precision&)>;
 
 /// Logits of a batch of random images, already normalised and on the device, without gradients. Autocast, when

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/options.h"
+#include "vrwkv/graph_mode.h"
 #include "vrwkv/options.h"
 
 namespace vrwkv::config {
@@ -47,6 +48,7 @@ struct TrainOptions {
   int64_t grad_accumulation = 1;  ///< Parts into which each batch is split; must divide batch_size.
   double label_smoothing = 0.1;
   double clip_grad_norm = 5.0;  ///< Global norm; 0: no clipping.
+  GraphMode cuda_graph = GraphMode::automatic;
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
   int64_t eval_every = 1;              ///< Epochs between evaluations; the last epoch is always evaluated.

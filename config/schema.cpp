@@ -184,6 +184,8 @@ Section train_section(TrainOptions& train) {
                "Share of the target spread over all classes."},
               {"clip_grad_norm", &train.clip_grad_norm, Range::at_least(0),
                "Largest global norm of the gradient; 0: no clipping."},
+              {"cuda_graph", choice(train.cuda_graph, {"auto", "on", "off"}), Range::any(),
+               "Record the step as a CUDA graph: where possible, always (or an error), never."},
               {"eval_every", &train.eval_every, Range::at_least(1),
                "Epochs between evaluations; the last epoch is always evaluated."},
               {"checkpoint_every", &train.checkpoint_every, Range::at_least(1),

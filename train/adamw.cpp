@@ -10,10 +10,14 @@ namespace vrwkv::train {
 
 AdamW::AdamW(std::vector<ParamGroup> groups, const config::OptimizerOptions& options) : options_(options) {
   for (auto& settings : groups) {
-    Group group{std::move(settings), {}, {}};
+    Group group{std::move(settings), {}, {}, {}};
     for (const auto& parameter : group.settings.parameters) {
       group.exp_avg.push_back(torch::zeros_like(parameter.value));
       group.exp_avg_sq.push_back(torch::zeros_like(parameter.value));
+    }
+    if (!group.exp_avg.empty()) {
+      const torch::Tensor& like = group.exp_avg.front();
+      if (like.is_cuda() && like.scalar_type() == torch::kFloat) group.lr = torch::zeros({}, like.options());
     }
     groups_.push_back(std::move(group));
   }
@@ -21,7 +25,14 @@ AdamW::AdamW(std::vector<ParamGroup> groups, const config::OptimizerOptions& opt
   steps_ = torch::zeros({}, groups_.front().exp_avg.front().options().dtype(torch::kFloat));
 }
 
-void AdamW::step(double lr) {
+void AdamW::set_learning_rate(double lr) {
+  lr_ = lr;
+  for (const auto& group : groups_) {
+    if (group.lr.defined()) group.lr.fill_(lr * group.settings.lr_scale);
+  }
+}
+
+void AdamW::step() {
   const torch::NoGradGuard no_grad;
   steps_.add_(1);
   for (auto& group : groups_) {
@@ -36,9 +47,16 @@ void AdamW::step(double lr) {
     }
     if (values.empty()) continue;
     const std::vector<torch::Tensor> steps(values.size(), steps_);
-    at::_fused_adamw_(values, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps,
-                      lr * group.settings.lr_scale, options_.betas[0], options_.betas[1], group.settings.weight_decay,
-                      options_.eps, /*amsgrad=*/false, /*maximize=*/false);
+    const auto update = [&](const auto& lr) {
+      at::_fused_adamw_(values, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps, lr, options_.betas[0],
+                        options_.betas[1], group.settings.weight_decay, options_.eps, /*amsgrad=*/false,
+                        /*maximize=*/false);
+    };
+    if (group.lr.defined()) {
+      update(group.lr);
+    } else {
+      update(lr_ * group.settings.lr_scale);
+    }
   }
 }
 

@@ -16,9 +16,11 @@ class AdamW {
  public:
   AdamW(std::vector<ParamGroup> groups, const config::OptimizerOptions& options);
 
-  /// One update with the parameters' .grad. `lr` is multiplied by each group's lr_scale. A parameter without a gradient
-  /// keeps its value and its moments.
-  void step(double lr);
+  /// Of the following steps; multiplied by each group's lr_scale.
+  void set_learning_rate(double lr);
+
+  /// One update with the parameters' .grad. A parameter without a gradient keeps its value and its moments.
+  void step();
 
   /// Frees all gradients.
   void zero_grad();
@@ -37,6 +39,8 @@ class AdamW {
   struct Group {
     ParamGroup settings;
     std::vector<torch::Tensor> exp_avg, exp_avg_sq;
+    /// 0-d float32 beside float32 parameters on a GPU, so that a recorded step follows it; else undefined.
+    torch::Tensor lr;
   };
 
   template <typename F>
@@ -45,6 +49,7 @@ class AdamW {
 
   std::vector<Group> groups_;
   config::OptimizerOptions options_;
+  double lr_ = 0;
   torch::Tensor steps_;  ///< 0-d float32 on the parameters' device, as the fused kernel wants it.
 };
 

@@ -53,11 +53,24 @@ void ClassificationTask::start_epoch(int64_t epoch, int64_t first_batch) {
   train_loader_->start_epoch(epoch, first_batch);
 }
 
-torch::Tensor ClassificationTask::loss() {
-  const auto batch = train_loader_->next();
-  if (!batch) throw std::logic_error("ClassificationTask::loss: the epoch has no further batch");
-  const torch::Tensor images = eval::to_device(*batch, config_.data.normalize, precision_);
-  const torch::Tensor labels = batch->labels.to(precision_.device, /*non_blocking=*/true);
+void ClassificationTask::fetch(int64_t parts) {
+  const auto bring = [this](torch::Tensor& to, const torch::Tensor& from) {
+    if (!to.defined()) to = torch::empty_like(from, from.options().device(precision_.device).pinned_memory(false));
+    to.copy_(from, /*non_blocking=*/true);
+  };
+  fetched_.resize(static_cast<size_t>(parts));
+  for (Fetched& target : fetched_) {
+    const auto batch = train_loader_->next();
+    if (!batch) throw std::logic_error("ClassificationTask::fetch: the epoch has no further batch");
+    bring(target.images, batch->images);
+    bring(target.labels, batch->labels);
+  }
+}
+
+torch::Tensor ClassificationTask::loss(int64_t part) {
+  const auto& [images_in, labels] = fetched_.at(static_cast<size_t>(part));
+  const torch::Tensor images =
+      data::normalize(images_in, config_.data.normalize, eval::weights_dtype(precision_.dtype));
   std::optional<AutocastGuard> autocast;
   if (precision_.dtype == config::Dtype::bfloat16) autocast.emplace(precision_.device.type(), at::kBFloat16);
   namespace F = torch::nn::functional;

@@ -20,17 +20,24 @@ class ClassificationTask : public Task {
   torch::nn::Module& model() override { return *model_; }
   int64_t batches_per_epoch() const override { return train_loader_->batches_per_epoch(); }
   void start_epoch(int64_t epoch, int64_t first_batch) override;
-  torch::Tensor loss() override;
+  void fetch(int64_t parts) override;
+  torch::Tensor loss(int64_t part) override;
   Evaluation evaluate() override;
   double data_wait_seconds() const override;
   std::map<std::string, std::string> metadata() const override;
 
  private:
+  /// A batch on the device: images uint8 [B, H, W, 3], labels int64 [B].
+  struct Fetched {
+    torch::Tensor images, labels;
+  };
+
   config::RunConfig config_;
   eval::Precision precision_;
   std::shared_ptr<const data::Dataset> train_data_;
   std::unique_ptr<data::Loader> train_loader_, eval_loader_;
   VrwkvClassifier model_{nullptr};
+  std::vector<Fetched> fetched_;    ///< Kept, so that their addresses stay.
   double former_wait_seconds_ = 0;  ///< Of the epochs before the present one.
 };
 

@@ -26,19 +26,22 @@ class Task {
 
   virtual torch::nn::Module& model() = 0;
 
-  /// Batches of one epoch; a batch is what one call of loss() takes.
+  /// Batches of one epoch; a batch is what one call of loss() sees.
   virtual int64_t batches_per_epoch() const = 0;
 
   /// Starts reading epoch `epoch` (from 0) at its batch `first_batch`.
   virtual void start_epoch(int64_t epoch, int64_t first_batch) = 0;
 
-  /// Mean loss of the next batch of the epoch, a 0-d tensor with its graph.
-  virtual torch::Tensor loss() = 0;
+  /// Brings the next `parts` batches of the epoch to the model's device, each time to the same places.
+  virtual void fetch(int64_t parts) = 0;
+
+  /// Mean loss of batch `part` of those fetched last, a 0-d tensor with its graph. Does not wait for the device.
+  virtual torch::Tensor loss(int64_t part) = 0;
 
   /// Evaluates the model on the held-back data.
   virtual Evaluation evaluate() = 0;
 
-  /// Seconds that loss() has waited for data so far.
+  /// Seconds that fetch() has waited for data so far.
   virtual double data_wait_seconds() const = 0;
 
   /// Saved with every checkpoint, for those who use the weights (class names, for example).

@@ -2,7 +2,7 @@
 
 namespace vrwkv::train {
 
-StepResult train_step(const std::function<torch::Tensor(int64_t)>& loss, int64_t parts, AdamW& optimizer, double lr,
+StepResult train_step(const std::function<torch::Tensor(int64_t)>& loss, int64_t parts, AdamW& optimizer,
                       double clip_grad_norm) {
   StepResult result;
   optimizer.zero_grad();
@@ -12,7 +12,7 @@ StepResult train_step(const std::function<torch::Tensor(int64_t)>& loss, int64_t
     result.loss = result.loss.defined() ? result.loss + share.detach() : share.detach();
   }
   result.grad_norm = optimizer.clip_grad_norm(clip_grad_norm);
-  optimizer.step(lr);
+  optimizer.step();
   return result;
 }
 

@@ -16,8 +16,8 @@ struct StepResult {
 };
 
 /// One optimizer step over `parts` equal parts of a batch: `loss(part)` is the mean loss of part 0 ... parts - 1. The
-/// gradients are those of the mean over the whole batch.
-StepResult train_step(const std::function<torch::Tensor(int64_t)>& loss, int64_t parts, AdamW& optimizer, double lr,
+/// gradients are those of the mean over the whole batch. The learning rate is the one set in `optimizer`.
+StepResult train_step(const std::function<torch::Tensor(int64_t)>& loss, int64_t parts, AdamW& optimizer,
                       double clip_grad_norm);
 
 }  // namespace vrwkv::train

@@ -29,6 +29,17 @@ int64_t steps_per_epoch(const Task& task, const config::TrainOptions& options) {
                    ", but an epoch of the training data has fewer images; lower train.batch_size");
 }
 
+at::Device device_of(Task& task) { return task.model().parameters().front().device(); }
+
+/// float64, which is for tests, keeps its learning rate in the optimizer's arguments, where a recording cannot follow it.
+GraphMode graph_mode(const config::RunConfig& config) {
+  if (config.run.dtype != config::Dtype::float64) return config.train.cuda_graph;
+  if (config.train.cuda_graph == GraphMode::on) {
+    throw UsageError("train.cuda_graph is 'on', but run.dtype is float64, which cannot be recorded; set it to 'auto'");
+  }
+  return GraphMode::off;
+}
+
 }  // namespace
 
 Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optional<std::string>& resume)
@@ -37,6 +48,12 @@ Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optiona
       folder_(config.run.output_dir),
       steps_per_epoch_(steps_per_epoch(task, config.train)),
       optimizer_(make_param_groups(task.model(), config.train.optimizer), config.train.optimizer),
+      recorded_step_(
+          [this] {
+            result_ = train_step([this](int64_t part) { return task_.loss(part); }, config_.train.grad_accumulation,
+                                 optimizer_, config_.train.clip_grad_norm);
+          },
+          device_of(task), graph_mode(config)),
       checkpoints_(folder_, config.train.keep_checkpoints) {
   state_.steps_per_epoch = steps_per_epoch_;
   if (!resume && !checkpoints_.empty()) {
@@ -130,26 +147,27 @@ void Trainer::step() {
   const auto warmup_steps = static_cast<int64_t>(std::llround(config_.train.schedule.warmup_epochs * epochs_to_steps));
   const double lr = learning_rate(config_.train.schedule, config_.train.optimizer.lr, state_.step,
                                   config_.train.epochs * steps_per_epoch_, warmup_steps);
-  const StepResult result = train_step([&](int64_t) { return task_.loss(); }, config_.train.grad_accumulation,
-                                       optimizer_, lr, config_.train.clip_grad_norm);
+  optimizer_.set_learning_rate(lr);
+  task_.fetch(config_.train.grad_accumulation);
+  recorded_step_();
   ++state_.step;
   ++window_steps_;
   if (due(config_.train.log_every)) {
-    log_step(result, lr);
+    log_step(lr);
   } else {
     progress_->advance(state_.step);
   }
 }
 
-void Trainer::log_step(const StepResult& result, double lr) {
-  const double loss = result.loss.item<double>();
+void Trainer::log_step(double lr) {
+  const double loss = result_.loss.item<double>();
   const double elapsed = seconds_since(window_start_);
   const double waited = task_.data_wait_seconds() - window_data_wait_;
   const double images = static_cast<double>(window_steps_ * config_.train.batch_size);
   if (!std::isfinite(loss)) {
     std::ostringstream text;
     text << "the loss is " << loss << " at step " << state_.step << " (learning rate " << lr << ", gradient norm "
-         << result.grad_norm.item<double>()
+         << result_.grad_norm.item<double>()
          << "); lower train.optimizer.lr or set train.clip_grad_norm, and resume from "
          << checkpoints_.last_path().string();
     throw std::runtime_error(text.str());
@@ -158,7 +176,7 @@ void Trainer::log_step(const StepResult& result, double lr) {
                             .epoch = static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_),
                             .loss = loss,
                             .lr = lr,
-                            .grad_norm = result.grad_norm.item<double>(),
+                            .grad_norm = result_.grad_norm.item<double>(),
                             .images_per_s = images / elapsed,
                             .data_wait = waited / elapsed};
   metrics_->write(metrics);

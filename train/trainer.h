@@ -12,6 +12,7 @@
 #include "train/task.h"
 #include "train/train_state.h"
 #include "train/train_step.h"
+#include "vrwkv/recorded_step.h"
 
 namespace vrwkv::train {
 
@@ -33,7 +34,7 @@ class Trainer {
   void train_epoch();
   void finish_epoch(int64_t done);
   void step();
-  void log_step(const StepResult& result, double lr);
+  void log_step(double lr);
   bool evaluate();  ///< True for the best score so far.
   Checkpoint checkpoint() const;
   void save();
@@ -46,6 +47,8 @@ class Trainer {
   std::filesystem::path folder_;
   int64_t steps_per_epoch_;
   AdamW optimizer_;
+  StepResult result_;  ///< Of the last step.
+  RecordedStep recorded_step_;
   CheckpointStore checkpoints_;
   TrainState state_;
   std::optional<MetricsLog> metrics_;

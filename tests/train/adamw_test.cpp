@@ -25,7 +25,8 @@ TEST(AdamW, FollowsTheWrittenOutFormula) {
   for (int step = 1; step <= 7; ++step) {
     const at::Tensor g = at::randn({5}, at::kDouble);
     parameter.mutable_grad() = g;
-    optimizer.step(0.1);
+    optimizer.set_learning_rate(0.1);
+    optimizer.step();
     const double lr = 0.1 * 0.5;  // lr_scale
     expected = expected * (1 - lr * 0.3);
     m = 0.8 * m + 0.2 * g;
@@ -42,7 +43,8 @@ TEST(AdamW, ContinuesFromItsSavedState) {
   train::AdamW first = make(a);
   const auto step = [](train::AdamW& optimizer, at::Tensor& parameter) {
     parameter.mutable_grad() = parameter.detach() * 0.7 + 0.1;
-    optimizer.step(0.01);
+    optimizer.set_learning_rate(0.01);
+    optimizer.step();
   };
   for (int i = 0; i < 5; ++i) step(first, a);
   at::Tensor b = a.detach().clone().requires_grad_();

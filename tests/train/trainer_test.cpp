@@ -27,7 +27,8 @@ class ToyTask : public train::Task {
     epoch_ = epoch;
     batch_ = first_batch;
   }
-  torch::Tensor loss() override {
+  void fetch(int64_t) override {}
+  torch::Tensor loss(int64_t) override {
     auto generator = at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(epoch_ * 1000 + batch_));
     const at::Tensor x = at::randn({4, 3}, generator, at::TensorOptions(at::kDouble));
     ++losses;
