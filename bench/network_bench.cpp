@@ -51,7 +51,8 @@ Table network_table(const std::vector<NetworkResult>& results, const std::string
         result.peak_bytes ? std::optional(static_cast<double>(*result.peak_bytes) / kBytesPerGb) : std::nullopt;
     table.add({variant, std::to_string(side), std::to_string(batch), dtype,
                milliseconds(result.timing ? std::optional(result.timing->median_ms) : std::nullopt),
-               decimal(result.images_per_s(), 1), decimal(gigabytes, 2), result.graph ? "yes" : "no", result.timing ? "" : "out of memory"});
+               decimal(result.images_per_s(), 1), decimal(gigabytes, 2), result.graph ? "yes" : "no",
+               result.timing ? "" : "out of memory"});
   }
   return table;
 }

@@ -9,8 +9,11 @@
 #include "config/nearest_name.h"
 #include "ops/bi_wkv.h"
 #include "ops/bi_wkv_check.h"
+#include "ops/bi_wkv_gated.h"
 #include "ops/q_shift.h"
 #include "ops/residual_add.h"
+#include "ops/squared_relu.h"
+#include "ops/token_shift_mix.h"
 
 namespace vrwkv::bench {
 namespace {
@@ -68,6 +71,40 @@ const std::vector<OpCase>& op_cases() {
        .reference = [](const OpSize&, const Tensors& in) -> Tensors {
          return {tensor_scan_bi_wkv(in[0], in[1], in[2], in[3])};
        }},
+      {.name = "bi_wkv_gated",
+       .forward_bytes = whole_tensors(4),   // k, v, r -> y
+       .backward_bytes = whole_tensors(7),  // k, v, r, gy -> gk, gv, gr
+       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
+         Tensors inputs = bi_wkv_inputs(size, options);
+         inputs.push_back(tokens_like(size, options));
+         return inputs;
+       },
+       .forward = [](const OpSize&, const Tensors& in) -> Tensors {
+         return {ops::bi_wkv_gated(in[0], in[1], in[2], in[3], in[4])};
+       },
+       .reference = {}},
+      {.name = "token_shift_mix",
+       .forward_bytes = whole_tensors(4),   // x -> x_k, x_v, x_r
+       .backward_bytes = whole_tensors(5),  // x and their gradients -> gx
+       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
+         const auto sums = options.dtype(ops::bi_wkv_accumulation_dtype(c10::typeMetaToScalarType(options.dtype())));
+         Tensors inputs{tokens_like(size, options)};
+         for (int i = 0; i < 5; ++i) inputs.push_back(at::rand({size.channels}, sums));
+         return inputs;
+       },
+       .forward = [](const OpSize& size, const Tensors& in) -> Tensors {
+         const auto [height, width] = grid_of(size.tokens);
+         return ops::token_shift_mix(in[0], {in[1], in[2], in[3]}, in[4], in[5], height, width);
+       },
+       .reference = {}},
+      {.name = "squared_relu",
+       .forward_bytes = whole_tensors(2),   // x -> y
+       .backward_bytes = whole_tensors(3),  // y, gy -> gx
+       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
+         return {tokens_like(size, options)};
+       },
+       .forward = [](const OpSize&, const Tensors& in) -> Tensors { return {ops::squared_relu(in[0])}; },
+       .reference = [](const OpSize&, const Tensors& in) -> Tensors { return {at::relu(in[0]).square()}; }},
       {.name = "q_shift",
        .forward_bytes = whole_tensors(2),   // x -> y
        .backward_bytes = whole_tensors(2),  // gy -> gx

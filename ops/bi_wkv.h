@@ -15,7 +15,8 @@ namespace vrwkv::ops {
 /// @param w  [C] decay per token (the module passes spatial_decay / T), in k's dtype or its accumulation dtype.
 /// @param u  [C] bonus of the token itself (spatial_first / T), in w's dtype.
 /// @param k  [B, T, C] keys; float64, float32, bfloat16 or float16, on CPU or CUDA; T >= 1; B or C may be 0.
-/// @param v  [B, T, C] values, in k's dtype.
+/// @param v  [B, T, C] values, in k's dtype. On CUDA in float32 and narrower types their magnitudes, and those of the
+///           gradient of y, should lie within 1e-18 and 1e18: smaller ones may count as 0, larger ones overflow.
 /// @return   [B, T, C] in k's dtype. Sums are accumulated in float32 (float64 for float64 inputs).
 ///
 /// Differentiable once in all four arguments; two runs give equal bits. Registered as vrwkv::bi_wkv, under autocast k

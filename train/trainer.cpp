@@ -31,7 +31,8 @@ int64_t steps_per_epoch(const Task& task, const config::TrainOptions& options) {
 
 at::Device device_of(Task& task) { return task.model().parameters().front().device(); }
 
-/// float64, which is for tests, keeps its learning rate in the optimizer's arguments, where a recording cannot follow it.
+/// float64, which is for tests, keeps its learning rate in the optimizer's arguments, where a recording cannot follow
+/// it.
 GraphMode graph_mode(const config::RunConfig& config) {
   if (config.run.dtype != config::Dtype::float64) return config.train.cuda_graph;
   if (config.train.cuda_graph == GraphMode::on) {

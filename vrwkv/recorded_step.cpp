@@ -23,7 +23,8 @@ struct RecordedStep::Graph {
   static constexpr int kWarmUp = 3;
 
   explicit Graph(at::Device device)
-      : stream(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.has_index() ? device.index() : c10::DeviceIndex(0))) {}
+      : stream(c10::cuda::getStreamFromPool(/*isHighPriority=*/false,
+                                            device.has_index() ? device.index() : c10::DeviceIndex(0))) {}
 
   void run(const std::function<void()>& body) {
     const c10::cuda::CUDAGuard device(stream.device());

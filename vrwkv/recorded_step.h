@@ -13,9 +13,9 @@ namespace vrwkv {
 /// A step that is run again and again on tensors at fixed addresses. On CUDA its first calls run as they are; then its
 /// work is recorded as a CUDA graph, and from there on a call is one launch, however many kernels the step has.
 ///
-/// The step must do the same work each time, take what varies from tensors made before it (inputs, learning rate), leave
-/// its results in tensors that outlive it, and not wait for the device. Random numbers are drawn anew in each call, as
-/// torch::manual_seed() says. Results keep their addresses: read or copy them before the next call.
+/// The step must do the same work each time, take what varies from tensors made before it (inputs, learning rate),
+/// leave its results in tensors that outlive it, and not wait for the device. Random numbers are drawn anew in each
+/// call, as torch::manual_seed() says. Results keep their addresses: read or copy them before the next call.
 class RecordedStep {
  public:
   /// Throws UsageError for `on` without CUDA.

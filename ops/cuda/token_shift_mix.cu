@@ -31,6 +31,12 @@ struct MixTensors {
     return inputs;
   }
 
+  std::vector<at::Tensor> parameters() const {
+    std::vector<at::Tensor> all = mixes;
+    if (weight.defined()) all.insert(all.end(), {weight, bias});
+    return all;
+  }
+
   at::Tensor x, weight, bias;
   std::vector<at::Tensor> mixes;
 
@@ -41,13 +47,17 @@ struct MixTensors {
   static const T* pointer(const at::Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr<T>() : nullptr; }
 };
 
-/// Whether vectors of `count` channels lie in one Q-Shift group each and are aligned in all of `tensors`.
-bool can_vectorize(const at::Tensor& x, const std::vector<at::Tensor>& tensors, int64_t count) {
+/// Whether vectors of `count` channels lie in one Q-Shift group each and are aligned in all of `tensors`, and so are
+/// the `parameters`.
+bool can_vectorize(const at::Tensor& x, const std::vector<at::Tensor>& tensors,
+                   const std::vector<at::Tensor>& parameters, int64_t count) {
   for (int64_t g = 1; g <= 4; ++g) {
     if (x.size(2) * g / 4 % count != 0) return false;
   }
   const auto bytes = static_cast<uintptr_t>(count * x.element_size());
-  return std::all_of(tensors.begin(), tensors.end(),
+  const auto aligned = [](const at::Tensor& tensor) { return is_aligned(tensor, kParameterBytes); };
+  return std::all_of(parameters.begin(), parameters.end(), aligned) &&
+         std::all_of(tensors.begin(), tensors.end(),
                      [&](const at::Tensor& tensor) { return is_aligned(tensor, bytes); });
 }
 
@@ -108,12 +118,13 @@ std::vector<at::Tensor> forward(const at::Tensor& x, at::TensorList mixes, const
     MixOutputs<scalar_t> pointers{};
     for (size_t j = 0; j < outputs.size(); ++j) pointers.out[j] = outputs[j].mutable_data_ptr<scalar_t>();
     MixShape shape = shape_of(x, height, width);
-    with_constants<kWidest>(can_vectorize(x, {tensors.x}, kWidest), mixes.size(), [&](auto vector, auto count) {
-      const Launch launch = divide(shape, vector, std::numeric_limits<int>::max());
-      mix_kernel<T, scalar_t, vector, count>
-          <<<launch.grid, launch.block, 0, at::cuda::getCurrentCUDAStream()>>>(shape, tensors.pointers(), pointers);
-      C10_CUDA_KERNEL_LAUNCH_CHECK();
-    });
+    with_constants<kWidest>(
+        can_vectorize(x, {tensors.x}, tensors.parameters(), kWidest), mixes.size(), [&](auto vector, auto count) {
+          const Launch launch = divide(shape, vector, std::numeric_limits<int>::max());
+          mix_kernel<T, scalar_t, vector, count>
+              <<<launch.grid, launch.block, 0, at::cuda::getCurrentCUDAStream()>>>(shape, tensors.pointers(), pointers);
+          C10_CUDA_KERNEL_LAUNCH_CHECK();
+        });
   });
   return outputs;
 }
@@ -140,19 +151,20 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& x, at::TensorList 
       pointers.gradients[j] = read.back().template const_data_ptr<scalar_t>();
     }
     MixShape shape = shape_of(x, height, width);
-    with_constants<kWidest>(can_vectorize(x, read, kWidest), mixes.size(), [&](auto vector, auto count) {
-      constexpr int64_t kBlocksPerProcessor = 4;
-      const int64_t blocks = at::cuda::getCurrentDeviceProperties()->multiProcessorCount * kBlocksPerProcessor;
-      const Launch launch = divide(shape, vector, blocks);
-      const at::Tensor parts =
-          at::empty({static_cast<int64_t>(launch.grid.x) * launch.grid.y, sums_count, x.size(2)}, sums_options);
-      const size_t shared = launch.block.x * launch.block.y * sizeof(T) * vector;
-      mix_backward_kernel<T, scalar_t, vector, count>
-          <<<launch.grid, launch.block, shared, at::cuda::getCurrentCUDAStream()>>>(
-              shape, tensors.pointers(), pointers, gx.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
-      C10_CUDA_KERNEL_LAUNCH_CHECK();
-      sums = parts.sum(0);
-    });
+    with_constants<kWidest>(
+        can_vectorize(x, read, tensors.parameters(), kWidest), mixes.size(), [&](auto vector, auto count) {
+          constexpr int64_t kBlocksPerProcessor = 4;
+          const int64_t blocks = at::cuda::getCurrentDeviceProperties()->multiProcessorCount * kBlocksPerProcessor;
+          const Launch launch = divide(shape, vector, blocks);
+          const at::Tensor parts =
+              at::empty({static_cast<int64_t>(launch.grid.x) * launch.grid.y, sums_count, x.size(2)}, sums_options);
+          const size_t shared = launch.block.x * launch.block.y * sizeof(T) * vector;
+          mix_backward_kernel<T, scalar_t, vector, count>
+              <<<launch.grid, launch.block, shared, at::cuda::getCurrentCUDAStream()>>>(
+                  shape, tensors.pointers(), pointers, gx.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
+          C10_CUDA_KERNEL_LAUNCH_CHECK();
+          sums = parts.sum(0);
+        });
   });
   return {gx, sums};
 }

@@ -7,6 +7,7 @@
 namespace vrwkv::ops::cuda {
 
 constexpr int kThreads = 256;
+constexpr int kParameterBytes = 16;  ///< Of a parameter, that a thread reads at once.
 
 /// Every thread has kVector consecutive channels of one Q-Shift group. threadIdx.x and blockIdx.z number these vectors
 /// of channels, blockIdx.x strips of consecutive tokens of an image, which threadIdx.y strides through, and blockIdx.y
@@ -61,10 +62,18 @@ struct MixChannels {
   int group_;
 };
 
+/// kVector values of a parameter, in wide reads: value by value, a warp's would lie 32 times as far apart.
 template <typename T, int kVector>
 __device__ __forceinline__ void load_parameter(T (&values)[kVector], const T* parameter, int first, T missing) {
+  constexpr int kWide = kParameterBytes / static_cast<int>(sizeof(T));
+  constexpr int kPiece = kVector < kWide ? kVector : kWide;
 #pragma unroll
-  for (int i = 0; i < kVector; ++i) values[i] = parameter == nullptr ? missing : parameter[first + i];
+  for (int i = 0; i < kVector; i += kPiece) {
+    Vector<T, kPiece> piece;
+    if (parameter != nullptr) piece = load_vector<kPiece>(parameter + first + i);
+#pragma unroll
+    for (int c = 0; c < kPiece; ++c) values[i + c] = parameter == nullptr ? missing : piece.values[c];
+  }
 }
 
 template <typename T, typename In, int kVector, int kMixes>
