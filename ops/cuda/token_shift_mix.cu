@@ -65,19 +65,25 @@ struct Launch {
   dim3 grid, block;
 };
 
-/// At least `strip` tokens a thread row, and at most `blocks` blocks for each vector of channels and image stride.
-Launch divide(MixShape& shape, int vector, int64_t max_blocks) {
+/// Divides the work of `kernel`, which takes `shared_bytes` for each thread, over as many blocks as run at once.
+template <typename Kernel>
+Launch divide(MixShape& shape, int vector, Kernel kernel, size_t shared_bytes) {
   const int vectors = (shape.channels + vector - 1) / vector;
   const int parts = (vectors + kThreads - 1) / kThreads;
   const int lanes = (vectors + parts - 1) / parts;
   const int rows = std::max(1, kThreads / lanes);
   const int tokens = shape.height * shape.width;
-  constexpr int kTokensPerThread = 8;
-  const int strips = std::max(1, tokens / (rows * kTokensPerThread));
-  shape.strip = (tokens + strips - 1) / strips;
-  const int64_t images = std::clamp<int64_t>(max_blocks / (static_cast<int64_t>(strips) * parts), 1, 65535);
-  return {dim3(static_cast<unsigned>(strips), static_cast<unsigned>(std::min<int64_t>(images, shape.batch)),
-               static_cast<unsigned>(parts)),
+  constexpr int kTokensPerThread = 2;  // Of a strip: short ones divide evenly among the blocks.
+  shape.strip = std::min(tokens, rows * kTokensPerThread);
+  shape.strips = (tokens + shape.strip - 1) / shape.strip;
+  int blocks = 0;
+  C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, lanes * rows,
+                                                               shared_bytes * static_cast<size_t>(lanes * rows)));
+  const int64_t at_once =
+      static_cast<int64_t>(std::max(1, blocks)) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
+  const int64_t wanted =
+      std::min(static_cast<int64_t>(shape.batch) * shape.strips, std::max<int64_t>(1, at_once / parts));
+  return {dim3(static_cast<unsigned>(wanted), static_cast<unsigned>(parts)),
           dim3(static_cast<unsigned>(lanes), static_cast<unsigned>(rows))};
 }
 
@@ -85,7 +91,11 @@ MixShape shape_of(const at::Tensor& x, int64_t height, int64_t width) {
   constexpr int64_t kMax = std::numeric_limits<int>::max();
   TORCH_CHECK(x.size(0) <= kMax && x.size(1) <= kMax && x.size(2) <= kMax,
               "token_shift_mix: x is too large for CUDA: ", x.sizes());
-  return {static_cast<int>(x.size(0)), static_cast<int>(height), static_cast<int>(width), static_cast<int>(x.size(2)),
+  return {static_cast<int>(x.size(0)),
+          static_cast<int>(height),
+          static_cast<int>(width),
+          static_cast<int>(x.size(2)),
+          0,
           0};
 }
 
@@ -120,9 +130,10 @@ std::vector<at::Tensor> forward(const at::Tensor& x, at::TensorList mixes, const
     MixShape shape = shape_of(x, height, width);
     with_constants<kWidest>(
         can_vectorize(x, {tensors.x}, tensors.parameters(), kWidest), mixes.size(), [&](auto vector, auto count) {
-          const Launch launch = divide(shape, vector, std::numeric_limits<int>::max());
-          mix_kernel<T, scalar_t, vector, count>
-              <<<launch.grid, launch.block, 0, at::cuda::getCurrentCUDAStream()>>>(shape, tensors.pointers(), pointers);
+          const auto kernel = mix_kernel<T, scalar_t, vector, count>;
+          const Launch launch = divide(shape, vector, kernel, 0);
+          kernel<<<launch.grid, launch.block, 0, at::cuda::getCurrentCUDAStream()>>>(shape, tensors.pointers(),
+                                                                                     pointers);
           C10_CUDA_KERNEL_LAUNCH_CHECK();
         });
   });
@@ -153,15 +164,13 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& x, at::TensorList 
     MixShape shape = shape_of(x, height, width);
     with_constants<kWidest>(
         can_vectorize(x, read, tensors.parameters(), kWidest), mixes.size(), [&](auto vector, auto count) {
-          constexpr int64_t kBlocksPerProcessor = 4;
-          const int64_t blocks = at::cuda::getCurrentDeviceProperties()->multiProcessorCount * kBlocksPerProcessor;
-          const Launch launch = divide(shape, vector, blocks);
+          const auto kernel = mix_backward_kernel<T, scalar_t, vector, count>;
+          const Launch launch = divide(shape, vector, kernel, sizeof(T) * vector);
           const at::Tensor parts =
-              at::empty({static_cast<int64_t>(launch.grid.x) * launch.grid.y, sums_count, x.size(2)}, sums_options);
+              at::empty({static_cast<int64_t>(launch.grid.x), sums_count, x.size(2)}, sums_options);
           const size_t shared = launch.block.x * launch.block.y * sizeof(T) * vector;
-          mix_backward_kernel<T, scalar_t, vector, count>
-              <<<launch.grid, launch.block, shared, at::cuda::getCurrentCUDAStream()>>>(
-                  shape, tensors.pointers(), pointers, gx.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
+          kernel<<<launch.grid, launch.block, shared, at::cuda::getCurrentCUDAStream()>>>(
+              shape, tensors.pointers(), pointers, gx.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
           C10_CUDA_KERNEL_LAUNCH_CHECK();
           sums = parts.sum(0);
         });

@@ -9,12 +9,23 @@ namespace vrwkv::ops::cuda {
 constexpr int kThreads = 256;
 constexpr int kParameterBytes = 16;  ///< Of a parameter, that a thread reads at once.
 
-/// Every thread has kVector consecutive channels of one Q-Shift group. threadIdx.x and blockIdx.z number these vectors
-/// of channels, blockIdx.x strips of consecutive tokens of an image, which threadIdx.y strides through, and blockIdx.y
-/// the images, also in strides.
+/// Every thread has kVector consecutive channels of one Q-Shift group, numbered by threadIdx.x and blockIdx.y. The
+/// tokens of each image are divided into strips; a block takes one strip after the other, gridDim.x apart, and its rows
+/// (threadIdx.y) the strip's tokens in turn.
 struct MixShape {
   int batch, height, width, channels;
-  int strip;  ///< Tokens of a block.
+  int strips, strip;  ///< Strips of an image, and the tokens of one.
+};
+
+/// The tokens of one strip.
+struct Strip {
+  int begin, end;
+  int64_t image;
+  __device__ Strip(const MixShape& shape, int64_t index) : image(index / shape.strips) {
+    begin = static_cast<int>(index - image * shape.strips) * shape.strip;
+    const int tokens = shape.height * shape.width;
+    end = begin + shape.strip < tokens ? begin + shape.strip : tokens;
+  }
 };
 
 /// x and the parameters, of which weight and bias may be null.
@@ -42,7 +53,7 @@ struct MixChannels {
   int step;
 
   __device__ MixChannels(const MixShape& shape, int vector) : shape_(shape) {
-    first = (static_cast<int>(blockIdx.z) * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * vector;
+    first = (static_cast<int>(blockIdx.y) * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * vector;
     exist = first < shape.channels;
     const auto bound = [&](int64_t g) { return static_cast<int>(static_cast<int64_t>(shape.channels) * g / 4); };
     group_ = (first >= bound(1)) + (first >= bound(2)) + (first >= bound(3));
@@ -89,11 +100,13 @@ __global__ void __launch_bounds__(kThreads)
   load_parameter(weight, inputs.weight, channels.first, T(1));
   load_parameter(bias, inputs.bias, channels.first, T(0));
 
-  const int tokens = shape.height * shape.width, rows = static_cast<int>(blockDim.y);
-  const int begin = static_cast<int>(blockIdx.x) * shape.strip;
-  const int end = begin + shape.strip < tokens ? begin + shape.strip : tokens;
-  for (int image = static_cast<int>(blockIdx.y); image < shape.batch; image += static_cast<int>(gridDim.y)) {
-    const int64_t base = static_cast<int64_t>(image) * tokens * shape.channels + channels.first;
+  const int rows = static_cast<int>(blockDim.y);
+  const int64_t image_size = static_cast<int64_t>(shape.height) * shape.width * shape.channels;
+  const int64_t strips = static_cast<int64_t>(shape.batch) * shape.strips;
+  for (int64_t index = blockIdx.x; index < strips; index += gridDim.x) {
+    const Strip strip(shape, index);
+    const int begin = strip.begin, end = strip.end;
+    const int64_t base = strip.image * image_size + channels.first;
     for (int first = begin + static_cast<int>(threadIdx.y); first < end; first += kUnroll * rows) {
       Vector<In, kVector> x[kUnroll], neighbour[kUnroll];
       bool inside[kUnroll];
@@ -143,13 +156,14 @@ __global__ void __launch_bounds__(kThreads)
     load_parameter(weight, inputs.weight, channels.first, T(1));
     load_parameter(bias, inputs.bias, channels.first, T(0));
   }
-  const int tokens = shape.height * shape.width, rows = static_cast<int>(blockDim.y);
-  const int begin = static_cast<int>(blockIdx.x) * shape.strip;
-  const int end = begin + shape.strip < tokens ? begin + shape.strip : tokens;
+  const int rows = static_cast<int>(blockDim.y);
+  const int64_t image_size = static_cast<int64_t>(shape.height) * shape.width * shape.channels;
+  const int64_t strips = channels.exist ? static_cast<int64_t>(shape.batch) * shape.strips : 0;
   const int64_t step = static_cast<int64_t>(channels.step) * shape.channels;
-  for (int image = static_cast<int>(blockIdx.y); channels.exist && image < shape.batch;
-       image += static_cast<int>(gridDim.y)) {
-    const int64_t base = static_cast<int64_t>(image) * tokens * shape.channels + channels.first;
+  for (int64_t index = blockIdx.x; index < strips; index += gridDim.x) {
+    const Strip strip(shape, index);
+    const int begin = strip.begin, end = strip.end;
+    const int64_t base = strip.image * image_size + channels.first;
     for (int token = begin + static_cast<int>(threadIdx.y); token < end; token += rows) {
       const int64_t at = base + static_cast<int64_t>(token) * shape.channels;
       const bool reads = channels.has_neighbour(token, 1);     // this token reads another
@@ -189,7 +203,6 @@ __global__ void __launch_bounds__(kThreads)
   extern __shared__ __align__(16) char memory[];
   T* shared = reinterpret_cast<T*>(memory);
   const int lanes = static_cast<int>(blockDim.x), lane = static_cast<int>(threadIdx.x);
-  const int block = static_cast<int>(blockIdx.y * gridDim.x + blockIdx.x);
 #pragma unroll
   for (int j = 0; j < kSums; ++j) {
     __syncthreads();
@@ -201,7 +214,7 @@ __global__ void __launch_bounds__(kThreads)
       for (int c = 0; c < kVector; ++c) {
         T sum = T(0);
         for (int row = 0; row < rows; ++row) sum += shared[(row * kVector + c) * lanes + lane];
-        parts[(static_cast<int64_t>(block) * kSums + j) * shape.channels + channels.first + c] = sum;
+        parts[(static_cast<int64_t>(blockIdx.x) * kSums + j) * shape.channels + channels.first + c] = sum;
       }
     }
   }
