@@ -128,14 +128,14 @@ std::vector<at::Tensor> forward(const at::Tensor& x, at::TensorList mixes, const
     MixOutputs<scalar_t> pointers{};
     for (size_t j = 0; j < outputs.size(); ++j) pointers.out[j] = outputs[j].mutable_data_ptr<scalar_t>();
     MixShape shape = shape_of(x, height, width);
-    with_constants<kWidest>(
-        can_vectorize(x, {tensors.x}, tensors.parameters(), kWidest), mixes.size(), [&](auto vector, auto count) {
-          const auto kernel = mix_kernel<T, scalar_t, vector, count>;
-          const Launch launch = divide(shape, vector, kernel, 0);
-          kernel<<<launch.grid, launch.block, 0, at::cuda::getCurrentCUDAStream()>>>(shape, tensors.pointers(),
-                                                                                     pointers);
-          C10_CUDA_KERNEL_LAUNCH_CHECK();
-        });
+    with_constants<kWidest>(can_vectorize(x, {tensors.x}, tensors.parameters(), kWidest), mixes.size(),
+                            [&](auto vector, auto count) {
+                              const auto kernel = mix_kernel<T, scalar_t, vector, count>;
+                              const Launch launch = divide(shape, vector, kernel, 0);
+                              kernel<<<launch.grid, launch.block, 0, at::cuda::getCurrentCUDAStream()>>>(
+                                  shape, tensors.pointers(), pointers);
+                              C10_CUDA_KERNEL_LAUNCH_CHECK();
+                            });
   });
   return outputs;
 }
