@@ -45,7 +45,6 @@ struct Training {
         optimizer(train::make_param_groups(*model, options.optimizer), options.optimizer),
         images(random_images(network, precision)),
         labels(at::randint(model->options().num_classes, {network.batch}, images.options().dtype(at::kLong))) {
-    optimizer.set_learning_rate(options.optimizer.lr);
     model->train();
   }
 

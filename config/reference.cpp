@@ -27,6 +27,9 @@ type or a value out of range is an error that names file, line and key; nothing 
   `${NAME}` the environment variable NAME (an error when it is not set), `$$` a dollar sign.
 - **Precision.** `run.dtype: float32` and `float64` compute everything in that type. `bfloat16` keeps the weights, the
   optimizer's state and the loss in float32 and runs the network under autocast.
+- **CUDA graphs.** A GPU runs the first three training steps as they are, records the fourth and from then on launches the
+  recording, with the same results; `train.cuda_graph` chooses whether. What cannot be recorded runs as before, after one
+  warning with `auto`, and as an error with `on`; float64 is not recorded. Evaluation never is.
 
 Checked across keys: `model.img_size` and both transforms' `size` are multiples of `model.patch_size`;
 `train.grad_accumulation` divides `train.batch_size`; `train.schedule.warmup_epochs` is at most `train.epochs`;

@@ -14,7 +14,10 @@ namespace {
 at::Tensor bi_wkv_gated_composite(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
                                   const at::Tensor& r) {
   check_bi_wkv_gated(w, u, k, v, r);
-  return at::sigmoid(r) * bi_wkv(w, u, k, v);
+  // In the dtype of the sums, so that the result is rounded once.
+  const auto sums = bi_wkv_accumulation_dtype(k.scalar_type());
+  const at::Tensor y = bi_wkv(w.to(sums), u.to(sums), k.to(sums), v.to(sums));
+  return (at::sigmoid(r.to(sums)) * y).to(k.scalar_type());
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ AdamW::AdamW(std::vector<ParamGroup> groups, const config::OptimizerOptions& opt
   }
   TORCH_CHECK(!groups_.empty(), "AdamW: there is no parameter to train");
   steps_ = torch::zeros({}, groups_.front().exp_avg.front().options().dtype(torch::kFloat));
+  set_learning_rate(options_.lr);
 }
 
 void AdamW::set_learning_rate(double lr) {

@@ -16,7 +16,7 @@ class AdamW {
  public:
   AdamW(std::vector<ParamGroup> groups, const config::OptimizerOptions& options);
 
-  /// Of the following steps; multiplied by each group's lr_scale.
+  /// Of the following steps, before the first call options.lr; multiplied by each group's lr_scale.
   void set_learning_rate(double lr);
 
   /// One update with the parameters' .grad. A parameter without a gradient keeps its value and its moments.

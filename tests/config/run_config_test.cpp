@@ -73,6 +73,7 @@ train:
   checkpoint_every_steps: 38
   keep_checkpoints: 39
   log_every: 40
+  cuda_graph: off
 eval: {batch_size: 41}
 run:
   output_dir: out/here
@@ -139,6 +140,7 @@ run:
   EXPECT_EQ(config.train.checkpoint_every_steps, 38);
   EXPECT_EQ(config.train.keep_checkpoints, 39);
   EXPECT_EQ(config.train.log_every, 40);
+  EXPECT_EQ(config.train.cuda_graph, GraphMode::off);
   EXPECT_EQ(config.eval.batch_size, 41);
   EXPECT_EQ(config.run.output_dir, "out/here");
   EXPECT_EQ(config.run.device, "cuda:3");

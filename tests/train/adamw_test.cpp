@@ -57,6 +57,17 @@ TEST(AdamW, ContinuesFromItsSavedState) {
   EXPECT_TRUE(at::equal(a, b));
 }
 
+TEST(AdamW, StartsAtTheLearningRateOfItsOptions) {
+  config::OptimizerOptions options;
+  options.lr = 0.25;
+  options.weight_decay = 0;
+  at::Tensor parameter = at::zeros({1}, at::kDouble).requires_grad_();
+  train::AdamW optimizer({{{{"p", parameter}}, 0.0, 2.0}}, options);
+  parameter.mutable_grad() = at::ones({1}, at::kDouble);
+  optimizer.step();
+  EXPECT_NEAR(parameter.item<double>(), -0.5, 1e-7);  // The first step is as long as its learning rate.
+}
+
 TEST(AdamW, ListsEverythingThatDoesNotFitItsState) {
   at::Tensor parameter = at::ones({3}).requires_grad_();
   train::AdamW optimizer({{{{"p", parameter}}, 0.0, 1.0}}, {});
