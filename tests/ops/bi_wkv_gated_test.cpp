@@ -99,7 +99,7 @@ TEST_P(BiWkvGated, IsExactToReducedPrecisionAtEverySize) {
         if (precision.dtype != at::kFloat && key_scale > 3.0) continue;  // the rounding of y dominates at such peaks
         // The CPU's exact way scans thousands of tokens in one go, so that its roundings add up; CUDA's goes by
         // segments.
-        const double looser = GetParam().is_cpu() && decay > 40 && tokens >= 4096 ? 10 : 1;
+        const double looser = GetParam().is_cuda() || tokens < 4096 ? 1 : decay > 40 ? 10 : 2;
         for (const int64_t channels : {1, 35}) {
           SCOPED_TRACE(c10::str(precision.dtype, " T ", tokens, " C ", channels, " |wT| ", decay, " k ", key_scale));
           const Tensors rounded =
