@@ -1,6 +1,7 @@
 #include "bench/op_cases.h"
 
 #include <ATen/ATen.h>
+#include <ATen/OpMathType.h>
 
 #include <algorithm>
 
@@ -8,7 +9,6 @@
 #include "common/errors.h"
 #include "config/nearest_name.h"
 #include "ops/bi_wkv.h"
-#include "ops/bi_wkv_check.h"
 #include "ops/bi_wkv_gated.h"
 #include "ops/q_shift.h"
 #include "ops/residual_add.h"
@@ -22,9 +22,14 @@ at::Tensor tokens_like(const OpSize& size, const at::TensorOptions& options) {
   return at::randn({size.batch, size.tokens, size.channels}, options);
 }
 
+/// `options` with the dtype that an operator on them computes in.
+at::TensorOptions sums_options(const at::TensorOptions& options) {
+  return options.dtype(at::toOpMathType(c10::typeMetaToScalarType(options.dtype())));
+}
+
 /// w, u, k, v in the ranges with which training starts.
 OpCase::Tensors bi_wkv_inputs(const OpSize& size, const at::TensorOptions& options) {
-  const auto sums = options.dtype(ops::bi_wkv_accumulation_dtype(c10::typeMetaToScalarType(options.dtype())));
+  const at::TensorOptions sums = sums_options(options);
   const auto tokens = static_cast<double>(size.tokens);
   const at::Tensor decay = at::rand({size.channels}, sums) * 8 - 5;
   const at::Tensor first = at::rand({size.channels}, sums) - 1.5;
@@ -33,8 +38,7 @@ OpCase::Tensors bi_wkv_inputs(const OpSize& size, const at::TensorOptions& optio
 
 /// x as a network keeps it beside branches of the dtype of `options`: float32, or float64 beside float64.
 at::Tensor residual_like(const OpSize& size, const at::TensorOptions& options) {
-  const auto dtype = c10::typeMetaToScalarType(options.dtype());
-  return tokens_like(size, options.dtype(ops::bi_wkv_accumulation_dtype(dtype)));
+  return tokens_like(size, sums_options(options));
 }
 
 /// `wide` tensors [B, T, C] in the dtype of residual_like and `narrow` ones in that of the measurement.
@@ -87,9 +91,8 @@ const std::vector<OpCase>& op_cases() {
        .forward_bytes = whole_tensors(4),   // x -> x_k, x_v, x_r
        .backward_bytes = whole_tensors(5),  // x and their gradients -> gx
        .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
-         const auto sums = options.dtype(ops::bi_wkv_accumulation_dtype(c10::typeMetaToScalarType(options.dtype())));
          Tensors inputs{tokens_like(size, options)};
-         for (int i = 0; i < 5; ++i) inputs.push_back(at::rand({size.channels}, sums));
+         for (int i = 0; i < 5; ++i) inputs.push_back(at::rand({size.channels}, sums_options(options)));
          return inputs;
        },
        .forward = [](const OpSize& size, const Tensors& in) -> Tensors {

@@ -13,18 +13,6 @@ namespace {
 constexpr int64_t kReferenceSide = 224;
 constexpr int64_t kCpuBatch = 8;
 
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> parts(1);
-  for (const char c : text) {
-    if (c == ',') {
-      parts.emplace_back();
-    } else {
-      parts.back() += c;
-    }
-  }
-  return parts;
-}
-
 /// None unless the whole of `text` is an integer from 1 to 2^31 - 1.
 std::optional<int64_t> parse_extent(const std::string& text) {
   const std::optional<int64_t> value = config::parse_integer(text);
@@ -33,10 +21,11 @@ std::optional<int64_t> parse_extent(const std::string& text) {
 
 OpSize parse_op_size(const std::string& argument) {
   std::vector<int64_t> extents;
-  for (const std::string& part : split(argument)) {
+  const std::vector<std::string> parts = config::split(argument, ',');
+  for (const std::string& part : parts) {
     if (const auto extent = parse_extent(part)) extents.push_back(*extent);
   }
-  if (extents.size() != 3 || split(argument).size() != 3) {
+  if (extents.size() != 3 || parts.size() != 3) {
     throw UsageError(
         "--sizes: expected B,T,C, three integers >= 1 such as 128,196,192 (several are separated by "
         "spaces); got '" +
@@ -65,7 +54,7 @@ std::vector<int64_t> parse_image_sizes(const std::vector<std::string>& arguments
   constexpr int64_t kLargest = 1 << 15;
   std::vector<int64_t> sizes;
   for (const std::string& argument : arguments) {
-    for (const std::string& part : split(argument)) {
+    for (const std::string& part : config::split(argument, ',')) {
       const std::optional<int64_t> side = parse_extent(part);
       if (!side || *side % patch != 0 || *side > kLargest) {
         throw UsageError("--sizes: expected sides of images in pixels, multiples of the patch size " +

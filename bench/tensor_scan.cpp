@@ -1,11 +1,10 @@
 #include "bench/tensor_scan.h"
 
 #include <ATen/ATen.h>
+#include <ATen/OpMathType.h>
 
 #include <algorithm>
 #include <vector>
-
-#include "ops/bi_wkv_check.h"
 
 namespace vrwkv::bench {
 namespace {
@@ -51,7 +50,7 @@ Sums scan(const at::Tensor& w, const at::Tensor& k, const at::Tensor& v, bool re
 }  // namespace
 
 at::Tensor tensor_scan_bi_wkv(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v) {
-  const auto dtype = ops::bi_wkv_accumulation_dtype(k.scalar_type());
+  const auto dtype = at::toOpMathType(k.scalar_type());
   const at::Tensor decay = w.to(dtype), keys = k.to(dtype), tokens = v.to(dtype);
   const at::Tensor own = keys + u.to(dtype);
   const Sums before = scan(decay, keys, tokens, /*reverse=*/false);

@@ -20,14 +20,7 @@ constexpr std::size_t kDeepest = 8;  // Above the depth of any key; bounds what 
 }
 
 std::vector<std::string> split_key(const std::string& key, const std::string& override_text) {
-  std::vector<std::string> parts(1);
-  for (const char c : key) {
-    if (c == '.') {
-      parts.emplace_back();
-    } else {
-      parts.back() += c;
-    }
-  }
+  std::vector<std::string> parts = split(key, '.');
   const auto is_word = [](const std::string& part) {
     return !part.empty() && std::ranges::all_of(part, [](char c) {
       return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';

@@ -66,6 +66,18 @@ std::string printable(std::string_view text) {
   return result;
 }
 
+std::vector<std::string> split(std::string_view text, char separator) {
+  std::vector<std::string> parts(1);
+  for (const char c : text) {
+    if (c == separator) {
+      parts.emplace_back();
+    } else {
+      parts.back() += c;
+    }
+  }
+  return parts;
+}
+
 std::optional<int64_t> parse_integer(std::string_view text) {
   const std::string_view digits = without_sign(text);
   // from_chars takes a minus only.

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace vrwkv::config {
 
@@ -12,6 +13,9 @@ bool is_plain_text(std::string_view text, bool line_breaks);
 
 /// `text` on one line for an error message: what cannot be printed is written as \xNN, a long text is cut.
 std::string printable(std::string_view text);
+
+/// The parts of `text` between the separators; one empty part for an empty text.
+std::vector<std::string> split(std::string_view text, char separator);
 
 /// The decimal integer that the whole of `text` is; none for anything else, also 0x10, 010, 1_000, or beyond int64.
 std::optional<int64_t> parse_integer(std::string_view text);

@@ -1,16 +1,13 @@
 #include "ops/bi_wkv.h"
 
 #include <ATen/Functions.h>
+#include <ATen/OpMathType.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 #include "ops/bi_wkv_check.h"
 
 namespace vrwkv::ops {
-
-at::ScalarType bi_wkv_accumulation_dtype(at::ScalarType dtype) {
-  return dtype == at::kDouble ? at::kDouble : at::kFloat;
-}
 
 void check_like_k(const char* name, const at::Tensor& tensor, const at::Tensor& k) {
   TORCH_CHECK(tensor.sizes() == k.sizes(), "bi_wkv: ", name, " must have the shape of k, ", k.sizes(), ", got ",
@@ -26,10 +23,9 @@ namespace {
 void check_per_channel(const char* name, const at::Tensor& tensor, const at::Tensor& k) {
   TORCH_CHECK(tensor.dim() == 1 && tensor.size(0) == k.size(2), "bi_wkv: ", name, " must be [C] = [", k.size(2),
               "], got ", tensor.sizes());
-  TORCH_CHECK(
-      tensor.scalar_type() == k.scalar_type() || tensor.scalar_type() == bi_wkv_accumulation_dtype(k.scalar_type()),
-      "bi_wkv: ", name, " must be ", bi_wkv_accumulation_dtype(k.scalar_type()), " or have the dtype of k, ",
-      k.scalar_type(), ", got ", tensor.scalar_type());
+  TORCH_CHECK(tensor.scalar_type() == k.scalar_type() || tensor.scalar_type() == at::toOpMathType(k.scalar_type()),
+              "bi_wkv: ", name, " must be ", at::toOpMathType(k.scalar_type()), " or have the dtype of k, ",
+              k.scalar_type(), ", got ", tensor.scalar_type());
   TORCH_CHECK(tensor.device() == k.device(), "bi_wkv: ", name, " must be on the device of k, ", k.device(), ", got ",
               tensor.device());
 }

@@ -4,9 +4,6 @@
 
 namespace vrwkv::ops {
 
-/// The dtype of Bi-WKV's sums: float64 for float64, float32 for everything else.
-at::ScalarType bi_wkv_accumulation_dtype(at::ScalarType dtype);
-
 /// TORCH_CHECKs of what every backend of bi_wkv demands of its inputs.
 void check_bi_wkv(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v);
 

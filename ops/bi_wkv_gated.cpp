@@ -1,6 +1,7 @@
 #include "ops/bi_wkv_gated.h"
 
 #include <ATen/Functions.h>
+#include <ATen/OpMathType.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
@@ -15,7 +16,7 @@ at::Tensor bi_wkv_gated_composite(const at::Tensor& w, const at::Tensor& u, cons
                                   const at::Tensor& r) {
   check_bi_wkv_gated(w, u, k, v, r);
   // In the dtype of the sums, so that the result is rounded once.
-  const auto sums = bi_wkv_accumulation_dtype(k.scalar_type());
+  const auto sums = at::toOpMathType(k.scalar_type());
   const at::Tensor y = bi_wkv(w.to(sums), u.to(sums), k.to(sums), v.to(sums));
   return (at::sigmoid(r.to(sums)) * y).to(k.scalar_type());
 }

@@ -8,6 +8,7 @@
 
 #include <limits>
 
+#include "ops/optional_tensor.h"
 #include "ops/residual_add_check.h"
 
 namespace vrwkv::ops {
@@ -124,9 +125,9 @@ ResidualOutput residual_add(const at::Tensor& x, const ResidualBranch& branch, F
                                                     const std::optional<at::Tensor>&, int64_t, double)>();
   TORCH_CHECK(branch.value.defined(), "residual_add: value must be a tensor, got an undefined one");
   const bool shared = feed == Feed::cast && branch.value.scalar_type() == x.scalar_type();
-  const auto [y, fed] = op.call(x, branch.value, optional_part(branch.gate), optional_part(branch.norm_weight),
-                                optional_part(branch.norm_bias), optional_part(branch.scale),
-                                optional_part(branch.mask), static_cast<int64_t>(shared ? Feed::none : feed), eps);
+  const auto [y, fed] = op.call(x, branch.value, optional_tensor(branch.gate), optional_tensor(branch.norm_weight),
+                                optional_tensor(branch.norm_bias), optional_tensor(branch.scale),
+                                optional_tensor(branch.mask), static_cast<int64_t>(shared ? Feed::none : feed), eps);
   if (shared) return {y, y};
   return {y, feed == Feed::none ? at::Tensor() : fed};
 }

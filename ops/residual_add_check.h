@@ -32,9 +32,4 @@ inline ResidualBranch residual_branch(const at::Tensor& value, const std::option
   return {value, part(gate), part(norm_weight), part(norm_bias), part(scale), part(mask)};
 }
 
-/// A part of a branch as the registered op takes it.
-inline std::optional<at::Tensor> optional_part(const at::Tensor& tensor) {
-  return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
-}
-
 }  // namespace vrwkv::ops

@@ -2,6 +2,8 @@
 
 #include <ATen/autocast_mode.h>
 
+#include <optional>
+
 namespace vrwkv {
 
 /// Turns autocast on for one device type while it lives, and restores what was before; the outermost guard drops the
@@ -18,5 +20,8 @@ class AutocastGuard {
   bool was_enabled_;
   at::ScalarType old_dtype_;
 };
+
+/// The dtype of autocast on a type of device, none where it is off.
+std::optional<at::ScalarType> autocast_dtype(c10::DeviceType device);
 
 }  // namespace vrwkv

@@ -32,7 +32,7 @@ struct RecordedStep::Graph {
     wait(stream, outer);
     {
       const c10::cuda::CUDAStreamGuard guard(stream);
-      if (!failed && !recording && calls >= kWarmUp) record(body);
+      if (!failed() && !recording && calls >= kWarmUp) record(body);
       ++calls;
       if (recording) {
         recording->replay();
@@ -59,9 +59,10 @@ struct RecordedStep::Graph {
     } catch (const std::exception& error) {
       if (reason.empty()) reason = error.what();
     }
-    failed = !reason.empty();
-    if (!failed) recording = std::move(attempt);
+    if (!failed()) recording = std::move(attempt);
   }
+
+  bool failed() const { return !reason.empty(); }
 
   static void wait(const c10::cuda::CUDAStream& waiting, const c10::cuda::CUDAStream& awaited) {
     at::cuda::CUDAEvent event;
@@ -72,8 +73,7 @@ struct RecordedStep::Graph {
   c10::cuda::CUDAStream stream;
   std::unique_ptr<at::cuda::CUDAGraph> recording;
   int calls = 0;
-  bool failed = false;
-  std::string reason;
+  std::string reason;  ///< Why recording failed, if it did.
 };
 
 bool RecordedStep::recorded() const { return graph_ && graph_->recording; }
@@ -84,7 +84,7 @@ void RecordedStep::operator()() {
     return;
   }
   graph_->run(body_);
-  if (graph_->failed) warn_or_throw(graph_->reason);
+  if (graph_->failed()) warn_or_throw(graph_->reason);
 }
 
 #else

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 
+#include "ops/optional_tensor.h"
 #include "ops/residual_add_check.h"
 
 namespace vrwkv::ops {
@@ -29,8 +30,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> call_forward(const at::Tensor& x,
           .typed<std::tuple<at::Tensor, at::Tensor, at::Tensor>(
               const at::Tensor&, const at::Tensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
               const OptionalTensor&, const OptionalTensor&, int64_t, double)>();
-  return op.call(x, branch.value, optional_part(branch.gate), optional_part(branch.norm_weight),
-                 optional_part(branch.norm_bias), optional_part(branch.scale), optional_part(branch.mask), feed, eps);
+  return op.call(x, branch.value, optional_tensor(branch.gate), optional_tensor(branch.norm_weight),
+                 optional_tensor(branch.norm_bias), optional_tensor(branch.scale), optional_tensor(branch.mask), feed,
+                 eps);
 }
 
 /// Gradients of the first kInputs arguments; undefined where `needed` is false.
@@ -47,10 +49,10 @@ std::array<at::Tensor, kInputs> call_backward(const at::Tensor& gy, const at::Te
                            const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
                            const OptionalTensor&, const OptionalTensor&, at::ScalarType, at::ScalarType, double,
                            std::array<bool, kInputs>)>();
-  const auto [gx, gvalue, ggate, gnorm_weight, gnorm_bias, gscale] =
-      op.call(optional_part(gy), optional_part(gfeed), optional_part(branch.value), optional_part(branch.gate),
-              optional_part(branch.norm_weight), optional_part(branch.norm_bias), optional_part(branch.scale),
-              optional_part(branch.mask), optional_part(fed), optional_part(rstd), x_dtype, value_dtype, eps, needed);
+  const auto [gx, gvalue, ggate, gnorm_weight, gnorm_bias, gscale] = op.call(
+      optional_tensor(gy), optional_tensor(gfeed), optional_tensor(branch.value), optional_tensor(branch.gate),
+      optional_tensor(branch.norm_weight), optional_tensor(branch.norm_bias), optional_tensor(branch.scale),
+      optional_tensor(branch.mask), optional_tensor(fed), optional_tensor(rstd), x_dtype, value_dtype, eps, needed);
   return {gx, gvalue, ggate, gnorm_weight, gnorm_bias, gscale};
 }
 

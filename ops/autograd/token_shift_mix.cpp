@@ -6,15 +6,13 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "ops/optional_tensor.h"
+
 namespace vrwkv::ops {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-std::optional<at::Tensor> optional(const at::Tensor& tensor) {
-  return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
-}
 
 /// For CUDA, whose kernels compute both passes; elsewhere the composition differentiates itself.
 class TokenShiftMixFunction : public torch::autograd::Function<TokenShiftMixFunction> {
@@ -43,7 +41,7 @@ class TokenShiftMixFunction : public torch::autograd::Function<TokenShiftMixFunc
     for (at::Tensor& gradient : gradients) {
       if (!gradient.defined()) gradient = at::zeros_like(x);
     }
-    const auto [gx, sums] = op.call(x, mixes, optional(saved[1]), optional(saved[2]), gradients,
+    const auto [gx, sums] = op.call(x, mixes, optional_tensor(saved[1]), optional_tensor(saved[2]), gradients,
                                     context->saved_data["height"].toInt(), context->saved_data["width"].toInt());
     const auto parameter_gradient = [&sums = sums](int64_t row, const at::Tensor& parameter) {
       return parameter.defined() ? sums[row].view(parameter.sizes()).to(parameter.scalar_type()) : at::Tensor();

@@ -1,5 +1,6 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Functions.h>
+#include <ATen/OpMathType.h>
 #include <ATen/Version.h>
 #include <torch/library.h>
 
@@ -35,7 +36,7 @@ struct Prepared {
   at::Tensor w, u, k, v;
 
   Prepared(const at::Tensor& w_in, const at::Tensor& u_in, const at::Tensor& k_in, const at::Tensor& v_in) {
-    const auto dtype = bi_wkv_accumulation_dtype(k_in.scalar_type());
+    const auto dtype = at::toOpMathType(k_in.scalar_type());
     w = w_in.to(dtype).contiguous();
     u = u_in.to(dtype).contiguous();
     k = k_in.to(dtype).contiguous();

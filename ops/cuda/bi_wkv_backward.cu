@@ -42,10 +42,14 @@ void run(const Launcher<T, In>& launcher, const GradientPointers<T, In>& gradien
 
 BiWkvGradients bi_wkv_backward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
                                const at::Tensor& r, const at::Tensor& gy_in) {
-  BiWkvGradients out{at::zeros_like(w), at::zeros_like(u), at::empty_like(k, at::MemoryFormat::Contiguous), {}, {}};
+  BiWkvGradients out{{}, {}, at::empty_like(k, at::MemoryFormat::Contiguous), {}, {}};
   out.gv = at::empty_like(out.gk);
   if (r.defined()) out.gr = at::empty_like(out.gk);
-  if (out.gk.numel() == 0) return out;
+  if (out.gk.numel() == 0) {
+    out.gw = at::zeros_like(w);
+    out.gu = at::zeros_like(u);
+    return out;
+  }
   const at::Tensor gy = gy_in.contiguous();
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, k.scalar_type(), "bi_wkv_backward", [&] {
     using T = at::opmath_type<scalar_t>;

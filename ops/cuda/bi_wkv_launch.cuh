@@ -7,10 +7,10 @@
 #include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDAException.h>
 
-#include <algorithm>
 #include <limits>
 
 #include "ops/cuda/bi_wkv_kernels.cuh"
+#include "ops/cuda/vector.cuh"
 
 namespace vrwkv::ops::cuda {
 
@@ -59,7 +59,7 @@ class Launcher {
         {2, shape_.batch, shape_.chunks, shape_.channels, static_cast<int64_t>(sizeof(Sums<T>) / sizeof(T))});
   }
   static GlobalSums<T> global(const at::Tensor& sums) {
-    return {sums.defined() ? reinterpret_cast<Sums<T>*>(sums.mutable_data_ptr<T>()) : nullptr};
+    return {reinterpret_cast<Sums<T>*>(sums.mutable_data_ptr<T>())};
   }
 
   /// Turns the sums of chunks into what stands left and right of each.
@@ -99,8 +99,7 @@ class Launcher {
   /// Whether each row of `tensor` starts at a multiple of 16 bytes.
   static bool rows_are_aligned(const at::Tensor& tensor) {
     constexpr uintptr_t kAlignment = 16;
-    return reinterpret_cast<uintptr_t>(tensor.const_data_ptr<In>()) % kAlignment == 0 &&
-           static_cast<size_t>(tensor.size(2)) * sizeof(In) % kAlignment == 0;
+    return is_aligned(tensor, kAlignment) && static_cast<size_t>(tensor.size(2)) * sizeof(In) % kAlignment == 0;
   }
 
   /// One chunk if it can hold all tokens, else as few and then as small ones as can be.

@@ -149,8 +149,8 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& x, at::TensorList 
   const auto sums_count = static_cast<int64_t>(mixes.size()) + 2;
   const auto sums_options = x.options().dtype(at::toOpMathType(x.scalar_type()));
   at::Tensor gx = at::empty_like(x, at::MemoryFormat::Contiguous);
-  at::Tensor sums = at::zeros({sums_count, x.size(2)}, sums_options);
-  if (x.numel() == 0) return {gx, sums};
+  if (x.numel() == 0) return {gx, at::zeros({sums_count, x.size(2)}, sums_options)};
+  at::Tensor sums;
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, x.scalar_type(), "token_shift_mix_backward", [&] {
     using T = at::opmath_type<scalar_t>;
     constexpr int kWidest = 8 / sizeof(scalar_t);  // Narrower than in the forward pass: every channel has sums to keep.

@@ -64,9 +64,6 @@ at::Tensor reference(const at::Tensor& w, const at::Tensor& u, const at::Tensor&
 
 class BiWkvGated : public ::testing::TestWithParam<at::Device> {};
 
-std::string device_name(const ::testing::TestParamInfo<at::Device>& info) {
-  return info.param.is_cuda() ? "cuda" : "cpu";
-}
 INSTANTIATE_TEST_SUITE_P(Devices, BiWkvGated, ::testing::ValuesIn(devices()), device_name);
 
 TEST_P(BiWkvGated, MatchesTheFormula) {

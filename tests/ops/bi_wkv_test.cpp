@@ -84,9 +84,6 @@ bool equal_bits(const Case& x, const Case& y) {
 
 class BiWkv : public ::testing::TestWithParam<at::Device> {};
 
-std::string device_name(const ::testing::TestParamInfo<at::Device>& info) {
-  return info.param.is_cuda() ? "cuda" : "cpu";
-}
 INSTANTIATE_TEST_SUITE_P(Devices, BiWkv, ::testing::ValuesIn(devices()), device_name);
 
 TEST_P(BiWkv, MatchesTheGoldenValues) {

@@ -27,9 +27,6 @@ at::Tensor q_shift_reference(const at::Tensor& x, int64_t height, int64_t width)
 
 class QShift : public ::testing::TestWithParam<at::Device> {};
 
-std::string device_name(const ::testing::TestParamInfo<at::Device>& info) {
-  return info.param.is_cuda() ? "cuda" : "cpu";
-}
 INSTANTIATE_TEST_SUITE_P(Devices, QShift, ::testing::ValuesIn(devices()), device_name);
 
 TEST_P(QShift, EqualsItsDefinitionForEveryShapeAndDtype) {

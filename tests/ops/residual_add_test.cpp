@@ -51,9 +51,6 @@ class ResidualAdd : public ::testing::TestWithParam<at::Device> {
   }
 };
 
-std::string device_name(const ::testing::TestParamInfo<at::Device>& info) {
-  return info.param.is_cuda() ? "cuda" : "cpu";
-}
 INSTANTIATE_TEST_SUITE_P(Devices, ResidualAdd, ::testing::ValuesIn(devices()), device_name);
 
 constexpr Feed kFeeds[] = {Feed::none, Feed::cast, Feed::standardized};

@@ -12,9 +12,6 @@ namespace {
 
 class SquaredRelu : public ::testing::TestWithParam<at::Device> {};
 
-std::string device_name(const ::testing::TestParamInfo<at::Device>& info) {
-  return info.param.is_cuda() ? "cuda" : "cpu";
-}
 INSTANTIATE_TEST_SUITE_P(Devices, SquaredRelu, ::testing::ValuesIn(devices()), device_name);
 
 TEST_P(SquaredRelu, MatchesTheFormula) {

@@ -84,9 +84,6 @@ void expect_close(const Tensors& expected, const Tensors& actual, double toleran
 
 class TokenShiftMix : public ::testing::TestWithParam<at::Device> {};
 
-std::string device_name(const ::testing::TestParamInfo<at::Device>& info) {
-  return info.param.is_cuda() ? "cuda" : "cpu";
-}
 INSTANTIATE_TEST_SUITE_P(Devices, TokenShiftMix, ::testing::ValuesIn(devices()), device_name);
 
 struct Precision {

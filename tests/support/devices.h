@@ -1,7 +1,9 @@
 #pragma once
 
 #include <ATen/Context.h>
+#include <gtest/gtest.h>
 
+#include <string>
 #include <vector>
 
 namespace vrwkv::testing {
@@ -13,6 +15,11 @@ inline std::vector<at::Device> devices() {
   if (at::globalContext().hasCUDA()) all.emplace_back(at::kCUDA, 0);
 #endif
   return all;
+}
+
+/// The name of a test's device parameter.
+inline std::string device_name(const ::testing::TestParamInfo<at::Device>& info) {
+  return info.param.is_cuda() ? "cuda" : "cpu";
 }
 
 }  // namespace vrwkv::testing

@@ -50,10 +50,7 @@ class CheckpointFunction : public torch::autograd::Function<CheckpointFunction> 
 
 torch::Tensor checkpoint(const Body& function, const torch::Tensor& x) {
   TORCH_CHECK(x.requires_grad(), "checkpoint: x must require grad, or the parameters inside would get no gradient");
-  const auto device = x.device().type();
-  std::optional<at::ScalarType> dtype;
-  if (at::autocast::is_autocast_enabled(device)) dtype = at::autocast::get_autocast_dtype(device);
-  return CheckpointFunction::apply(x, c10::make_intrusive<Recompute>(function, dtype));
+  return CheckpointFunction::apply(x, c10::make_intrusive<Recompute>(function, autocast_dtype(x.device().type())));
 }
 
 }  // namespace vrwkv

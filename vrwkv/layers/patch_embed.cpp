@@ -1,7 +1,8 @@
 #include "vrwkv/layers/patch_embed.h"
 
-#include <ATen/autocast_mode.h>
 #include <torch/nn/options/conv.h>
+
+#include "vrwkv/autocast.h"
 
 namespace vrwkv {
 
@@ -30,9 +31,7 @@ torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images) {
   const int64_t batch = images.size(0), patch = options_.patch_size;
   const torch::Tensor pixels = images.view({batch, options_.in_channels, patches.height, patch, patches.width, patch})
                                    .permute({0, 2, 4, 1, 3, 5});
-  const auto device = images.device().type();
-  const auto dtype =
-      at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device) : images.scalar_type();
+  const auto dtype = autocast_dtype(images.device().type()).value_or(images.scalar_type());
   // Cast and rearranged in one pass.
   const torch::Tensor rows = pixels.to(dtype, /*non_blocking=*/false, /*copy=*/false, at::MemoryFormat::Contiguous)
                                  .reshape({batch, patches.tokens(), -1});

@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <vector>
 
+#include "ops/optional_tensor.h"
 #include "ops/token_shift_mix.h"
 #include "vrwkv/layers/grid.h"
 #include "vrwkv/layers/stream.h"
@@ -14,10 +15,8 @@ namespace vrwkv {
 /// x m + qshift(x) (1 - m) for each of `mixes` [1, 1, C], where x is `feed` [B, T, C] times norm.weight plus norm.bias.
 inline std::vector<torch::Tensor> mix_tokens(const torch::Tensor& feed, const NormAffine& norm,
                                              std::initializer_list<torch::Tensor> mixes, Grid grid) {
-  const auto optional = [](const torch::Tensor& tensor) {
-    return tensor.defined() ? std::optional<torch::Tensor>(tensor) : std::nullopt;
-  };
-  return ops::token_shift_mix(feed, mixes, optional(norm.weight), optional(norm.bias), grid.height, grid.width);
+  return ops::token_shift_mix(feed, mixes, ops::optional_tensor(norm.weight), ops::optional_tensor(norm.bias),
+                              grid.height, grid.width);
 }
 
 }  // namespace vrwkv
