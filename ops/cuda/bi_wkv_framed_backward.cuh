@@ -105,7 +105,7 @@ __device__ __forceinline__ void framed_backward(const Shape& shape, const P& pla
     Sides<FramedSums> incoming{{0.0f, 0.0f}, {0.0f, 0.0f}};
     if constexpr (kExchange != Exchange::none) {
       incoming = frame.enter_gradient(
-          exchange_chunks<kExchange>(place, shape, shared, w, 1, gradient_global, FramedSums{0.0f, 0.0f}, join,
+          exchange_chunks<kExchange>(place, shape, shared, w, gradient_global, FramedSums{0.0f, 0.0f}, join,
                                      [&](const FramedSums& state) { return frame.leave_gradient(state); }));
     }
     join_segments(incoming, place, shared, join);
@@ -136,7 +136,6 @@ __device__ __forceinline__ void framed_backward(const Shape& shape, const P& pla
     const float first = static_cast<float>(place.first_token) - 0.5f * static_cast<float>(shape.tokens - 1);
     write_parts(gradients, fmaf(first, moment, moment_by_token) - gu, gu, shape, place, shared);
   }
-  leave_cluster<kExchange>();
 }
 
 }  // namespace vrwkv::ops::cuda

@@ -90,24 +90,72 @@ TEST_F(RecordedStepCuda, TrainsToTheSameBitsAsThePlainStep) {
   }
 }
 
-TEST_F(RecordedStepCuda, GoesOnWithoutWhatCannotBeRecorded) {
-  const at::Tensor x = at::zeros({3}, at::kCUDA);
-  double seen = 0;
-  const auto body = [&] {
-    x.add_(1);
-    seen = x.sum().item<double>();  // waits for the device
-  };
-  RecordedStep step(body, at::kCUDA, GraphMode::automatic);
-  for (int i = 0; i < 6; ++i) step();
-  EXPECT_FALSE(step.recorded());
-  EXPECT_EQ(seen, 18);
-  RecordedStep must(body, at::kCUDA, GraphMode::on);
-  EXPECT_THROW(
-      {
-        for (int i = 0; i < 6; ++i) must();
-      },
-      std::runtime_error);
+TEST_F(RecordedStepCuda, RecordsAnewForAnotherShape) {
+  const at::TensorOptions on_gpu(at::kCUDA);
+  at::Tensor x = at::ones({3}, on_gpu), sum;
+  RecordedStep step([&] { sum = x.sum(); }, at::kCUDA, GraphMode::on);
+  for (const int64_t size : {3, 70, 5}) {
+    x = at::ones({size}, on_gpu);
+    step.record_anew();
+    EXPECT_FALSE(step.recorded());
+    for (int i = 1; i < 7; ++i) {
+      x.fill_(i);
+      step();
+      EXPECT_EQ(sum.item<double>(), static_cast<double>(i * size));
+    }
+    EXPECT_TRUE(step.recorded());
+  }
 }
+
+/// Steps that cannot be recorded: one waits for the device, one throws while it is being recorded.
+class UnrecordableStep : public RecordedStepCuda, public ::testing::WithParamInterface<bool> {
+ protected:
+  void operator()() {
+    sum.add_(at::rand({64}, at::TensorOptions(at::kCUDA)));
+    ++calls;
+    if (GetParam()) {
+      last = sum.max().item<double>();
+    } else if (calls == 4) {
+      throw std::runtime_error("not now");
+    }
+  }
+
+  at::Tensor sum;
+  double last = 0;
+  int calls = 0;
+};
+
+TEST_P(UnrecordableStep, GoesOnAsIfNothingHadBeenTried) {
+  const auto run = [this](GraphMode mode) {
+    sum = at::zeros({64}, at::TensorOptions(at::kCUDA));
+    calls = mode == GraphMode::off ? 10 : 0;
+    RecordedStep step([this] { (*this)(); }, at::kCUDA, mode);
+    std::vector<at::Tensor> sums;
+    for (uint64_t i = 0; i < 8; ++i) {
+      torch::manual_seed(i);
+      step();
+      sums.push_back(sum.clone());
+    }
+    EXPECT_FALSE(step.recorded());
+    return sums;
+  };
+  const std::vector<at::Tensor> plain = run(GraphMode::off), fallen_back = run(GraphMode::automatic);
+  for (size_t i = 0; i < plain.size(); ++i) EXPECT_TRUE(at::equal(plain[i], fallen_back[i])) << "call " << i;
+  // The allocators are out of recording mode too, and another step can be recorded.
+  EXPECT_EQ(at::ones({1 << 22}, at::TensorOptions(at::kCUDA)).sum().item<double>(), 1 << 22);
+  RecordedStep another([this] { sum.add_(1); }, at::kCUDA, GraphMode::on);
+  for (int i = 0; i < 6; ++i) another();
+  EXPECT_TRUE(another.recorded());
+}
+
+TEST_P(UnrecordableStep, IsAnErrorWhereARecordingWasDemanded) {
+  sum = at::zeros({64}, at::TensorOptions(at::kCUDA));
+  RecordedStep step([this] { (*this)(); }, at::kCUDA, GraphMode::on);
+  for (int i = 0; i < 3; ++i) step();
+  EXPECT_THROW(step(), std::runtime_error);
+}
+
+INSTANTIATE_TEST_SUITE_P(cuda, UnrecordableStep, ::testing::Bool());
 
 }  // namespace
 }  // namespace vrwkv::testing
