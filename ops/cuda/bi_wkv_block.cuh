@@ -81,8 +81,8 @@ struct GradientPointers {
 };
 
 /// What a thread works on: a chunk of a sequence, which is one batch element and channel group. Items are numbered by
-/// chunk, then by group, then by batch element.
-template <typename T, int kTokensIn>
+/// chunk, then by group, then by batch element. kAlone: there is one chunk, which saves the fast way registers.
+template <typename T, int kTokensIn, bool kAlone>
 struct Place {
   static constexpr int kTokens = kTokensIn;
   int64_t sequence, b, channel;
@@ -94,7 +94,8 @@ struct Place {
   bool inside;  ///< Surplus lanes of the last group work on the last channel too, and write nothing.
 
   __device__ Place(const Shape& shape, unsigned item) {
-    const auto groups = static_cast<unsigned>(shape.groups), chunks = static_cast<unsigned>(shape.chunks);
+    const auto groups = static_cast<unsigned>(shape.groups);
+    const unsigned chunks = kAlone ? 1 : static_cast<unsigned>(shape.chunks);
     chunk = static_cast<int>(item % chunks);
     sequence = item / chunks;
     b = item / chunks / groups;

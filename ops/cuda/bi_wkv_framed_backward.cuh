@@ -11,7 +11,7 @@ namespace vrwkv::ops::cuda {
 // own_t. The four sums of the parts cancel, so positions may be counted from any origin: the middle keeps them small.
 
 /// Tokens whose inputs are read before any of their tile rows are written again.
-constexpr int kGroup = 4;
+constexpr int kGroup = 2;
 
 /// All gradients of one thread's tokens; with kTotalsOnly, no more than the chunk's sums of gradient terms, written to
 /// `gradient_global`. The forward pass is repeated: reading k and v again costs less than any stored sums.

@@ -14,8 +14,8 @@ namespace vrwkv::ops::cuda {
 template <typename T>
 constexpr int kRegisters = sizeof(T) == 4 ? 96 : 128;
 
-template <typename T>
-using PlaceOf = Place<T, kSegment<T>>;
+template <typename T, Exchange kExchange>
+using PlaceOf = Place<T, kSegment<T>, kExchange == Exchange::none>;
 
 template <typename P, typename T, typename In>
 __device__ bool takes_frame(const Shape& shape, const P& place, const Inputs<T, In>& inputs) {
@@ -31,12 +31,16 @@ __device__ bool takes_frame(const Shape& shape, const P& place, const Inputs<T, 
 /// What a block works on: with Exchange::running several items, one after the other. All sequences that the grid works
 /// on at a time are whole.
 template <Exchange kExchange, typename T, typename Work>
-__device__ void for_each_item(const Shape& shape, const Work& work) {
-  const auto items = static_cast<unsigned>(shape.items());
-  for (unsigned item = blockIdx.x; item < items; item += gridDim.x) {
-    work(item, PlaceOf<T>(shape, item));
-    if constexpr (kExchange != Exchange::running) return;
-    __syncthreads();  // Shared memory is read.
+__device__ __forceinline__ void for_each_item(const Shape& shape, const Work& work) {
+  using P = PlaceOf<T, kExchange>;
+  if constexpr (kExchange == Exchange::running) {
+    const auto items = static_cast<unsigned>(shape.items());
+    for (unsigned item = blockIdx.x; item < items; item += gridDim.x) {
+      work(item, P(shape, item));
+      __syncthreads();  // Shared memory is read.
+    }
+  } else {
+    work(blockIdx.x, P(shape, blockIdx.x));
   }
 }
 
@@ -47,9 +51,9 @@ __global__ void __maxnreg__(kRegisters<T>)
                    const __grid_constant__ GlobalSums<T> global, In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
   const SharedMemory<T> shared{memory, shape.warps};
-  for_each_item<kExchange, T>(shape, [&](unsigned item, const PlaceOf<T>& place) {
+  for_each_item<kExchange, T>(shape, [&](unsigned item, const auto& place) {
     if (!takes_frame(shape, place, inputs)) {
-      exact_forward<T, kExchange, PlaceOf<T>>(memory, shape, item, inputs, global, y);
+      exact_forward<T, kExchange, PlaceOf<T, kExchange>>(memory, shape, item, inputs, global, y);
     } else if constexpr (sizeof(T) == 4) {
       framed_forward<kExchange, kGated>(shape, place, shared, inputs, global, y);
     }
@@ -63,9 +67,9 @@ __global__ void __maxnreg__(kRegisters<T>)
                   const __grid_constant__ GlobalSums<T> totals) {
   extern __shared__ __align__(16) char memory[];
   const SharedMemory<T> shared{memory, shape.warps};
-  for_each_item<Exchange::former, T>(shape, [&](unsigned item, const PlaceOf<T>& place) {
+  for_each_item<Exchange::former, T>(shape, [&](unsigned item, const auto& place) {
     if (!takes_frame(shape, place, inputs)) {
-      exact_totals<T, PlaceOf<T>>(memory, shape, item, inputs, totals);
+      exact_totals<T, PlaceOf<T, Exchange::former>>(memory, shape, item, inputs, totals);
     } else if constexpr (sizeof(T) == 4) {
       framed_totals(shape, place, shared, inputs, totals);
     }
@@ -103,10 +107,10 @@ __global__ void __maxnreg__(kRegisters<T>)
                     const __grid_constant__ GradientPointers<T, In> gradients) {
   extern __shared__ __align__(16) char memory[];
   const SharedMemory<T> shared{memory, shape.warps};
-  for_each_item<kExchange, T>(shape, [&](unsigned item, const PlaceOf<T>& place) {
+  for_each_item<kExchange, T>(shape, [&](unsigned item, const auto& place) {
     if (!takes_frame(shape, place, inputs)) {
-      exact_backward<T, kExchange, kTotalsOnly, PlaceOf<T>>(memory, shape, item, inputs, global, gradient_global,
-                                                            gradients);
+      exact_backward<T, kExchange, kTotalsOnly, PlaceOf<T, kExchange>>(memory, shape, item, inputs, global,
+                                                                      gradient_global, gradients);
     } else if constexpr (sizeof(T) == 4) {
       framed_backward<kExchange, kGated, kTotalsOnly>(shape, place, shared, inputs, global, gradient_global, gradients);
     }
