@@ -3,9 +3,9 @@
 // How the tokens of Bi-WKV are divided, and how sums travel between the parts.
 //
 // A thread has one channel and a segment of kSegment consecutive tokens. A thread block has 32 channels (its lanes) and
-// up to kMaxWarps segments (its warps); its tokens are a chunk. Segments meet in shared memory, the chunks of a sequence
-// in global memory: while the kernel runs where all chunks of a sequence can be on the device at once, else between two
-// launches.
+// up to kMaxWarps segments (its warps); its tokens are a chunk. Segments meet in shared memory, the chunks of a
+// sequence in global memory: while the kernel runs where all chunks of a sequence can be on the device at once, else
+// between two launches.
 
 #include <cstdint>
 #include <cuda/atomic>
@@ -244,8 +244,8 @@ __device__ void meet_sequence(const P& place, const Shape& shape, const GlobalSu
   __syncthreads();
 }
 
-/// The sums of the chunks on one side of this one, joined. Each of half the block's warps takes its share of the chunks,
-/// from far to near; one of them then joins the shares.
+/// The sums of the chunks on one side of this one, joined. Each of half the block's warps takes its share of the
+/// chunks, from far to near; one of them then joins the shares.
 template <typename P, typename T>
 __device__ void gather_side(int direction, const P& place, const Shape& shape, const SharedMemory<T>& shared, T w,
                             const GlobalSums<T>& global) {

@@ -134,8 +134,9 @@ __device__ __noinline__ void exact_totals(char* memory, const Shape& shape, unsi
 
 /// All gradients; with kTotalsOnly, no more than the chunk's sums of gradient terms, written to `gradient_global`.
 template <typename T, Exchange kExchange, bool kTotalsOnly, typename P, typename In>
-__device__ __noinline__ void exact_backward(char* memory, const Shape& shape, unsigned item, const Inputs<T, In>& inputs,
-                                            const GlobalSums<T>& global, const GlobalSums<T>& gradient_global,
+__device__ __noinline__ void exact_backward(char* memory, const Shape& shape, unsigned item,
+                                            const Inputs<T, In>& inputs, const GlobalSums<T>& global,
+                                            const GlobalSums<T>& gradient_global,
                                             const GradientPointers<T, In>& gradients) {
   using M = ScalarMath<T>;
   constexpr int kTokens = P::kTokens;

@@ -110,7 +110,7 @@ __global__ void __maxnreg__(kRegisters<T>)
   for_each_item<kExchange, T>(shape, [&](unsigned item, const auto& place) {
     if (!takes_frame(shape, place, inputs)) {
       exact_backward<T, kExchange, kTotalsOnly, PlaceOf<T, kExchange>>(memory, shape, item, inputs, global,
-                                                                      gradient_global, gradients);
+                                                                       gradient_global, gradients);
     } else if constexpr (sizeof(T) == 4) {
       framed_backward<kExchange, kGated, kTotalsOnly>(shape, place, shared, inputs, global, gradient_global, gradients);
     }

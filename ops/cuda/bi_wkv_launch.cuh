@@ -79,8 +79,8 @@ class Launcher {
   int64_t running_blocks(Kernel kernel, int tile_bytes) const {
     const cudaLaunchConfig_t config = configure(kernel, tile_bytes, shape_.items());
     int blocks = 0;
-    C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kLanes * shape_.warps,
-                                                                 config.dynamicSmemBytes));
+    C10_CUDA_CHECK(
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kLanes * shape_.warps, config.dynamicSmemBytes));
     const int64_t sequences =
         static_cast<int64_t>(blocks) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount / shape_.chunks;
     return std::min(sequences, shape_.sequences()) * shape_.chunks;
