@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "vrwkv/checkpoint/state_dict.h"
+#include "vrwkv/checkpoint/weights.h"
 
 namespace vrwkv::train {
 namespace {
@@ -30,7 +31,7 @@ Checkpoint make_checkpoint(const torch::nn::Module& model, const AdamW& optimize
   for (const auto& [name, tensor] : state_dict(model)) checkpoint.tensors.emplace(kModel + name, tensor);
   for (const auto& [name, tensor] : optimizer.state()) checkpoint.tensors.emplace(kOptimizer + name, tensor);
   checkpoint.metadata = extra;
-  checkpoint.metadata["config"] = config_yaml;
+  checkpoint.metadata[kConfigKey] = config_yaml;
   nlohmann::json json{{"step", state.step}, {"steps_per_epoch", state.steps_per_epoch}};
   if (state.best_score > -std::numeric_limits<double>::infinity()) json["best_score"] = state.best_score;
   checkpoint.metadata[kStateKey] = json.dump();

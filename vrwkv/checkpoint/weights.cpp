@@ -1,30 +1,13 @@
 #include "vrwkv/checkpoint/weights.h"
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "vrwkv/checkpoint/pth.h"
 #include "vrwkv/checkpoint/safetensors.h"
 
 namespace vrwkv {
 namespace {
-
-/// .pth files are zip archives, the oldest ones bare pickles.
-void refuse_pickles(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string head(9, '\0');
-  file.read(head.data(), static_cast<std::streamsize>(head.size()));
-  // The length of a safetensors header may look like either magic, but is followed by the header's brace.
-  if (head[8] == '{') return;
-  const bool pickle = head[0] == '\x80' && head[1] >= 2 && head[1] <= 5;
-  if (!head.starts_with("PK\x03\x04") && !pickle) return;
-  throw std::runtime_error(path.string() +
-                           ": a PyTorch .pth file, which this version does not read; convert it in Python (pip install "
-                           "torch safetensors):\n"
-                           "  import torch, safetensors.torch\n"
-                           "  safetensors.torch.save_file(torch.load('in.pth', weights_only=True)['state_dict'], "
-                           "'out.safetensors')");
-}
 
 std::vector<std::string> parse_classes(const std::filesystem::path& path, const std::string& text) {
   try {
@@ -47,13 +30,17 @@ std::map<std::string, torch::Tensor> with_backbone(std::map<std::string, torch::
 
 }  // namespace
 
-ModelWeights read_model_weights(const std::filesystem::path& path) {
-  refuse_pickles(path);
+ModelWeights read_model_weights(const std::filesystem::path& path, WeightsKind kind) {
+  if (looks_like_pth(path)) return {with_backbone(read_pth(path, kind)), {}, {}};
   const Safetensors file = read_safetensors(path);
   ModelWeights weights;
-  const std::string prefix = "model.";
+  weights.metadata = file.metadata;
+  const std::string prefix = kind == WeightsKind::raw ? "model." : "ema.";
   for (const auto& [name, tensor] : file.tensors) {
     if (name.starts_with(prefix)) weights.tensors.emplace(name.substr(prefix.size()), tensor);
+  }
+  if (weights.tensors.empty() && kind == WeightsKind::ema) {
+    throw std::runtime_error(path.string() + ": holds no moving average of the weights (tensors ema.*)");
   }
   if (weights.tensors.empty()) weights.tensors = with_backbone(file.tensors);
   const auto classes = file.metadata.find(kClassesKey);
