@@ -28,6 +28,9 @@ Section model_section(Document& document) {
                "Start of the layer scale; null: no layer scale."},
               {"key_norm", &model.key_norm, Range::any(),
                "Layer norm after Bi-WKV and on the hidden values of the channel mix."},
+              {"wkv", choice(model.wkv, {"auto", "paper", "published"}), Range::any(),
+               "Formula of Bi-WKV: `paper`; `published`, that of the public kernel, which the published weights were "
+               "trained with (exact, but slow); `auto`: `published` to evaluate a published .pth file, else `paper`."},
               {"drop_rate", &model.drop_rate, Range::share(), "Dropout after the position embedding."},
               {"drop_path_rate", &model.drop_path_rate, Range::share(),
                "Stochastic depth of the last block; rises linearly from 0 at the first."},

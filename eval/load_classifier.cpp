@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "common/errors.h"
+#include "common/log.h"
 #include "vrwkv/checkpoint/state_dict.h"
 
 namespace vrwkv::eval {
@@ -19,6 +20,11 @@ VrwkvClassifier load_classifier(const ClassifierOptions& options, const ModelWei
                                 const std::filesystem::path& path, const Precision& precision) {
   ClassifierOptions quick = options;
   quick.backbone.linear_init = LinearInit::trunc_normal;  // overwritten at once; orthogonal matrices take their time
+  WkvFormula& wkv = quick.backbone.wkv;
+  if (wkv == WkvFormula::automatic && weights.metadata.at(kWkvKey) == kWkvPublished) {
+    wkv = WkvFormula::published;
+    log::info("weights of the public kernel: evaluated with its formula of Bi-WKV; model.wkv=paper for the paper's");
+  }
   VrwkvClassifier model(quick);
   try {
     load_state_dict(*model, weights.tensors);

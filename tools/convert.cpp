@@ -13,7 +13,7 @@ namespace {
 /// Of a checkpoint's metadata, what says how to use the weights; the state of its training stays behind.
 std::map<std::string, std::string> metadata_to_keep(const ModelWeights& weights) {
   std::map<std::string, std::string> kept;
-  for (const char* const key : {kClassesKey, kConfigKey}) {
+  for (const char* const key : {kClassesKey, kConfigKey, kWkvKey}) {
     const auto found = weights.metadata.find(key);
     if (found != weights.metadata.end()) kept.insert(*found);
   }

@@ -6,13 +6,13 @@
 #include <optional>
 #include <string>
 
-#include "vrwkv/checkpoint/weights_kind.h"
+#include "vrwkv/options.h"
 
 namespace vrwkv::tools {
 
 struct ConvertOptions {
   std::filesystem::path input, output;
-  WeightsKind weights = WeightsKind::raw;
+  WeightSet weights = WeightSet::raw;
   std::optional<at::ScalarType> dtype;  ///< Of the floating point tensors; none: as they are.
 };
 

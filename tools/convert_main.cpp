@@ -13,7 +13,7 @@ int main(int argc, char** argv) {
   app->add_option("IN", options.input, "A checkpoint: .safetensors or .pth")->required();
   app->add_option("OUT", options.output, "What to write; its ending, .safetensors, .pth or .pt, says in which format")
       ->required();
-  const std::map<std::string, WeightsKind> kinds{{"raw", WeightsKind::raw}, {"ema", WeightsKind::ema}};
+  const std::map<std::string, WeightSet> kinds{{"raw", WeightSet::raw}, {"ema", WeightSet::ema}};
   app->add_option("--weights", options.weights, "raw: the trained weights; ema: their moving average")
       ->option_text("raw|ema [default: raw]")
       ->transform(CLI::Transformer(kinds));

@@ -93,8 +93,10 @@ double ClassificationTask::data_wait_seconds() const {
 }
 
 std::map<std::string, std::string> ClassificationTask::metadata() const {
-  if (!train_data_->has_class_names()) return {};
-  return {{kClassesKey, classes_to_json(train_data_->classes())}};
+  const bool published = config_.model.backbone.wkv == WkvFormula::published;
+  std::map<std::string, std::string> metadata{{kWkvKey, published ? kWkvPublished : kWkvPaper}};
+  if (train_data_->has_class_names()) metadata.emplace(kClassesKey, classes_to_json(train_data_->classes()));
+  return metadata;
 }
 
 }  // namespace vrwkv::train

@@ -155,24 +155,34 @@ class ConvertTest(CliTest):
             else:
                 read, kept = read_safetensors(target)
                 names = set(read)
-            self.assertEqual(kept, {key: metadata[key] for key in ("classes", "config")})
+            self.assertEqual(kept, {"classes": metadata["classes"], "config": metadata["config"], "wkv": "paper"})
             self.assertEqual(names, set(state))
 
     def golden(self):
         tensors, _ = read_safetensors(GOLDEN / "vrwkv_pre.safetensors")
         return tensors, {k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}
 
-    def test_predict_takes_the_published_file(self):
+    def test_published_weights_are_evaluated_with_their_formula(self):
         tensors, _ = self.golden()
-        source = self.folder / "input.safetensors"
+        source, target = self.folder / "input.safetensors", self.folder / "logits.safetensors"
         write_safetensors(source, {"input": tensors["input"]})
-        logits = {}
-        for checkpoint in (self.checkpoint, GOLDEN / "vrwkv_pre.pth"):
-            target = self.folder / "logits.safetensors"
-            arguments = [self.config, "--checkpoint", checkpoint, "--input", source, "--output", target]
-            self.run_program("vrwkv-predict", *arguments)
-            logits[checkpoint] = read_safetensors(target)[0]["logits"]
-        self.assertEqual(*logits.values())
+        paper, published = torch_tensors(GOLDEN / "vrwkv_pre.safetensors")[0], self.folder / "published.safetensors"
+        self.run_program("vrwkv-convert", GOLDEN / "vrwkv_pre.pth", published)
+        cases = [
+            (GOLDEN / "vrwkv_pre.pth", [], "logits_official", True),
+            (published, [], "logits_official", True),
+            (GOLDEN / "vrwkv_pre.pth", ["model.wkv=paper"], "logits", False),
+            (self.checkpoint, [], "logits", False),
+            (self.checkpoint, ["model.wkv=published"], "logits_official", False),
+        ]
+        for checkpoint, overrides, expected, logged in cases:
+            with self.subTest(checkpoint=checkpoint, overrides=overrides):
+                arguments = [self.config, "--checkpoint", checkpoint, "--input", source, "--output", target]
+                result = self.run_program("vrwkv-predict", *arguments, *overrides)
+                self.assertEqual("weights of the public kernel" in result.stderr, logged)
+                logits = torch_tensors(target)[0]["logits"].double()
+                error = (logits - paper[expected]).norm() / paper[expected].norm()
+                self.assertLess(error, 1e-5)
 
     def test_wrong_input(self):
         good, target = GOLDEN / "vrwkv_pre.pth", self.folder / "x.safetensors"

@@ -10,9 +10,7 @@ namespace {
 
 using Kind = Pickle::Kind;
 
-Pickle parse(const std::string& text) {
-  return Pickle({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
-}
+Pickle parse(const std::string& text) { return Pickle({reinterpret_cast<const uint8_t*>(text.data()), text.size()}); }
 
 std::string error_of(const std::string& text) {
   try {
@@ -57,10 +55,11 @@ TEST(PickleTest, ReadsNumbersOfEveryWidth) {
 
 // {'a': [1, 2], 'b': ('x', None)} as protocol 0 and protocol 4 write it.
 TEST(PickleTest, ReadsContainersOfOldAndNewProtocols) {
-  for (const std::string& text :
-       {raw("(dp0\nVa\np1\n(lp2\nI1\naI2\nasVb\np3\n(Vx\np4\nNtp5\ns."),
-        raw("\x80\x04\x95\x19\x00\x00\x00\x00\x00\x00\x00}\x94(\x8C\x01" "a\x94]\x94(K\x01K\x02" "e\x8C\x01"
-            "b\x94\x8C\x01x\x94N\x86\x94u.")}) {
+  for (const std::string& text : {raw("(dp0\nVa\np1\n(lp2\nI1\naI2\nasVb\np3\n(Vx\np4\nNtp5\ns."),
+                                  raw("\x80\x04\x95\x19\x00\x00\x00\x00\x00\x00\x00}\x94(\x8C\x01"
+                                      "a\x94]\x94(K\x01K\x02"
+                                      "e\x8C\x01"
+                                      "b\x94\x8C\x01x\x94N\x86\x94u.")}) {
     const Pickle pickle = parse(text);
     const Pickle::Value* list = pickle.find(pickle.root(), "a");
     ASSERT_NE(list, nullptr);
@@ -78,7 +77,8 @@ TEST(PickleTest, ReadsContainersOfOldAndNewProtocols) {
 
 TEST(PickleTest, RunsNothing) {
   // os.system('true'), in both spellings.
-  for (const std::string& text : {raw("cos\nsystem\n(S'true'\ntR."), raw("\x8C\x02os\x8C\x06system\x93\x8C\x04true\x85R.")}) {
+  for (const std::string& text :
+       {raw("cos\nsystem\n(S'true'\ntR."), raw("\x8C\x02os\x8C\x06system\x93\x8C\x04true\x85R.")}) {
     const Pickle pickle = parse(text);
     EXPECT_EQ(pickle.root().kind, Kind::call);
     EXPECT_EQ(pickle[pickle.root().items[0]].text, "os system");
@@ -102,18 +102,23 @@ TEST(PickleTest, RefusesNonsense) {
   EXPECT_EQ(error_of("."), "damaged pickle at byte 0: the stack is empty");
   EXPECT_EQ(error_of("\x80\x09."), "damaged pickle at byte 0: protocols up to 5 are known");
   EXPECT_EQ(error_of("\xFF"), "damaged pickle at byte 0: the opcode 0xff is not known");
-  EXPECT_EQ(error_of(raw("X\xFF\xFF\xFF\xFF" "a.")), "damaged pickle at byte 0: 4294967295 bytes expected, 2 are left");
+  EXPECT_EQ(error_of(raw("X\xFF\xFF\xFF\xFF"
+                         "a.")),
+            "damaged pickle at byte 0: 4294967295 bytes expected, 2 are left");
   EXPECT_EQ(error_of("h\x05."), "damaged pickle at byte 0: the memo has no entry 5");
   EXPECT_EQ(error_of("e."), "damaged pickle at byte 0: a mark is missing");
   EXPECT_EQ(error_of("(K\x01t\x86."), "damaged pickle at byte 4: the stack is too short");
   EXPECT_EQ(error_of("}(K\x01u."), "damaged pickle at byte 4: a dict has a key without a value");
-  EXPECT_EQ(error_of("K\x01K\x02" "a."), "damaged pickle at byte 4: items are added to something else than they belong to");
+  EXPECT_EQ(error_of("K\x01K\x02"
+                     "a."),
+            "damaged pickle at byte 4: items are added to something else than they belong to");
   EXPECT_EQ(error_of("Ix\n."), "damaged pickle at byte 0: 'x' is not an integer");
 }
 
 TEST(PickleTest, SurvivesRandomPrograms) {
-  const std::string opcodes = "(.0125FGIJKLMNQRSTUVXabcdeghijlopqrstu]}B)C\x80\x81\x82\x85\x86\x87\x88\x89\x8A\x8C\x8F\x90\x91"
-                              "\x92\x93\x94\x95\n\x01\x02";
+  const std::string opcodes =
+      "(.0125FGIJKLMNQRSTUVXabcdeghijlopqrstu]}B)C\x80\x81\x82\x85\x86\x87\x88\x89\x8A\x8C\x8F\x90\x91"
+      "\x92\x93\x94\x95\n\x01\x02";
   std::mt19937 random(1);
   int accepted = 0;
   for (int round = 0; round < 200'000; ++round) {

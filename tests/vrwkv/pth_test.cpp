@@ -91,7 +91,8 @@ TEST_F(PthTest, ReadsBackWhatItWrites) {
       {std::string(300, 'x'), base[1]},
   };
   write_pth(path_, tensors, {{"config", "model: {}\n"}});
-  const auto read = read_pth(path_);
+  const auto [read, metadata] = read_pth(path_);
+  EXPECT_EQ(metadata, (std::map<std::string, std::string>{{"config", "model: {}\n"}}));
   ASSERT_EQ(read.size(), tensors.size());
   for (const auto& [name, tensor] : tensors) {
     SCOPED_TRACE(name);
@@ -103,8 +104,8 @@ TEST_F(PthTest, ReadsBackWhatItWrites) {
 
 TEST_F(PthTest, ChangingATensorLeavesTheFile) {
   write_pth(path_, {{"a", at::ones({1000})}}, {});
-  read_pth(path_).at("a").fill_(7);
-  EXPECT_TRUE(at::equal(read_pth(path_).at("a"), at::ones({1000})));
+  read_pth(path_).tensors.at("a").fill_(7);
+  EXPECT_TRUE(at::equal(read_pth(path_).tensors.at("a"), at::ones({1000})));
 }
 
 TEST_F(PthTest, SaysWhatToDoWithOtherFormats) {
@@ -136,7 +137,7 @@ TEST_F(PthTest, SurvivesDamage) {
     }
     write(damaged);
     try {
-      for (const auto& [name, tensor] : read_pth(path_)) tensor.sum().item<double>();
+      for (const auto& [name, tensor] : read_pth(path_).tensors) tensor.sum().item<double>();
     } catch (const std::runtime_error& refused) {
       EXPECT_NE(std::string(refused.what()).find(path_.string()), std::string::npos) << refused.what();
     }
@@ -145,9 +146,10 @@ TEST_F(PthTest, SurvivesDamage) {
 
 TEST_F(PthTest, NamesTheWeightsThatAreMissing) {
   write_pth(path_, {}, {{"config", "x"}});
-  expect_error("no weights found; expected a dict of tensors itself, or one under 'state_dict', 'model', got a dict with "
-               "the keys 'meta', 'state_dict'");
-  EXPECT_THROW(read_pth(golden_path("vrwkv_pre.pth"), WeightsKind::ema), std::runtime_error);
+  expect_error(
+      "no weights found; expected a dict of tensors itself, or one under 'state_dict', 'model', got a dict with "
+      "the keys 'meta', 'state_dict'");
+  EXPECT_THROW(read_pth(golden_path("vrwkv_pre.pth"), WeightSet::ema), std::runtime_error);
 }
 
 }  // namespace

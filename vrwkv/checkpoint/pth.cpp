@@ -55,19 +55,26 @@ class Reader {
   explicit Reader(const std::filesystem::path& path)
       : path_(path),
         file_(std::make_shared<FileMapping>(path)),
-        archive_(checked(path, [&] { return std::make_unique<caffe2::serialize::PyTorchStreamReader>(path.string()); })),
+        archive_(
+            checked(path, [&] { return std::make_unique<caffe2::serialize::PyTorchStreamReader>(path.string()); })),
         pickle_(read_pickle()) {}
 
-  std::map<std::string, at::Tensor> weights(WeightsKind kind) {
-    std::map<std::string, at::Tensor> tensors;
-    const Value& dict = find_weights(kind);
+  PthFile read(WeightSet set) {
+    PthFile file;
+    const Value& dict = find_weights(set);
     for (size_t i = 0; i + 1 < dict.items.size(); i += 2) {
       const Value& key = pickle_[dict.items[i]];
       const Value& value = pickle_[dict.items[i + 1]];
       if (key.kind != Kind::text || !is_tensor(value)) continue;  // Counters and the like.
-      tensors.insert_or_assign(bare(key.text), read_tensor(key.text, value));
+      file.tensors.insert_or_assign(bare(key.text), read_tensor(key.text, value));
     }
-    return tensors;
+    if (const Value* meta = pickle_.find(pickle_.root(), "meta"); meta != nullptr && meta->kind == Kind::dict) {
+      for (size_t i = 0; i + 1 < meta->items.size(); i += 2) {
+        const Value &key = pickle_[meta->items[i]], &value = pickle_[meta->items[i + 1]];
+        if (key.kind == Kind::text && value.kind == Kind::text) file.metadata.insert_or_assign(key.text, value.text);
+      }
+    }
+    return file;
   }
 
  private:
@@ -107,8 +114,8 @@ class Reader {
     return false;
   }
 
-  const Value& find_weights(WeightsKind kind) const {
-    const auto names = kind == WeightsKind::raw
+  const Value& find_weights(WeightSet set) const {
+    const auto names = set == WeightSet::raw
                            ? std::vector<std::string>{"state_dict", "model"}
                            : std::vector<std::string>{"ema_state_dict", "model_ema", "state_dict_ema"};
     const Value& root = pickle_.root();
@@ -116,12 +123,12 @@ class Reader {
       const Value* dict = pickle_.find(root, name);
       if (dict != nullptr && has_tensors(*dict)) return *dict;
     }
-    if (kind == WeightsKind::raw && has_tensors(root)) return root;
+    if (set == WeightSet::raw && has_tensors(root)) return root;
     std::string expected;
     for (const std::string& name : names) expected += (expected.empty() ? "'" : ", '") + name + "'";
-    fail(std::string("no ") + (kind == WeightsKind::raw ? "" : "moving average of the ") +
-         "weights found; expected a dict of tensors " + (kind == WeightsKind::raw ? "itself, or one " : "") +
-         "under " + expected + ", got " + describe(root));
+    fail(std::string("no ") + (set == WeightSet::raw ? "" : "moving average of the ") +
+         "weights found; expected a dict of tensors " + (set == WeightSet::raw ? "itself, or one " : "") + "under " +
+         expected + ", got " + describe(root));
   }
 
   /// What stands at the top of the file, for people.
@@ -157,7 +164,8 @@ class Reader {
   }
 
   std::vector<int64_t> sizes(const std::string& name, const Value& tuple, const char* what) const {
-    if (tuple.items.size() > kMaxDimensions) fail_tensor(name, "has " + std::to_string(tuple.items.size()) + " dimensions");
+    if (tuple.items.size() > kMaxDimensions)
+      fail_tensor(name, "has " + std::to_string(tuple.items.size()) + " dimensions");
     std::vector<int64_t> values;
     for (const size_t item : tuple.items) {
       const Value& value = pickle_[item];
@@ -190,9 +198,10 @@ class Reader {
     }
     const Value& arguments = pickle_[tensor->items[1]];
     const Value& identifier = pickle_[argument(name, *tensor, 0, Kind::persistent).items[0]];
-    if (identifier.kind != Kind::tuple || identifier.items.size() < 3) fail_tensor(name, "its storage has no identifier");
-    const std::string type_name = typed && arguments.items.size() > 6 ? global(arguments.items[6])
-                                                                      : global(identifier.items[1]);
+    if (identifier.kind != Kind::tuple || identifier.items.size() < 3)
+      fail_tensor(name, "its storage has no identifier");
+    const std::string type_name =
+        typed && arguments.items.size() > 6 ? global(arguments.items[6]) : global(identifier.items[1]);
     const auto* type = std::find_if(kPthTypes.begin(), kPthTypes.end(), [&](const PthType& candidate) {
       return !type_name.empty() && type_name == (typed ? candidate.dtype : candidate.storage);
     });
@@ -221,13 +230,13 @@ class Reader {
                  __builtin_mul_overflow(count, std::max<int64_t>(shape[i], 1), &count);
     }
     int64_t bytes = 0, all = 0;
-    overflow = overflow || last == std::numeric_limits<int64_t>::max() || __builtin_mul_overflow(last + 1, item, &bytes) ||
-               __builtin_mul_overflow(count, item, &all);
+    overflow = overflow || last == std::numeric_limits<int64_t>::max() ||
+               __builtin_mul_overflow(last + 1, item, &bytes) || __builtin_mul_overflow(count, item, &all);
     if (overflow) fail_tensor(name, "its sizes are larger than any memory");
     if (empty) return at::empty(shape, dtype);
     if (static_cast<uint64_t>(bytes) > storage.size) {
-      fail_tensor(name, "needs " + std::to_string(bytes) + " bytes of its storage, which has " +
-                            std::to_string(storage.size));
+      fail_tensor(
+          name, "needs " + std::to_string(bytes) + " bytes of its storage, which has " + std::to_string(storage.size));
     }
     const auto options = at::TensorOptions(dtype);
     if (reinterpret_cast<uintptr_t>(storage.data) % static_cast<uint64_t>(item) != 0) {
@@ -278,7 +287,7 @@ bool looks_like_pth(const std::filesystem::path& path) {
   return is_zip(head) || is_tar(head) || is_pickle(head);
 }
 
-std::map<std::string, at::Tensor> read_pth(const std::filesystem::path& path, WeightsKind kind) {
+PthFile read_pth(const std::filesystem::path& path, WeightSet set) {
   if (!is_zip(head_of(path))) {
     throw std::runtime_error(path.string() +
                              ": not a zip archive, as torch.save writes it since PyTorch 1.6; an older file is "
@@ -286,7 +295,7 @@ std::map<std::string, at::Tensor> read_pth(const std::filesystem::path& path, We
                              "  import torch\n"
                              "  torch.save(torch.load('in.pth', map_location='cpu', weights_only=True), 'out.pth')");
   }
-  return Reader(path).weights(kind);
+  return Reader(path).read(set);
 }
 
 }  // namespace vrwkv

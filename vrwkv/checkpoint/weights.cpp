@@ -9,7 +9,11 @@
 namespace vrwkv {
 namespace {
 
-std::vector<std::string> parse_classes(const std::filesystem::path& path, const std::string& text) {
+std::vector<std::string> classes_in(const std::filesystem::path& path,
+                                    const std::map<std::string, std::string>& metadata) {
+  const auto found = metadata.find(kClassesKey);
+  if (found == metadata.end()) return {};
+  const std::string& text = found->second;
   try {
     return nlohmann::json::parse(text).get<std::vector<std::string>>();
   } catch (const nlohmann::json::exception&) {
@@ -30,21 +34,25 @@ std::map<std::string, torch::Tensor> with_backbone(std::map<std::string, torch::
 
 }  // namespace
 
-ModelWeights read_model_weights(const std::filesystem::path& path, WeightsKind kind) {
-  if (looks_like_pth(path)) return {with_backbone(read_pth(path, kind)), {}, {}};
+ModelWeights read_model_weights(const std::filesystem::path& path, WeightSet set) {
+  if (looks_like_pth(path)) {
+    PthFile file = read_pth(path, set);
+    file.metadata.try_emplace(kWkvKey, kWkvPublished);
+    return {with_backbone(file.tensors), classes_in(path, file.metadata), file.metadata};
+  }
   const Safetensors file = read_safetensors(path);
   ModelWeights weights;
   weights.metadata = file.metadata;
-  const std::string prefix = kind == WeightsKind::raw ? "model." : "ema.";
+  weights.metadata.try_emplace(kWkvKey, kWkvPaper);
+  const std::string prefix = set == WeightSet::raw ? "model." : "ema.";
   for (const auto& [name, tensor] : file.tensors) {
     if (name.starts_with(prefix)) weights.tensors.emplace(name.substr(prefix.size()), tensor);
   }
-  if (weights.tensors.empty() && kind == WeightsKind::ema) {
+  if (weights.tensors.empty() && set == WeightSet::ema) {
     throw std::runtime_error(path.string() + ": holds no moving average of the weights (tensors ema.*)");
   }
   if (weights.tensors.empty()) weights.tensors = with_backbone(file.tensors);
-  const auto classes = file.metadata.find(kClassesKey);
-  if (classes != file.metadata.end()) weights.classes = parse_classes(path, classes->second);
+  weights.classes = classes_in(path, file.metadata);
   return weights;
 }
 

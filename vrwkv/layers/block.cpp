@@ -15,7 +15,8 @@ void BlockImpl::reset() {
   ln1 = register_module("ln1", torch::nn::LayerNorm(layer_norm_options(channels)));
   ln2 = register_module("ln2", torch::nn::LayerNorm(layer_norm_options(channels)));
   if (layer_ == 0) ln0 = register_module("ln0", torch::nn::LayerNorm(layer_norm_options(channels)));
-  att = register_module("att", SpatialMix(SpatialMixOptions{channels, options_.key_norm}));
+  att = register_module(
+      "att", SpatialMix(SpatialMixOptions{channels, options_.key_norm, options_.wkv == WkvFormula::published}));
   ffn = register_module("ffn", ChannelMix(ChannelMixOptions{channels, options_.hidden_rate, options_.key_norm}));
 }
 
