@@ -40,6 +40,9 @@ struct VrwkvOptions {
   bool operator==(const VrwkvOptions&) const = default;
 };
 
+/// Which weights of a file: the trained ones, or their moving average (tensors `ema.*` of our checkpoints).
+enum class WeightSet { raw, ema };
+
 struct ClassifierOptions {
   VrwkvOptions backbone;
   int64_t num_classes = 1000;

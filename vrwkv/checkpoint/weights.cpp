@@ -45,17 +45,36 @@ std::map<std::string, torch::Tensor> with_backbone(std::map<std::string, torch::
   return named;
 }
 
+/// The tensors whose names start with `prefix`, without it.
+std::map<std::string, torch::Tensor> below(const std::map<std::string, torch::Tensor>& tensors,
+                                           const std::string& prefix) {
+  std::map<std::string, torch::Tensor> found;
+  for (const auto& [name, tensor] : tensors) {
+    if (name.starts_with(prefix)) found.emplace(name.substr(prefix.size()), tensor);
+  }
+  return found;
+}
+
+/// The tensors under `prefix` where there are any, else all.
+std::map<std::string, torch::Tensor> below_if_any(std::map<std::string, torch::Tensor> tensors,
+                                                  const std::string& prefix) {
+  auto found = below(tensors, prefix);
+  return found.empty() ? std::move(tensors) : std::move(found);
+}
+
 }  // namespace
 
-ModelWeights read_model_weights(const std::filesystem::path& path) {
+ModelWeights read_model_weights(const std::filesystem::path& path, WeightSet set) {
   refuse_pickles(path);
   const Safetensors file = read_safetensors(path);
   ModelWeights weights;
-  const std::string prefix = "model.";
-  for (const auto& [name, tensor] : file.tensors) {
-    if (name.starts_with(prefix)) weights.tensors.emplace(name.substr(prefix.size()), tensor);
+  auto tensors = set == WeightSet::ema ? below(file.tensors, "ema.") : below_if_any(file.tensors, "model.");
+  if (set == WeightSet::ema && tensors.empty()) {
+    throw std::runtime_error(path.string() +
+                             ": holds no averaged weights (tensors ema.*); set model.init_weights to raw, or name a "
+                             "checkpoint of a run that averages its weights");
   }
-  if (weights.tensors.empty()) weights.tensors = with_backbone(file.tensors);
+  weights.tensors = with_backbone(below_if_any(std::move(tensors), "module."));
   const auto classes = file.metadata.find(kClassesKey);
   if (classes != file.metadata.end()) weights.classes = parse_classes(path, classes->second);
   return weights;

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "vrwkv/options.h"
+
 namespace vrwkv {
 
 /// A model's weights as a file gives them.
@@ -16,9 +18,10 @@ struct ModelWeights {
 };
 
 /// Reads weights from one of our training checkpoints (tensors model.*) or from a plain .safetensors file with
-/// published names, with or without their `backbone.`. Throws std::runtime_error for a damaged file or another format,
-/// with what to do.
-ModelWeights read_model_weights(const std::filesystem::path& path);
+/// published names, with or without their `backbone.`; a `module.` in front, as PyTorch's wrappers leave it, is taken
+/// off. WeightSet::ema takes the tensors ema.* in place of model.*. Throws std::runtime_error for a damaged file,
+/// another format, or a file without the weights asked for, with what to do.
+ModelWeights read_model_weights(const std::filesystem::path& path, WeightSet set = WeightSet::raw);
 
 /// The metadata entry that holds class names in label order, a JSON list.
 inline constexpr const char* kClassesKey = "classes";
