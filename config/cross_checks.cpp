@@ -40,6 +40,13 @@ class CrossChecks {
           "is set, but '" + section + ".format' does not use it; set the format to list, or remove this key");
   }
 
+  void synthetic(const data::DatasetOptions& dataset, const std::string& section, int64_t num_classes) {
+    if (dataset.format != data::DatasetFormat::synthetic) return;
+    check(dataset.synthetic.classes <= num_classes, section + ".synthetic.classes",
+          "(" + std::to_string(dataset.synthetic.classes) + ") must be at most 'model.num_classes' (" +
+              std::to_string(num_classes) + ")");
+  }
+
   void model(const ClassifierOptions& options) {
     try {
       validate(options);
@@ -66,6 +73,8 @@ void check_across_keys(const RunConfig& config, const Node& root, Problems& prob
 
   checks.dataset(config.data.train, "data.train");
   checks.dataset(config.data.val, "data.val");
+  checks.synthetic(config.data.train, "data.train", config.model.num_classes);
+  checks.synthetic(config.data.val, "data.val", config.model.num_classes);
   checks.multiple_of_patch(config.data.train_transform.size, "data.train_transform.size", backbone.patch_size);
   checks.multiple_of_patch(config.data.eval_transform.size, "data.eval_transform.size", backbone.patch_size);
   checks.ascending(config.data.train_transform.scale, "data.train_transform.scale");

@@ -34,7 +34,7 @@ type or a value out of range is an error that names file, line and key; nothing 
 Checked across keys: `model.img_size` and both transforms' `size` are multiples of `model.patch_size`;
 `train.grad_accumulation` divides `train.batch_size`; `train.schedule.warmup_epochs` is at most `train.epochs`;
 `model.in_channels` is 3; the two values of `scale` and of `ratio` are in ascending order; `format: list` needs `list`,
-and `folder` and `tar` refuse it.
+and `folder`, `tar` and `synthetic` refuse it.
 )";
 
 std::string code(const std::string& text) { return "`" + text + "`"; }
@@ -60,6 +60,11 @@ std::string default_text(const Target& target) {
                         },
                         [](bool* value) { return code(*value ? "true" : "false"); },
                         [](const PathText& path) { return code(path.value->empty() ? "\"\"" : *path.value); },
+                        [](const TextList& list) {
+                          std::string items;
+                          for (const std::string& text : *list.values) items += (items.empty() ? "" : ", ") + text;
+                          return code("[" + items + "]");
+                        },
                         [](const DeviceText& device) { return code(*device.value); },
                         [](const Choice& choice) { return code(choice.names[choice.get()]); },
                     },

@@ -19,8 +19,9 @@ enum class Dtype { float64, float32, bfloat16 };
 enum class OptimizerName { adamw };
 
 /// `norm_bias`: norm layers and biases are not decayed, everything else is (the published rule of tiny, small and
-/// base).
-enum class DecayRule { norm_bias };
+/// base). `layer_wise`: one-dimensional parameters are not decayed, except spatial_decay and spatial_first (the
+/// published rule of fine-tuning).
+enum class DecayRule { norm_bias, layer_wise };
 
 struct OptimizerOptions {
   OptimizerName name = OptimizerName::adamw;
@@ -29,6 +30,7 @@ struct OptimizerOptions {
   std::array<double, 2> betas{0.9, 0.999};
   double eps = 1e-8;
   DecayRule decay_rule = DecayRule::norm_bias;
+  double layer_decay = 1;  ///< Factor on the learning rate from each layer to the one before it; 1: none.
 
   bool operator==(const OptimizerOptions&) const = default;
 };
@@ -42,6 +44,14 @@ struct ScheduleOptions {
   bool operator==(const ScheduleOptions&) const = default;
 };
 
+/// Given weights that a new run starts from.
+struct InitOptions {
+  std::string from;  ///< A checkpoint of ours or a .safetensors file; empty: weights drawn at random.
+  WeightSet weights = WeightSet::raw;
+
+  bool operator==(const InitOptions&) const = default;
+};
+
 struct TrainOptions {
   int64_t epochs = 300;
   int64_t batch_size = 128;       ///< Images of one optimizer step, over all accumulation steps.
@@ -51,6 +61,7 @@ struct TrainOptions {
   GraphMode cuda_graph = GraphMode::automatic;
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
+  std::vector<std::string> freeze;     ///< Patterns of parameter names (`*`, `?`, `[ab]`) that are not trained.
   int64_t eval_every = 1;              ///< Epochs between evaluations; the last epoch is always evaluated.
   int64_t checkpoint_every = 1;        ///< Epochs between `last` checkpoints; the last epoch is always saved.
   int64_t checkpoint_every_steps = 0;  ///< Additionally after so many steps; 0: never.
@@ -80,6 +91,7 @@ struct RunOptions {
 struct RunConfig {
   std::string name;  ///< File name without its ending.
   ClassifierOptions model;
+  InitOptions init;  ///< The keys model.init_from and model.init_weights.
   data::DataOptions data;
   TrainOptions train;
   EvalOptions eval;

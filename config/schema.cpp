@@ -6,6 +6,7 @@ namespace {
 
 Section model_section(Document& document) {
   ClassifierOptions& classifier = document.config.model;
+  InitOptions& init = document.config.init;
   VrwkvOptions& model = classifier.backbone;
   return {
       .name = "model",
@@ -43,6 +44,27 @@ Section model_section(Document& document) {
               {"num_classes", &classifier.num_classes, Range::at_least(1), "Classes of the head."},
               {"head", choice(classifier.head, {"linear", "mlp_tanh"}), Range::any(),
                "`linear`, or the large model's `mlp_tanh` (linear, tanh, linear)."},
+              {"init_from", PathText{&init.from}, Range::any(),
+               "Weights that a new run starts from: a checkpoint of ours or a .safetensors file, see finetuning.md; "
+               "`--resume` wins over it."},
+              {"init_weights", choice(init.weights, {"raw", "ema"}), Range::any(),
+               "Which weights of that file: the trained ones, or their moving average (`ema.*`)."},
+          },
+      .sections = {},
+  };
+}
+
+Section synthetic_section(data::SyntheticOptions& synthetic) {
+  return {
+      .name = "synthetic",
+      .about = "For `format: synthetic`: images made from numbers, the same in every run.",
+      .fields =
+          {
+              {"images", &synthetic.images, Range::at_least(1), "How many; image i is of class i modulo `classes`."},
+              {"classes", &synthetic.classes, Range::at_least(1),
+               "Classes, each with a pattern of its own; at most `model.num_classes`."},
+              {"size", &synthetic.size, Range::at_least(1), "Height and width in pixels."},
+              {"seed", &synthetic.seed, Range::at_least(0), "Another one gives other images of the same classes."},
           },
       .sections = {},
   };
@@ -55,14 +77,14 @@ Section dataset_section(const std::string& name, const std::string& about, data:
       .fields =
           {
               {"path", PathText{&dataset.path}, Range::any(), "A folder of images, or a tar file."},
-              {"format", choice(dataset.format, {"auto", "folder", "list", "tar"}), Range::any(),
-               "`folder`: a folder per class; `list`: images named by `list`; `tar`: a tar file of images; `auto`: by "
-               "what "
-               "`path` is, and `list` when that is set."},
+              {"format", choice(dataset.format, {"auto", "folder", "list", "tar", "synthetic"}), Range::any(),
+               "`folder`: a folder per class; `list`: images named by `list`; `tar`: a tar file of images; "
+               "`synthetic`: images made as `synthetic` says, `path` is not read; `auto`: by what `path` is, and "
+               "`list` when that is set."},
               {"list", PathText{&dataset.list}, Range::any(),
                "For `list`: a text file of `relative/path label` lines; paths are relative to `path`."},
           },
-      .sections = {},
+      .sections = {synthetic_section(dataset.synthetic)},
   };
 }
 
@@ -149,8 +171,11 @@ Section optimizer_section(OptimizerOptions& optimizer) {
               {"weight_decay", &optimizer.weight_decay, Range::at_least(0), "Decoupled weight decay."},
               {"betas", std::span<double>(optimizer.betas), Range::share(), "Decay of the two running averages."},
               {"eps", &optimizer.eps, Range::above(0), "Added to the denominator."},
-              {"decay_rule", choice(optimizer.decay_rule, {"norm_bias"}), Range::any(),
-               "What is not decayed; `norm_bias`: norm layers and biases."},
+              {"decay_rule", choice(optimizer.decay_rule, {"norm_bias", "layer_wise"}), Range::any(),
+               "What is not decayed; `norm_bias`: norm layers and biases; `layer_wise`: whatever has one dimension, "
+               "except spatial_decay and spatial_first."},
+              {"layer_decay", &optimizer.layer_decay, Range::positive_share(),
+               "Factor on the learning rate from each layer to the one before it; 1: none."},
           },
       .sections = {},
   };
@@ -189,6 +214,8 @@ Section train_section(TrainOptions& train) {
                "Largest global norm of the gradient; 0: no clipping."},
               {"cuda_graph", choice(train.cuda_graph, {"auto", "on", "off"}), Range::any(),
                "Record the step as a CUDA graph: where possible, always (or an error), never."},
+              {"freeze", TextList{&train.freeze}, Range::any(),
+               "Parameters that are not trained: names, in which `*`, `?` and `[ab]` stand for other letters."},
               {"eval_every", &train.eval_every, Range::at_least(1),
                "Epochs between evaluations; the last epoch is always evaluated."},
               {"checkpoint_every", &train.checkpoint_every, Range::at_least(1),

@@ -7,7 +7,13 @@
 namespace vrwkv::data {
 
 /// What random numbers are drawn for: each use has its own sequence, so that adding draws to one never moves another.
-enum class RandomStream : std::uint64_t { order = 0, transform = 1, replacement = 2 };
+enum class RandomStream : std::uint64_t {
+  order = 0,
+  transform = 1,
+  replacement = 2,
+  synthetic_class = 16,
+  synthetic_image = 17
+};
 
 /// An explicit random generator (SplitMix64) whose sequence is a function of (seed, epoch, index, stream) alone. Draws
 /// are the same on every platform; the standard library's distributions would not be.

@@ -8,6 +8,7 @@
 #include "common/atomic_file.h"
 #include "common/errors.h"
 #include "common/log.h"
+#include "train/freeze.h"
 #include "train/interrupt.h"
 #include "train/loggers/learning_curves.h"
 #include "train/param_groups.h"
@@ -31,6 +32,16 @@ int64_t steps_per_epoch(const Task& task, const config::TrainOptions& options) {
 
 at::Device device_of(Task& task) { return task.model().parameters().front().device(); }
 
+/// The groups of the parameters that train.freeze leaves.
+std::vector<ParamGroup> trained_groups(Task& task, const config::TrainOptions& options) {
+  const std::vector<std::string> frozen = freeze_parameters(task.model(), options.freeze);
+  if (!frozen.empty()) {
+    log::info("frozen: " + std::to_string(frozen.size()) + " of " + std::to_string(task.model().parameters().size()) +
+              " parameters");
+  }
+  return make_param_groups(task.model(), options.optimizer);
+}
+
 /// float64, which is for tests, keeps its learning rate in the optimizer's arguments, where a recording cannot follow
 /// it.
 GraphMode graph_mode(const config::RunConfig& config) {
@@ -48,7 +59,7 @@ Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optiona
       task_(task),
       folder_(config.run.output_dir),
       steps_per_epoch_(steps_per_epoch(task, config.train)),
-      optimizer_(make_param_groups(task.model(), config.train.optimizer), config.train.optimizer),
+      optimizer_(trained_groups(task, config.train), config.train.optimizer),
       recorded_step_(
           [this] {
             result_ = train_step([this](int64_t part) { return task_.loss(part); }, config_.train.grad_accumulation,

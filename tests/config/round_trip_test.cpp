@@ -30,6 +30,9 @@ class RandomConfig {
     config.data.eval_transform.size = model.patch_size * whole(1, 100);
     std::ranges::sort(config.data.train_transform.scale);
     std::ranges::sort(config.data.train_transform.ratio);
+    for (data::DatasetOptions* dataset : {&config.data.train, &config.data.val}) {
+      dataset->synthetic.classes = whole(1, config.model.num_classes);
+    }
     config.train.grad_accumulation = whole(1, 1000);
     config.train.batch_size = config.train.grad_accumulation * whole(1, 1000);
     config.train.schedule.warmup_epochs = static_cast<double>(config.train.epochs) * real(0, 1);
@@ -131,6 +134,10 @@ class RandomConfig {
                      },
                      [&](bool* value) { *value = whole(0, 1) == 1; },
                      [&](const PathText& path) { *path.value = text(); },
+                     [&](const TextList& list) {
+                       list.values->clear();
+                       for (int64_t left = whole(0, 3); left > 0; --left) list.values->push_back(text());
+                     },
                      [&](const DeviceText& device) {
                        *device.value = std::string("cuda:").append(std::to_string(whole(0, 99)));
                      },

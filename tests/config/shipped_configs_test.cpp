@@ -27,7 +27,8 @@ TEST(ShippedConfigs, AllLoadAndThereAreNoOthers) {
   }
   EXPECT_EQ(names, (std::set<std::string>{"digits_vrwkv_micro.yaml", "cifar10_vrwkv_tiny.yaml", "imagenet_1k.yaml",
                                           "vrwkv_tiny_in1k.yaml", "vrwkv_small_in1k.yaml", "vrwkv_base_in1k.yaml",
-                                          "vrwkv_large_in1k.yaml"}));
+                                          "vrwkv_large_in22k_192.yaml", "vrwkv_large_22kto1k_384.yaml",
+                                          "finetune_example.yaml"}));
 }
 
 // The published recipes, as far as this version has them.
@@ -55,7 +56,9 @@ TEST(ShippedConfigs, ImageNetRecipes) {
     EXPECT_EQ(config.data.normalize, data::NormalizeOptions());
     EXPECT_EQ(config.run.dtype, Dtype::float32);
   }
-  const RunConfig large = load("vrwkv_large_in1k");
+  const RunConfig large = load("vrwkv_large_22kto1k_384");
+  EXPECT_EQ(large.init.from, "checkpoints/vrwkv_large_in22k_192.safetensors");
+  EXPECT_EQ(large.train.optimizer.decay_rule, DecayRule::layer_wise);
   EXPECT_EQ(large.model.backbone.drop_path_rate, 0.1);
   EXPECT_EQ(large.model.backbone.img_size, 384);
   EXPECT_EQ(large.train.epochs, 20);
@@ -64,6 +67,18 @@ TEST(ShippedConfigs, ImageNetRecipes) {
   EXPECT_EQ(large.train.optimizer.lr, 1e-5);
   EXPECT_EQ(large.train.schedule.warmup_epochs, 2.0);
   EXPECT_EQ(large.data.eval_transform.resize, 384);
+}
+
+TEST(ShippedConfigs, TheLargeModelsTwoStepsFitEachOther) {
+  const RunConfig first = load("vrwkv_large_in22k_192"), second = load("vrwkv_large_22kto1k_384");
+  EXPECT_EQ(first.model.num_classes, 21841);
+  EXPECT_EQ(second.model.num_classes, 1000);
+  EXPECT_EQ(first.model.backbone.img_size, 192);
+  EXPECT_EQ(first.model.head, HeadKind::mlp_tanh);
+  ClassifierOptions same = first.model;
+  same.num_classes = 1000;
+  same.backbone.img_size = 384;
+  EXPECT_EQ(same, second.model);
 }
 
 TEST(ShippedConfigs, CifarIsTheLearningCheck) {
@@ -90,7 +105,7 @@ TEST(ShippedConfigs, CifarIsTheLearningCheck) {
 // What the published recipes have and this version lacks is an error when asked for, not ignored.
 TEST(ShippedConfigs, MissingPartsOfTheRecipesAreErrors) {
   for (const char* key : {"train.mixup=0.8", "train.cutmix=1.0", "data.train_transform.rand_augment=9",
-                          "data.train_transform.erasing=0.25", "train.ema=0.9999", "train.optimizer.layer_decay=0.9"}) {
+                          "data.train_transform.erasing=0.25", "train.ema=0.9999"}) {
     try {
       load_run_config(kFolder / "vrwkv_small_in1k.yaml", {key});
       ADD_FAILURE() << key << " was accepted";

@@ -191,6 +191,20 @@ TEST_F(WeightsTest, ReadsTheModelOfATrainingCheckpointAndItsClasses) {
   EXPECT_EQ(weights.classes, classes);
 }
 
+TEST_F(WeightsTest, TakesOffWhatAWrapperLeaves) {
+  write_safetensors(path_, {{"module.backbone.pos_embed", one_}, {"module.head.fc.bias", one_}});
+  EXPECT_TRUE(read_model_weights(path_).tensors.contains("backbone.pos_embed"));
+}
+
+TEST_F(WeightsTest, ReadsAveragedWeightsWhenAskedTo) {
+  write_safetensors(path_, {{"model.head.fc.bias", one_}, {"ema.head.fc.bias", 2 * one_}});
+  EXPECT_EQ(read_model_weights(path_).tensors.at("head.fc.bias").item<float>(), 1);
+  EXPECT_EQ(read_model_weights(path_, WeightSet::ema).tensors.at("head.fc.bias").item<float>(), 2);
+  write_safetensors(path_, {{"model.head.fc.bias", one_}});
+  const std::string error = message_of([&] { read_model_weights(path_, WeightSet::ema); });
+  EXPECT_NE(error.find("holds no averaged weights"), std::string::npos) << error;
+}
+
 TEST_F(WeightsTest, WritesClassNamesThatAreNotUtf8) {
   EXPECT_EQ(classes_to_json({"caf\xE9"}), "[\"caf\xEF\xBF\xBD\"]");
 }

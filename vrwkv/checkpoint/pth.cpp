@@ -66,7 +66,7 @@ class Reader {
       const Value& key = pickle_[dict.items[i]];
       const Value& value = pickle_[dict.items[i + 1]];
       if (key.kind != Kind::text || !is_tensor(value)) continue;  // Counters and the like.
-      file.tensors.insert_or_assign(bare(key.text), read_tensor(key.text, value));
+      file.tensors.insert_or_assign(key.text, read_tensor(key.text, value));
     }
     if (const Value* meta = pickle_.find(pickle_.root(), "meta"); meta != nullptr && meta->kind == Kind::dict) {
       for (size_t i = 0; i + 1 < meta->items.size(); i += 2) {
@@ -142,13 +142,6 @@ class Reader {
       if (key.kind == Kind::text) keys += (keys.empty() ? "'" : ", '") + key.text + "'";
     }
     return "a dict with the keys " + (keys.empty() ? "(none)" : keys);
-  }
-
-  static std::string bare(std::string name) {
-    for (const char* const prefix : {"module.", "_orig_mod.", "module."}) {
-      if (name.starts_with(prefix)) name.erase(0, std::string(prefix).size());
-    }
-    return name;
   }
 
   [[noreturn]] void fail_tensor(const std::string& name, const std::string& what) const {

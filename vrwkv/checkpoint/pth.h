@@ -21,7 +21,7 @@ bool looks_like_pth(const std::filesystem::path& path);
 
 /// The weights in a file that Python's torch.save wrote (PyTorch 1.6 or newer, a zip archive): a state dict itself, or
 /// one in a training checkpoint, under `state_dict` or `model` (raw), `ema_state_dict`, `model_ema` or `state_dict_ema`
-/// (ema). Names come without `module.` and `_orig_mod.` in front. Everything else in the file is passed over: nothing
+/// (ema). Everything else in the file is passed over: nothing
 /// of its pickle is imported, constructed or run.
 ///
 /// Tensors of the kinds that checkpoints hold (dense; 16 dtypes) are CPU views of the memory-mapped file, which lives

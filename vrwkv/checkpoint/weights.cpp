@@ -22,37 +22,63 @@ std::vector<std::string> classes_in(const std::filesystem::path& path,
   }
 }
 
-/// The tensors by their published names, where a file leaves `backbone.` out.
-std::map<std::string, torch::Tensor> with_backbone(std::map<std::string, torch::Tensor> tensors) {
-  if (!tensors.contains("patch_embed.projection.weight")) return tensors;
-  std::map<std::string, torch::Tensor> named;
-  for (const auto& [name, tensor] : tensors) {
-    named.emplace(name.starts_with("head.") ? name : "backbone." + name, tensor);
+/// A name without what PyTorch's wrappers put in front of it.
+std::string bare(std::string name) {
+  for (const std::string prefix : {"module.", "_orig_mod.", "module."}) {
+    if (name.starts_with(prefix)) name.erase(0, prefix.size());
   }
-  return named;
+  return name;
+}
+
+using Tensors = std::map<std::string, torch::Tensor>;
+
+/// The tensors by their published names, also where a file leaves `backbone.` out.
+Tensors published(const Tensors& tensors) {
+  Tensors named;
+  for (const auto& [name, tensor] : tensors) named.emplace(bare(name), tensor);
+  if (!named.contains("patch_embed.projection.weight")) return named;
+  Tensors complete;
+  for (const auto& [name, tensor] : named) {
+    complete.emplace(name.starts_with("head.") ? name : "backbone." + name, tensor);
+  }
+  return complete;
+}
+
+/// The tensors whose names start with `prefix`, without it.
+Tensors below(const Tensors& tensors, const std::string& prefix) {
+  Tensors found;
+  for (const auto& [name, tensor] : tensors) {
+    if (name.starts_with(prefix)) found.emplace(name.substr(prefix.size()), tensor);
+  }
+  return found;
+}
+
+Tensors chosen(const std::filesystem::path& path, const Tensors& tensors, WeightSet set) {
+  Tensors found = below(tensors, set == WeightSet::ema ? "ema." : "model.");
+  if (!found.empty()) return found;
+  if (set == WeightSet::raw) return tensors;  // A file of weights alone.
+  throw std::runtime_error(
+      path.string() +
+      ": holds no averaged weights (tensors ema.*); ask for the raw ones, or name a checkpoint of a "
+      "run that averages its weights");
 }
 
 }  // namespace
 
 ModelWeights read_model_weights(const std::filesystem::path& path, WeightSet set) {
+  ModelWeights weights;
   if (looks_like_pth(path)) {
     PthFile file = read_pth(path, set);
-    file.metadata.try_emplace(kWkvKey, kWkvPublished);
-    return {with_backbone(file.tensors), classes_in(path, file.metadata), file.metadata};
+    weights.tensors = published(file.tensors);
+    weights.metadata = std::move(file.metadata);
+    weights.metadata.try_emplace(kWkvKey, kWkvPublished);
+  } else {
+    Safetensors file = read_safetensors(path);
+    weights.tensors = published(chosen(path, file.tensors, set));
+    weights.metadata = std::move(file.metadata);
+    weights.metadata.try_emplace(kWkvKey, kWkvPaper);
   }
-  const Safetensors file = read_safetensors(path);
-  ModelWeights weights;
-  weights.metadata = file.metadata;
-  weights.metadata.try_emplace(kWkvKey, kWkvPaper);
-  const std::string prefix = set == WeightSet::raw ? "model." : "ema.";
-  for (const auto& [name, tensor] : file.tensors) {
-    if (name.starts_with(prefix)) weights.tensors.emplace(name.substr(prefix.size()), tensor);
-  }
-  if (weights.tensors.empty() && set == WeightSet::ema) {
-    throw std::runtime_error(path.string() + ": holds no moving average of the weights (tensors ema.*)");
-  }
-  if (weights.tensors.empty()) weights.tensors = with_backbone(file.tensors);
-  weights.classes = classes_in(path, file.metadata);
+  weights.classes = classes_in(path, weights.metadata);
   return weights;
 }
 

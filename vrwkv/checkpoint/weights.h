@@ -18,9 +18,10 @@ struct ModelWeights {
   std::map<std::string, std::string> metadata = {};  ///< What the file says besides; kWkvKey is always there.
 };
 
-/// Reads weights from one of our training checkpoints (tensors model.*, for `ema` ema.*), from a plain .safetensors
-/// file with published names, or from a .pth file as they are published (pth.h); names with or without their
-/// `backbone.`. Throws std::runtime_error for a damaged file or another format, with what to do.
+/// Reads weights from one of our training checkpoints (tensors model.*; for WeightSet::ema, ema.*), from a plain
+/// .safetensors file with published names, or from a .pth file as they are published (pth.h); names with or without
+/// their `backbone.`, and without the `module.` or `_orig_mod.` that PyTorch's wrappers leave in front. Throws
+/// std::runtime_error for a damaged file, another format, or a file without the weights asked for, with what to do.
 ModelWeights read_model_weights(const std::filesystem::path& path, WeightSet set = WeightSet::raw);
 
 /// The metadata entry that holds class names in label order, a JSON list.
