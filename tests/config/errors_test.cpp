@@ -224,5 +224,20 @@ TEST(ConfigErrors, ValuesThatContradictEachOther) {
   EXPECT_EQ(error_of("data: {eval_transform: {resize: 100, size: 224}}"), "no error");
 }
 
+TEST(ConfigErrors, ListsOfTexts) {
+  const std::string list = "x.yaml:1: 'train.freeze' must be a list of strings, got ";
+  EXPECT_EQ(error_of("train: {freeze: head}"), list + "'head'");
+  EXPECT_EQ(error_of("train: {freeze: [[a]]}"), list + "a list of 1");
+  EXPECT_EQ(error_of("train: {freeze: [a, 3]}"), list + "'3'; write it in quotes");
+  EXPECT_EQ(error_of("train: {freeze: [\"*.bias\", a?, '3']}"), "no error");
+  EXPECT_EQ(error_of("train: {freeze: []}"), "no error");
+}
+
+TEST(ConfigErrors, SyntheticDataHasNoMoreClassesThanTheHead) {
+  EXPECT_EQ(error_of("model: {num_classes: 3}\ndata:\n  val: {format: synthetic, synthetic: {classes: 4}}"),
+            "x.yaml:3: 'data.val.synthetic.classes' (4) must be at most 'model.num_classes' (3)");
+  EXPECT_EQ(error_of("model: {num_classes: 3}\ndata:\n  val: {synthetic: {classes: 4}}"), "no error");
+}
+
 }  // namespace
 }  // namespace vrwkv::config
