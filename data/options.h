@@ -23,8 +23,8 @@ struct SyntheticOptions {
 struct DatasetOptions {
   std::string path;  ///< A folder, or a tar file.
   DatasetFormat format = DatasetFormat::automatic;
-  std::string list;  ///< For `list`: a text file of `relative/path label` lines.
-  SyntheticOptions synthetic;
+  std::string list = {};  ///< For `list`: a text file of `relative/path label` lines.
+  SyntheticOptions synthetic = {};
 
   bool operator==(const DatasetOptions&) const = default;
 };

@@ -40,7 +40,7 @@ std::string error_of(const std::function<void()>& action) {
 TEST(Freeze, FrozenParametersStayAndTheOthersMoveAsTheyWould) {
   for (const bool with_cp : {false, true}) {
     torch::manual_seed(3);
-    const VrwkvClassifier whole = small_classifier(with_cp), part = small_classifier(with_cp);
+    VrwkvClassifier whole = small_classifier(with_cp), part = small_classifier(with_cp);
     load_state_dict(*part, state_dict(*whole));
     const std::vector<std::string> frozen = train::freeze_parameters(
         *part, {"backbone.pos_embed", "backbone.patch_embed.*", "backbone.layers.[01].*", "*.ffn.key.weight"});
@@ -75,7 +75,7 @@ TEST(Freeze, FrozenParametersStayAndTheOthersMoveAsTheyWould) {
 }
 
 TEST(Freeze, APatternMustMatchAndSomethingMustBeLeft) {
-  const VrwkvClassifier model = small_classifier();
+  VrwkvClassifier model = small_classifier();
   EXPECT_TRUE(train::freeze_parameters(*model, {}).empty());
   const std::string near = error_of([&] { train::freeze_parameters(*model, {"head.*", "backbone.layer.0.*"}); });
   EXPECT_NE(near.find("matches 'backbone.layer.0.*'; did you mean 'backbone.layers.0.*'?"), std::string::npos) << near;
