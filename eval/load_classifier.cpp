@@ -16,12 +16,21 @@ ModelWeights read_checkpoint(const std::filesystem::path& path) {
   return read_model_weights(path);
 }
 
+namespace {
+
+bool of_the_public_kernel(const ModelWeights& weights) {
+  const auto found = weights.metadata.find(kWkvKey);
+  return found != weights.metadata.end() && found->second == kWkvPublished;
+}
+
+}  // namespace
+
 VrwkvClassifier load_classifier(const ClassifierOptions& options, const ModelWeights& weights,
                                 const std::filesystem::path& path, const Precision& precision) {
   ClassifierOptions quick = options;
   quick.backbone.linear_init = LinearInit::trunc_normal;  // overwritten at once; orthogonal matrices take their time
   WkvFormula& wkv = quick.backbone.wkv;
-  if (wkv == WkvFormula::automatic && weights.metadata.at(kWkvKey) == kWkvPublished) {
+  if (wkv == WkvFormula::automatic && of_the_public_kernel(weights)) {
     wkv = WkvFormula::published;
     log::info("weights of the public kernel: evaluated with its formula of Bi-WKV; model.wkv=paper for the paper's");
   }

@@ -156,7 +156,7 @@ class TrainErrorsTest(CliTest):
         return self.fails(code, "vrwkv-train", self.config, *extra, says=says)
 
     def test_help(self):
-        self.help_names_every_default("vrwkv-train", ["CONFIG", "key.path=value", "--device", "--dtype", "--resume"])
+        self.help_names_every_default("vrwkv-train", ["CONFIG", "key.path=value", "--device", "--dtype", "--resume", "--synthetic"])
 
     def test_data(self):
         empty = self.folder / "empty"

@@ -229,7 +229,7 @@ TEST(ConfigErrors, ListsOfTexts) {
   EXPECT_EQ(error_of("train: {freeze: head}"), list + "'head'");
   EXPECT_EQ(error_of("train: {freeze: [[a]]}"), list + "a list of 1");
   EXPECT_EQ(error_of("train: {freeze: [a, 3]}"), list + "'3'; write it in quotes");
-  EXPECT_EQ(error_of("train: {freeze: [\"*.bias\", a?, '3']}"), "no error");
+  EXPECT_EQ(error_of("train: {freeze: [\"*.bias\", 'a?', '3']}"), "no error");
   EXPECT_EQ(error_of("train: {freeze: []}"), "no error");
 }
 

@@ -51,10 +51,13 @@ TEST_P(BiWkvPublished, MatchesTheClosedFormAndItsGradients) {
     const at::Tensor expected = reference(inputs[0], inputs[1], inputs[2], inputs[3]);
     const at::Tensor actual = ops::bi_wkv_published(inputs[0], inputs[1], inputs[2], inputs[3]);
     EXPECT_TRUE(close("y", expected, actual, 1e-12));
-    const auto true_gradients = torch::autograd::grad({expected}, inputs, {gy});
+    const auto true_gradients = torch::autograd::grad({expected}, inputs, {gy}, /*retain_graph=*/false,
+                                                      /*create_graph=*/false, /*allow_unused=*/true);
     const auto gradients = torch::autograd::grad({actual}, inputs, {gy});
     for (size_t i = 0; i < 4; ++i) {
-      EXPECT_TRUE(close(c10::str("gradient ", i), true_gradients[i], gradients[i], 1e-10, 1e-12));
+      // The only token of T = 1 has no distance to another.
+      const at::Tensor truth = true_gradients[i].defined() ? true_gradients[i] : at::zeros_like(inputs[i]);
+      EXPECT_TRUE(close(c10::str("gradient ", i), truth, gradients[i], 1e-10, 1e-12));
     }
   }
 }
