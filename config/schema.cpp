@@ -45,7 +45,8 @@ Section model_section(Document& document) {
               {"head", choice(classifier.head, {"linear", "mlp_tanh"}), Range::any(),
                "`linear`, or the large model's `mlp_tanh` (linear, tanh, linear)."},
               {"init_from", PathText{&init.from}, Range::any(),
-               "Weights that a new run starts from: a checkpoint of ours or a .safetensors file, see finetuning.md; "
+               "Weights that a new run starts from: a checkpoint of ours, a .safetensors or a .pth file, see "
+               "finetuning.md; "
                "`--resume` wins over it."},
               {"init_weights", choice(init.weights, {"raw", "ema"}), Range::any(),
                "Which weights of that file: the trained ones, or their moving average (`ema.*`)."},

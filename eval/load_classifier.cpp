@@ -11,7 +11,7 @@ namespace vrwkv::eval {
 ModelWeights read_checkpoint(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) throw UsageError("--checkpoint: " + path.string() + " does not exist");
   if (std::filesystem::is_directory(path)) {
-    throw UsageError("--checkpoint: " + path.string() + " is a folder; name a .safetensors file in it");
+    throw UsageError("--checkpoint: " + path.string() + " is a folder; name a .safetensors or .pth file in it");
   }
   return read_model_weights(path);
 }

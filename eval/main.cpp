@@ -60,7 +60,9 @@ int main(int argc, char** argv) {
   const auto app = cli::make_app("vrwkv-eval", "Measures a checkpoint's accuracy on data.val of a configuration.");
   EvalFlags flags;
   cli::add_flags(*app, flags);
-  app->add_option("--checkpoint", flags.checkpoint, "Weights to evaluate, .safetensors")->required()->type_name("FILE");
+  app->add_option("--checkpoint", flags.checkpoint, "Weights to evaluate, .safetensors or .pth")
+      ->required()
+      ->type_name("FILE");
   app->add_option("--batch-size", flags.batch_size, "Images at once")
       ->type_name("N")
       ->default_str("eval.batch_size of CONFIG")

@@ -24,12 +24,16 @@ std::vector<std::string> init_weights(const config::RunConfig& config, const std
   if (path.empty() || continues(config, resume)) return {};
   if (!std::filesystem::is_regular_file(path)) {
     throw UsageError("model.init_from: there is no file " + path.string() +
-                     "; name a checkpoint or a .safetensors file, or set it to \"\" to start from random weights");
+                     "; name a checkpoint, .safetensors or .pth, or set it to \"\" to start from random weights");
   }
   const ModelWeights weights = read_model_weights(path, config.init.weights);
   try {
     std::vector<std::string> lines = describe(transfer_weights(model, weights.tensors));
     lines.insert(lines.begin(), "weights from " + path.string());
+    const bool published = weights.metadata.at(kWkvKey) == kWkvPublished;
+    if (published && config.model.backbone.wkv != WkvFormula::published) {
+      lines.emplace_back("they were trained with the public kernel's formula of Bi-WKV; this run uses the paper's");
+    }
     return lines;
   } catch (const std::runtime_error& error) {
     throw std::runtime_error("model.init_from: " + path.string() + ": " + error.what());
