@@ -57,6 +57,53 @@ class CrossChecks {
     }
   }
 
+  /// A key that only counts under a condition must keep its default elsewhere: it would be ignored.
+  void only_where(bool counts, bool is_default, const std::string& key, const std::string& condition) {
+    check(counts || is_default, key, "is set, but counts only with " + condition + "; remove this key");
+  }
+
+  void optimizer(const OptimizerOptions& options) {
+    const OptimizerOptions usual;
+    const std::string section = "train.optimizer.";
+    const bool is_sgd = options.name == OptimizerName::sgd;
+    only_where(!is_sgd, options.betas == usual.betas, section + "betas", "'train.optimizer.name' adamw or lamb");
+    only_where(!is_sgd, options.eps == usual.eps, section + "eps", "'train.optimizer.name' adamw or lamb");
+    only_where(is_sgd, options.momentum == usual.momentum, section + "momentum", "'train.optimizer.name' sgd");
+    only_where(is_sgd, !options.nesterov, section + "nesterov", "'train.optimizer.name' sgd");
+    check(!is_sgd || !options.nesterov || options.momentum > 0, section + "nesterov",
+          "is true, but 'train.optimizer.momentum' is 0; set a momentum, or remove this key");
+  }
+
+  void schedule(const ScheduleOptions& options) {
+    const ScheduleOptions usual;
+    const std::string section = "train.schedule.";
+    const bool is_step = options.policy == SchedulePolicy::step;
+    const bool is_smooth = options.policy == SchedulePolicy::cosine || options.policy == SchedulePolicy::linear;
+    only_where(is_step, options.step_epochs == usual.step_epochs, section + "step_epochs",
+               "'train.schedule.policy' step");
+    only_where(is_step, options.gamma == usual.gamma, section + "gamma", "'train.schedule.policy' step");
+    only_where(is_smooth, !options.by_epoch, section + "by_epoch", "'train.schedule.policy' cosine or linear");
+    only_where(is_smooth || is_step, options.min_lr_ratio == usual.min_lr_ratio, section + "min_lr_ratio",
+               "'train.schedule.policy' cosine, linear or step");
+    check(options.warmup_steps == 0 || options.warmup_epochs == 0, section + "warmup_steps",
+          "and 'train.schedule.warmup_epochs' are both set; set one of them to 0");
+  }
+
+  void loss(const LossOptions& options) {
+    const bool is_bce = options.name == LossName::bce;
+    only_where(is_bce, !options.bce_threshold, "train.loss.bce_threshold", "'train.loss.name' bce");
+    only_where(is_bce, !options.bce_sum, "train.loss.bce_sum", "'train.loss.name' bce");
+  }
+
+  void ema(const EmaOptions& options) {
+    const EmaOptions usual;
+    const std::string section = "train.ema.", condition = "'train.ema.enabled' true";
+    only_where(options.enabled, options.decay == usual.decay, section + "decay", condition);
+    only_where(options.enabled, options.warmup == usual.warmup, section + "warmup", condition);
+    only_where(options.enabled, options.every == usual.every, section + "every", condition);
+    only_where(options.enabled, options.best_by == usual.best_by, section + "best_by", condition);
+  }
+
  private:
   const Node& root_;
   Problems& problems_;
@@ -87,6 +134,20 @@ void check_across_keys(const RunConfig& config, const Node& root, Problems& prob
   checks.check(train.schedule.warmup_epochs <= static_cast<double>(train.epochs), "train.schedule.warmup_epochs",
                "(" + number_text(train.schedule.warmup_epochs) + ") must be at most 'train.epochs' (" +
                    std::to_string(train.epochs) + ")");
+  checks.optimizer(train.optimizer);
+  checks.schedule(train.schedule);
+  checks.loss(train.loss);
+  checks.ema(train.ema);
+  const LossScaleOptions usual_scale;
+  for (const auto& [name, value, usual_value] :
+       {std::tuple{"initial", train.loss_scale.initial, usual_scale.initial},
+        {"growth", train.loss_scale.growth, usual_scale.growth},
+        {"backoff", train.loss_scale.backoff, usual_scale.backoff},
+        {"interval", static_cast<double>(train.loss_scale.interval), static_cast<double>(usual_scale.interval)}}) {
+    checks.only_where(config.run.dtype == Dtype::float16, value == usual_value, std::string("train.loss_scale.") + name,
+                      "'run.dtype' float16");
+  }
+  checks.only_where(config.run.dtype == Dtype::float32, !config.run.tf32, "run.tf32", "'run.dtype' float32");
 }
 
 }  // namespace vrwkv::config

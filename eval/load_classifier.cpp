@@ -8,12 +8,12 @@
 
 namespace vrwkv::eval {
 
-ModelWeights read_checkpoint(const std::filesystem::path& path) {
+ModelWeights read_checkpoint(const std::filesystem::path& path, WeightSet set) {
   if (!std::filesystem::exists(path)) throw UsageError("--checkpoint: " + path.string() + " does not exist");
   if (std::filesystem::is_directory(path)) {
     throw UsageError("--checkpoint: " + path.string() + " is a folder; name a .safetensors or .pth file in it");
   }
-  return read_model_weights(path);
+  return read_model_weights(path, set);
 }
 
 namespace {

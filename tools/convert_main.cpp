@@ -13,10 +13,7 @@ int main(int argc, char** argv) {
   app->add_option("IN", options.input, "A checkpoint: .safetensors or .pth")->required();
   app->add_option("OUT", options.output, "What to write; its ending, .safetensors, .pth or .pt, says in which format")
       ->required();
-  const std::map<std::string, WeightSet> kinds{{"raw", WeightSet::raw}, {"ema", WeightSet::ema}};
-  app->add_option("--weights", options.weights, "raw: the trained weights; ema: their moving average")
-      ->option_text("raw|ema [default: raw]")
-      ->transform(CLI::Transformer(kinds));
+  cli::add_weights_flag(*app, options.weights);
   const std::map<std::string, at::ScalarType> dtypes{
       {"float64", at::kDouble}, {"float32", at::kFloat}, {"float16", at::kHalf}, {"bfloat16", at::kBFloat16}};
   app->add_option("--dtype", options.dtype, "Round floating point tensors to float64, float32, float16 or bfloat16")

@@ -1,16 +1,14 @@
 #include "train/classification_task.h"
 
-#include <torch/nn/functional/loss.h>
 #include <torch/utils.h>
 
-#include <optional>
 #include <stdexcept>
 
 #include "common/log.h"
 #include "data/transforms.h"
 #include "eval/check_classes.h"
 #include "eval/report.h"
-#include "vrwkv/autocast.h"
+#include "train/classification_loss.h"
 #include "vrwkv/checkpoint/weights.h"
 
 namespace vrwkv::train {
@@ -71,11 +69,8 @@ torch::Tensor ClassificationTask::loss(int64_t part) {
   const auto& [images_in, labels] = fetched_.at(static_cast<size_t>(part));
   const torch::Tensor images =
       data::normalize(images_in, config_.data.normalize, eval::weights_dtype(precision_.dtype));
-  std::optional<AutocastGuard> autocast;
-  if (precision_.dtype == config::Dtype::bfloat16) autocast.emplace(precision_.device.type(), at::kBFloat16);
-  namespace F = torch::nn::functional;
-  return F::cross_entropy(model_(images), labels,
-                          F::CrossEntropyFuncOptions().label_smoothing(config_.train.label_smoothing));
+  const eval::PrecisionGuard precision(precision_);
+  return classification_loss(model_(images), labels, config_.train.loss, config_.train.label_smoothing);
 }
 
 Evaluation ClassificationTask::evaluate() {

@@ -18,7 +18,7 @@ struct NamedParameter {
 struct ParamGroup {
   std::vector<NamedParameter> parameters;
   double weight_decay;
-  double lr_scale;  ///< Factor on the scheduled learning rate.
+  double lr_scale = 1;  ///< Factor on the scheduled learning rate.
 };
 
 /// Splits the parameters that require grad into groups by the rules of `options`. Under `norm_bias` the parameters of

@@ -36,6 +36,7 @@ class RandomConfig {
     config.train.grad_accumulation = whole(1, 1000);
     config.train.batch_size = config.train.grad_accumulation * whole(1, 1000);
     config.train.schedule.warmup_epochs = static_cast<double>(config.train.epochs) * real(0, 1);
+    leave_out_what_does_not_count(config);
     for (data::DatasetOptions* dataset : {&config.data.train, &config.data.val}) {
       const bool lists =
           dataset->format == data::DatasetFormat::list || dataset->format == data::DatasetFormat::automatic;
@@ -46,6 +47,31 @@ class RandomConfig {
   }
 
  private:
+  static void leave_out_what_does_not_count(RunConfig& config) {
+    TrainOptions& train = config.train;
+    const TrainOptions usual;
+    if (train.optimizer.name == OptimizerName::sgd) {
+      train.optimizer.betas = usual.optimizer.betas;
+      train.optimizer.eps = usual.optimizer.eps;
+      train.optimizer.nesterov = train.optimizer.nesterov && train.optimizer.momentum > 0;
+    } else {
+      train.optimizer.momentum = usual.optimizer.momentum;
+      train.optimizer.nesterov = false;
+    }
+    const SchedulePolicy policy = train.schedule.policy;
+    if (policy != SchedulePolicy::step) {
+      train.schedule.step_epochs = usual.schedule.step_epochs;
+      train.schedule.gamma = usual.schedule.gamma;
+    }
+    if (policy == SchedulePolicy::step || policy == SchedulePolicy::constant) train.schedule.by_epoch = false;
+    if (policy == SchedulePolicy::constant) train.schedule.min_lr_ratio = usual.schedule.min_lr_ratio;
+    if (train.schedule.warmup_epochs > 0) train.schedule.warmup_steps = 0;
+    if (train.loss.name != LossName::bce) train.loss = usual.loss;
+    if (!train.ema.enabled) train.ema = usual.ema;
+    if (config.run.dtype != Dtype::float32) config.run.tf32 = false;
+    if (config.run.dtype != Dtype::float16) train.loss_scale = usual.loss_scale;
+  }
+
   int64_t whole(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random_); }
   double real(double low, double high) { return std::uniform_real_distribution<double>(low, high)(random_); }
 

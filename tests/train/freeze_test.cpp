@@ -7,6 +7,7 @@
 #include <set>
 
 #include "common/errors.h"
+#include "train/adamw.h"
 #include "train/param_groups.h"
 #include "train/train_step.h"
 #include "vrwkv/checkpoint/state_dict.h"
