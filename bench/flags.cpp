@@ -52,7 +52,9 @@ void add_ops_flags(CLI::App& command, OpsFlags& flags) {
                    "At the first size also the same by LibTorch's own operations, where that is known (slow)");
 }
 
-void add_network_flags(CLI::App& command, NetworkFlags& flags) {
+namespace {
+
+void add_case_flags(CLI::App& command, NetworkFlags& flags) {
   command.add_option("--variant", flags.variants, "Models: tiny, small, base, large")
       ->type_name("NAME ...")
       ->default_str("tiny small base");
@@ -68,7 +70,21 @@ void add_network_flags(CLI::App& command, NetworkFlags& flags) {
       ->check(CLI::IsMember({"auto", "on", "off"}))
       ->capture_default_str();
   add_common_flags(command, flags, "Precision: float64, float32 or bfloat16 (autocast)");
+}
+
+}  // namespace
+
+void add_network_flags(CLI::App& command, NetworkFlags& flags) {
+  add_case_flags(command, flags);
   add_min_time(command, flags, "2");
+}
+
+void add_scaling_flags(CLI::App& command, ScalingFlags& flags) {
+  add_case_flags(command, flags);
+  command.add_option("--steps", flags.steps, "Steps of each measurement")
+      ->type_name("N")
+      ->check(cli::positive_integer())
+      ->capture_default_str();
 }
 
 at::Device prepare(const CommonFlags& flags) {

@@ -25,8 +25,13 @@ struct NetworkFlags : CommonFlags {
   std::string graph = "auto";
 };
 
+struct ScalingFlags : NetworkFlags {
+  std::string steps = "30";
+};
+
 void add_ops_flags(CLI::App& command, OpsFlags& flags);
 void add_network_flags(CLI::App& command, NetworkFlags& flags);
+void add_scaling_flags(CLI::App& command, ScalingFlags& flags);
 
 /// Checks --json, sets the number of threads and returns the device. Throws UsageError.
 at::Device prepare(const CommonFlags& flags);

@@ -20,9 +20,18 @@ int main(int argc, char** argv) {
       app->add_subcommand("train", "Training steps of whole models on random images: images/s and memory");
   bench::add_network_flags(*train, train_flags);
 
+  bench::ScalingFlags scaling_flags;
+  CLI::App* scaling = app->add_subcommand(
+      "scaling",
+      "Training steps in several processes, one a GPU: what averaging the gradients costs (run it by torchrun)");
+  bench::add_scaling_flags(*scaling, scaling_flags);
+
   return cli::run_main(*app, argc, argv, [&] {
     if (*ops) return bench::run_ops(ops_flags);
     if (*model) return bench::run_networks("model", model_flags, bench::make_model_step);
-    return bench::run_networks("train", train_flags, bench::make_train_step);
+    if (*scaling) return bench::run_scaling(scaling_flags);
+    return bench::run_networks("train", train_flags, [](const auto& network, const auto& precision) {
+      return bench::make_train_step(network, precision);
+    });
   });
 }

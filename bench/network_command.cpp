@@ -13,6 +13,8 @@ namespace {
 
 constexpr double kSeconds = 2;
 
+}  // namespace
+
 std::vector<NetworkCase> make_cases(const NetworkFlags& flags, at::Device device) {
   const std::vector<std::string> variants =
       flags.variants.empty() ? std::vector<std::string>{"tiny", "small", "base"} : flags.variants;
@@ -32,8 +34,6 @@ std::vector<NetworkCase> make_cases(const NetworkFlags& flags, at::Device device
 GraphMode parse_graph_mode(const std::string& name) {
   return name == "on" ? GraphMode::on : name == "off" ? GraphMode::off : GraphMode::automatic;
 }
-
-}  // namespace
 
 int run_networks(const std::string& kind, const NetworkFlags& flags, const StepFactory& factory) {
   const at::Device device = prepare(flags);

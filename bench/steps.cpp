@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "config/run_config.h"
+#include "distributed/gradient_sync.h"
 #include "train/adamw.h"
 #include "train/param_groups.h"
 #include "train/train_step.h"
@@ -39,13 +40,23 @@ struct Inference {
 };
 
 struct Training {
-  Training(const NetworkCase& network, const eval::Precision& where)
+  Training(const NetworkCase& network, const eval::Precision& where, distributed::World* world)
       : precision(where),
         model(make_model(network, precision)),
         optimizer(train::make_param_groups(*model, options.optimizer), options.optimizer),
         images(random_images(network, precision)),
         labels(at::randint(model->options().num_classes, {network.batch}, images.options().dtype(at::kLong))) {
     model->train();
+    if (world != nullptr && world->size() > 1) peers = world;
+  }
+
+  void step() {
+    // On the stream of the step, where the Reducer's hooks must run: the first steps are not recorded.
+    if (peers != nullptr && !sync) {
+      sync = std::make_unique<distributed::GradientSync>(model->parameters(), *peers, options.distributed);
+    }
+    train::train_step([this](int64_t) { return loss(); }, /*parts=*/1, optimizer, options.clip_grad_norm,
+                      /*skip_above=*/{}, /*scale=*/nullptr, sync.get());
   }
 
   at::Tensor loss() {
@@ -60,6 +71,8 @@ struct Training {
   VrwkvClassifier model;
   train::AdamW optimizer;
   at::Tensor images, labels;
+  distributed::World* peers = nullptr;  ///< Null: this process alone.
+  std::unique_ptr<distributed::GradientSync> sync;
 };
 
 }  // namespace
@@ -76,12 +89,9 @@ Step make_model_step(const NetworkCase& network, const eval::Precision& precisio
   };
 }
 
-Step make_train_step(const NetworkCase& network, const eval::Precision& precision) {
-  const auto training = std::make_shared<Training>(network, precision);
-  return [training] {
-    train::train_step([&](int64_t) { return training->loss(); }, /*parts=*/1, training->optimizer,
-                      training->options.clip_grad_norm);
-  };
+Step make_train_step(const NetworkCase& network, const eval::Precision& precision, distributed::World* world) {
+  const auto training = std::make_shared<Training>(network, precision, world);
+  return [training] { training->step(); };
 }
 
 }  // namespace vrwkv::bench

@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <string_view>
@@ -49,8 +50,32 @@ at::Device resolve_device(const std::string& name) {
   return {at::kCUDA, static_cast<at::DeviceIndex>(index)};
 }
 
-at::Device prepare_device(const config::RunOptions& options) {
-  const at::Device device = resolve_device(options.device);
+namespace {
+
+/// The GPU of one of several processes.
+at::Device own_gpu(const distributed::Launch& launch) {
+  const int count = static_cast<int>(at::detail::getCUDAHooks().deviceCount());
+  if (count == 1) return {at::kCUDA, 0};  // As Slurm's --gpus-per-task gives them; NCCL refuses a shared one.
+  if (launch.local_rank >= count) {
+    throw UsageError("rank " + std::to_string(launch.rank) + " is process " + std::to_string(launch.local_rank) +
+                     " (from 0) of this host, which has only " + std::to_string(count) +
+                     " GPUs; start one process for each");
+  }
+  return {at::kCUDA, static_cast<at::DeviceIndex>(launch.local_rank)};
+}
+
+}  // namespace
+
+at::Device prepare_device(const config::RunOptions& options, const distributed::Launch& launch) {
+  at::Device device = resolve_device(options.device);
+  if (launch.world_size > 1 && device.is_cuda()) {
+    if (options.device.starts_with(kIndexed)) {
+      throw UsageError("run.device is '" + options.device + "', but " + std::to_string(launch.world_size) +
+                       " processes were started; set it to cuda, each takes its own");
+    }
+    device = own_gpu(launch);
+    c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(device);
+  }
   if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
   // "high" is LibTorch's name for TF32, "highest" for float32 throughout.
   at::globalContext().setFloat32MatmulPrecision(options.tf32 ? "high" : "highest");

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "config/run_config.h"
+#include "distributed/launch.h"
 
 namespace vrwkv::cli {
 
@@ -15,7 +16,8 @@ bool is_device_name(const std::string& name);
 /// CPU. Throws UsageError when a GPU is asked for that is not there, saying why and what to do.
 at::Device resolve_device(const std::string& name);
 
-/// Sets the number of CPU threads that run.threads asks for, and resolves run.device.
-at::Device prepare_device(const config::RunOptions& options);
+/// Sets the number of CPU threads that run.threads asks for, and resolves run.device. Of several processes of a host,
+/// each takes the GPU with its `local_rank` (the only one, where it sees no other), and run.device must not name one.
+at::Device prepare_device(const config::RunOptions& options, const distributed::Launch& launch = {});
 
 }  // namespace vrwkv::cli

@@ -72,6 +72,12 @@ void set_level(Level level) {
   log.logger.set_level(library_level(level));
 }
 
+void set_tag(std::string_view tag) {
+  State& log = state();
+  const std::lock_guard lock(log.mutex);
+  log.logger.set_pattern("%H:%M:%S %^%l%$ [" + std::string(tag) + "] %v");
+}
+
 void add_file(const std::filesystem::path& file) {
   State& log = state();
   const std::lock_guard lock(log.mutex);

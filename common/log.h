@@ -19,6 +19,9 @@ void error(std::string_view message);
 /// Lines below `level` are dropped from now on; it is Level::info at the start.
 void set_level(Level level);
 
+/// From now on lines begin with `tag` in brackets, as in "[rank 3]".
+void set_tag(std::string_view tag);
+
 /// From now on lines are appended to `file` too, in place of a file given before. Throws std::runtime_error when it
 /// cannot be opened.
 void add_file(const std::filesystem::path& file);

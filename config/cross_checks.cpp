@@ -134,6 +134,11 @@ void check_across_keys(const RunConfig& config, const Node& root, Problems& prob
   checks.check(train.schedule.warmup_epochs <= static_cast<double>(train.epochs), "train.schedule.warmup_epochs",
                "(" + number_text(train.schedule.warmup_epochs) + ") must be at most 'train.epochs' (" +
                    std::to_string(train.epochs) + ")");
+  checks.check(train.micro_batch_size == 0 || train.grad_accumulation == 1, "train.micro_batch_size",
+               "and 'train.grad_accumulation' are both set; keep one of them");
+  checks.check(train.micro_batch_size == 0 || train.batch_size % train.micro_batch_size == 0, "train.micro_batch_size",
+               "(" + std::to_string(train.micro_batch_size) + ") must divide 'train.batch_size' (" +
+                   std::to_string(train.batch_size) + ")");
   checks.optimizer(train.optimizer);
   checks.schedule(train.schedule);
   checks.loss(train.loss);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/options.h"
+#include "distributed/options.h"
 #include "vrwkv/graph_mode.h"
 #include "vrwkv/options.h"
 
@@ -96,7 +97,8 @@ struct LossScaleOptions {
 struct TrainOptions {
   int64_t epochs = 300;
   int64_t batch_size = 128;       ///< Images of one optimizer step, over all accumulation steps.
-  int64_t grad_accumulation = 1;  ///< Parts into which each batch is split; must divide batch_size.
+  int64_t grad_accumulation = 1;  ///< Parts into which each process splits its share of the batch.
+  int64_t micro_batch_size = 0;   ///< Images that a process takes at once; 0: as grad_accumulation says.
   double label_smoothing = 0.1;
   double clip_grad_norm = 5.0;  ///< Global norm; 0: no clipping.
   GraphMode cuda_graph = GraphMode::automatic;
@@ -106,6 +108,7 @@ struct TrainOptions {
   LossOptions loss;
   EmaOptions ema;
   LossScaleOptions loss_scale;
+  distributed::Options distributed;
   int64_t eval_every = 1;              ///< Epochs between evaluations; the last epoch is always evaluated.
   int64_t checkpoint_every = 1;        ///< Epochs between `last` checkpoints; the last epoch is always saved.
   int64_t checkpoint_every_steps = 0;  ///< Additionally after so many steps; 0: never.

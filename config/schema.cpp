@@ -263,6 +263,22 @@ Section loss_scale_section(LossScaleOptions& scale) {
   };
 }
 
+Section distributed_section(distributed::Options& options) {
+  return {
+      .name = "distributed",
+      .about = "Several processes, one for each GPU; see docs/distributed.md. Without effect for one process.",
+      .fields =
+          {
+              {"timeout", &options.timeout, Range::at_least(5),
+               "Seconds that a process waits for the others before it names them and ends."},
+              {"gradients", choice(options.gradients, {"own", "bfloat16"}), Range::any(),
+               "Type in which gradients travel: their own, or rounded to bfloat16."},
+              {"bucket_mb", &options.bucket_mb, Range::at_least(1), "MiB of gradients that are reduced together."},
+          },
+      .sections = {},
+  };
+}
+
 Section train_section(TrainOptions& train) {
   return {
       .name = "train",
@@ -273,7 +289,10 @@ Section train_section(TrainOptions& train) {
               {"batch_size", &train.batch_size, Range::at_least(1),
                "Images of one optimizer step, all accumulation steps together."},
               {"grad_accumulation", &train.grad_accumulation, Range::at_least(1),
-               "Parts into which each batch is split to save memory; must divide `batch_size`."},
+               "Parts into which each process splits its share of the batch to save memory; must divide it."},
+              {"micro_batch_size", &train.micro_batch_size, Range::at_least(0),
+               "In place of `grad_accumulation`: images that a process takes at once, whatever the number of "
+               "processes; 0: not used."},
               {"label_smoothing", &train.label_smoothing, Range::share(),
                "Share of the target spread over all classes."},
               {"clip_grad_norm", &train.clip_grad_norm, Range::at_least(0),
@@ -293,7 +312,8 @@ Section train_section(TrainOptions& train) {
               {"log_every", &train.log_every, Range::at_least(1), "Steps between lines of metrics.jsonl."},
           },
       .sections = {optimizer_section(train.optimizer), schedule_section(train.schedule), loss_section(train.loss),
-                   ema_section(train.ema), loss_scale_section(train.loss_scale)},
+                   ema_section(train.ema), loss_scale_section(train.loss_scale),
+                   distributed_section(train.distributed)},
   };
 }
 

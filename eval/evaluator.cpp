@@ -2,8 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <utility>
 
 #include "data/transforms.h"
 
@@ -22,13 +25,21 @@ void check_labels(const data::Batch& batch, int64_t classes) {
 
 }  // namespace
 
+int64_t loader_workers(const config::RunConfig& config, const distributed::World& world) {
+  if (config.data.workers > 0) return config.data.workers;
+  return std::max<int64_t>(1, static_cast<int64_t>(std::thread::hardware_concurrency()) / world.local_size());
+}
+
 std::unique_ptr<data::Loader> make_eval_loader(const config::RunConfig& config,
-                                               std::shared_ptr<const data::Dataset> dataset, at::Device device) {
+                                               std::shared_ptr<const data::Dataset> dataset, at::Device device,
+                                               const distributed::World& world) {
   data::LoaderOptions options;
   options.batch_size = config.eval.batch_size;
-  options.workers = config.data.workers;
+  options.workers = loader_workers(config, world);
   options.prefetch_batches = config.data.prefetch_batches;
   options.pin_memory = device.is_cuda();
+  options.rank = world.rank();
+  options.world_size = world.size();
   return std::make_unique<data::Loader>(std::move(dataset), data::eval_transform(config.data.eval_transform), options);
 }
 
@@ -44,7 +55,7 @@ EvaluationMode::EvaluationMode(torch::nn::Module& module) : module_(module), was
 EvaluationMode::~EvaluationMode() { module_.train(was_training_); }
 
 Accuracy evaluate(VrwkvClassifier model, data::Loader& loader, const data::NormalizeOptions& normalize,
-                  const Precision& precision) {
+                  const Precision& precision, distributed::World& world) {
   const EvaluationMode evaluation_mode(*model);
   const at::NoGradGuard no_grad;
   const int64_t classes = model->options().num_classes;
@@ -56,7 +67,14 @@ Accuracy evaluate(VrwkvClassifier model, data::Loader& loader, const data::Norma
     const at::Tensor labels = batch->labels.to(precision.device, /*non_blocking=*/true);
     meter.update(model->forward(to_device(*batch, normalize, precision)), labels);
   }
+  meter.add_up(world);
   return meter.result();
+}
+
+Accuracy evaluate(VrwkvClassifier model, data::Loader& loader, const data::NormalizeOptions& normalize,
+                  const Precision& precision) {
+  distributed::World alone;
+  return evaluate(std::move(model), loader, normalize, precision, alone);
 }
 
 }  // namespace vrwkv::eval

@@ -14,7 +14,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 packages=(
   g++ cmake ninja-build ccache git ca-certificates python3 python3-venv patchelf
   libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
-  libjpeg-dev libpng-dev libarchive-dev libxxhash-dev libgtest-dev gnuplot-nox
+  libjpeg-dev libpng-dev libarchive-dev libgloo-dev libxxhash-dev libgtest-dev gnuplot-nox
 )
 
 as_root() {

@@ -8,6 +8,7 @@
 #include "data/transforms.h"
 #include "eval/check_classes.h"
 #include "eval/report.h"
+#include "train/batch_split.h"
 #include "train/classification_loss.h"
 #include "vrwkv/checkpoint/weights.h"
 
@@ -15,10 +16,13 @@ namespace vrwkv::train {
 namespace {
 
 std::unique_ptr<data::Loader> make_train_loader(const config::RunConfig& config,
-                                                std::shared_ptr<const data::Dataset> dataset, at::Device device) {
+                                                std::shared_ptr<const data::Dataset> dataset, at::Device device,
+                                                const distributed::World& world) {
   data::LoaderOptions options;
-  options.batch_size = config.train.batch_size / config.train.grad_accumulation;
-  options.workers = config.data.workers;
+  options.batch_size = split_batch(config.train, world.size()).part;
+  options.rank = world.rank();
+  options.world_size = world.size();
+  options.workers = eval::loader_workers(config, world);
   options.prefetch_batches = config.data.prefetch_batches;
   options.pin_memory = device.is_cuda();
   options.seed = static_cast<uint64_t>(config.run.seed);
@@ -32,13 +36,17 @@ std::unique_ptr<data::Loader> make_train_loader(const config::RunConfig& config,
 
 }  // namespace
 
-ClassificationTask::ClassificationTask(const config::RunConfig& config, at::Device device)
-    : config_(config), precision_{device, config.run.dtype}, train_data_(data::open_dataset(config.data.train)) {
+ClassificationTask::ClassificationTask(const config::RunConfig& config, at::Device device,
+                                       std::shared_ptr<distributed::World> world)
+    : config_(config),
+      world_(std::move(world)),
+      precision_{device, config.run.dtype},
+      train_data_(data::open_dataset(config.data.train)) {
   const auto val_data = data::open_dataset(config.data.val);
   eval::check_classes(*train_data_, "data.train", config, nullptr);
   data::check_same_classes(*train_data_, *val_data);
-  train_loader_ = make_train_loader(config, train_data_, device);
-  eval_loader_ = eval::make_eval_loader(config, val_data, device);
+  train_loader_ = make_train_loader(config, train_data_, device, *world_);
+  eval_loader_ = eval::make_eval_loader(config, val_data, device, *world_);
   torch::manual_seed(static_cast<uint64_t>(config.run.seed));
   model_ = VrwkvClassifier(config.model);
   model_->to(device, eval::weights_dtype(config.run.dtype));
@@ -74,7 +82,7 @@ torch::Tensor ClassificationTask::loss(int64_t part) {
 }
 
 Evaluation ClassificationTask::evaluate() {
-  const eval::Accuracy accuracy = eval::evaluate(model_, *eval_loader_, config_.data.normalize, precision_);
+  const eval::Accuracy accuracy = eval::evaluate(model_, *eval_loader_, config_.data.normalize, precision_, *world_);
   return {{{"images", static_cast<double>(accuracy.images)},
            {"loss", accuracy.loss},
            {"top1", accuracy.top1()},

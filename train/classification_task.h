@@ -4,6 +4,7 @@
 
 #include "config/run_config.h"
 #include "data/loader.h"
+#include "distributed/world.h"
 #include "eval/evaluator.h"
 #include "train/task.h"
 #include "vrwkv/vrwkv_classifier.h"
@@ -15,7 +16,9 @@ class ClassificationTask : public Task {
  public:
   /// Opens data.train and data.val and builds the model, its weights drawn from run.seed. Throws UsageError when the
   /// data is missing or its classes do not fit the configuration.
-  ClassificationTask(const config::RunConfig& config, at::Device device);
+  /// Of several processes, each reads its share of both.
+  ClassificationTask(const config::RunConfig& config, at::Device device,
+                     std::shared_ptr<distributed::World> world = std::make_shared<distributed::World>());
 
   torch::nn::Module& model() override { return *model_; }
   int64_t batches_per_epoch() const override { return train_loader_->batches_per_epoch(); }
@@ -33,6 +36,7 @@ class ClassificationTask : public Task {
   };
 
   config::RunConfig config_;
+  std::shared_ptr<distributed::World> world_;
   eval::Precision precision_;
   std::shared_ptr<const data::Dataset> train_data_;
   std::unique_ptr<data::Loader> train_loader_, eval_loader_;

@@ -1,3 +1,5 @@
+#include <chrono>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -6,6 +8,7 @@
 #include "cli/flags.h"
 #include "cli/run_main.h"
 #include "common/log.h"
+#include "distributed/world.h"
 #include "train/classification_task.h"
 #include "train/init_weights.h"
 #include "train/synthetic_run.h"
@@ -40,10 +43,18 @@ std::vector<std::string> with_resume_value(int argc, char** argv) {
 int run(const cli::Flags& flags, const std::optional<std::string>& resume, bool synthetic) {
   config::RunConfig config = cli::load_config(flags);
   if (synthetic) train::use_synthetic_data(config);
-  const at::Device device = cli::prepare_device(config.run);
-  train::ClassificationTask task(config, device);
-  const std::vector<std::string> report = train::init_weights(config, resume, task.model());
-  train::Trainer trainer(config, task, resume);
+  const distributed::Launch launch = distributed::read_launch();
+  if (launch.rank > 0) {
+    log::set_level(log::Level::warn);
+    log::set_tag("rank " + std::to_string(launch.rank));
+  }
+  const at::Device device = cli::prepare_device(config.run, launch);
+  const auto world =
+      std::make_shared<distributed::World>(launch, std::chrono::seconds(config.train.distributed.timeout));
+  train::ClassificationTask task(config, device, world);
+  std::vector<std::string> report;
+  world->in_main([&] { report = train::init_weights(config, resume, task.model()); });  // The Trainer shares them.
+  train::Trainer trainer(config, task, resume, world);
   for (const std::string& line : report) log::info(line);  // Now, so that the run's train.log has it.
   trainer.run();
   return 0;

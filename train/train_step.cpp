@@ -5,12 +5,16 @@
 namespace vrwkv::train {
 
 StepResult train_step(const std::function<torch::Tensor(int64_t)>& loss, int64_t parts, Optimizer& optimizer,
-                      double clip_grad_norm, const torch::Tensor& skip_above, LossScale* scale) {
+                      double clip_grad_norm, const torch::Tensor& skip_above, LossScale* scale,
+                      distributed::GradientSync* sync) {
   if (scale != nullptr && !skip_above.defined()) throw std::logic_error("train_step: a loss scale needs skip_above");
   StepResult result;
   optimizer.zero_grad();
   for (int64_t part = 0; part < parts; ++part) {
+    const bool last = part == parts - 1;
+    if (sync != nullptr && last) sync->prepare_forward();
     const torch::Tensor share = loss(part) / static_cast<double>(parts);
+    if (sync != nullptr && last) sync->prepare_backward();
     (scale == nullptr ? share : share * scale->scale()).backward();
     result.loss = result.loss.defined() ? result.loss + share.detach() : share.detach();
   }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <vector>
 
+#include "distributed/gradient_sync.h"
 #include "train/loss_scale.h"
 #include "train/optimizer.h"
 
@@ -12,7 +13,7 @@ namespace vrwkv::train {
 
 /// All are 0-d tensors on the device, so that a step does not wait for them.
 struct StepResult {
-  torch::Tensor loss;       ///< Mean over the whole batch, before the update.
+  torch::Tensor loss;       ///< Mean over the process's share of the batch, before the update.
   torch::Tensor grad_norm;  ///< Global 2-norm before clipping, without the loss scale.
   torch::Tensor skipped;    ///< float32, 1 when the update was skipped, else 0; undefined without `skip_above`.
 };
@@ -24,7 +25,11 @@ struct StepResult {
 /// skip_above, so a norm of NaN or infinity skips. `scale`, which needs skip_above, multiplies the loss before the
 /// backward pass, divides the gradients after it, and is updated. Throws std::logic_error for a scale without
 /// skip_above.
+///
+/// With `sync`, `loss` is that of this process's share of the batch, and the gradients are averaged over the processes,
+/// once, during the last part's backward pass.
 StepResult train_step(const std::function<torch::Tensor(int64_t)>& loss, int64_t parts, Optimizer& optimizer,
-                      double clip_grad_norm, const torch::Tensor& skip_above = {}, LossScale* scale = nullptr);
+                      double clip_grad_norm, const torch::Tensor& skip_above = {}, LossScale* scale = nullptr,
+                      distributed::GradientSync* sync = nullptr);
 
 }  // namespace vrwkv::train

@@ -25,14 +25,22 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-int64_t steps_per_epoch(const Task& task, const config::TrainOptions& options) {
-  const int64_t steps = task.batches_per_epoch() / options.grad_accumulation;
+int64_t steps_per_epoch(const Task& task, const config::TrainOptions& options, const BatchSplit& split) {
+  const int64_t steps = task.batches_per_epoch() / split.parts;
   if (steps > 0) return steps;
   throw UsageError("train.batch_size is " + std::to_string(options.batch_size) +
                    ", but an epoch of the training data has fewer images; lower train.batch_size");
 }
 
 at::Device device_of(Task& task) { return task.model().parameters().front().device(); }
+
+std::vector<torch::Tensor> trained_parameters(const torch::nn::Module& model) {
+  std::vector<torch::Tensor> found;
+  for (const auto& parameter : model.parameters()) {
+    if (parameter.requires_grad()) found.push_back(parameter);
+  }
+  return found;
+}
 
 /// The groups of the parameters that train.freeze leaves.
 std::vector<ParamGroup> trained_groups(Task& task, const config::TrainOptions& options) {
@@ -56,17 +64,25 @@ GraphMode graph_mode(const config::RunConfig& config) {
 
 }  // namespace
 
-Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optional<std::string>& resume)
+Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optional<std::string>& resume,
+                 std::shared_ptr<distributed::World> world)
     : config_(config),
       task_(task),
+      world_(std::move(world)),
+      split_(split_batch(config.train, world_->size())),
       folder_(config.run.output_dir),
-      steps_per_epoch_(steps_per_epoch(task, config.train)),
+      steps_per_epoch_(steps_per_epoch(task, config.train, split_)),
       optimizer_(make_optimizer(trained_groups(task, config.train), config.train.optimizer)),
       recorded_step_(
           [this] {
-            result_ = train_step([this](int64_t part) { return task_.loss(part); }, config_.train.grad_accumulation,
-                                 *optimizer_, config_.train.clip_grad_norm, skip_above_,
-                                 loss_scale_ ? &*loss_scale_ : nullptr);
+            // On the stream of the step, where the Reducer's hooks must run: the first steps are not recorded.
+            if (world_->size() > 1 && !sync_) {
+              sync_ = std::make_unique<distributed::GradientSync>(trained_parameters(task_.model()), *world_,
+                                                                  config_.train.distributed);
+            }
+            result_ = train_step([this](int64_t part) { return task_.loss(part); }, split_.parts, *optimizer_,
+                                 config_.train.clip_grad_norm, skip_above_, loss_scale_ ? &*loss_scale_ : nullptr,
+                                 sync_.get());
           },
           device_of(task), graph_mode(config)),
       checkpoints_(folder_, config.train.keep_checkpoints) {
@@ -78,6 +94,11 @@ Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optiona
     skip_above_ =
         torch::full({}, std::numeric_limits<float>::max(), torch::TensorOptions(torch::kFloat).device(device));
   }
+  world_->in_main([&] { open_folder(resume); });
+  if (world_->size() > 1) share_state();
+}
+
+void Trainer::open_folder(const std::optional<std::string>& resume) {
   if (!resume && !checkpoints_.empty()) {
     throw UsageError(folder_.string() +
                      " already holds a run; go on with --resume auto, or give run.output_dir=… of "
@@ -89,6 +110,22 @@ Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optiona
   AtomicFile config_file(folder_ / "config.yaml");
   config_file.write(config::to_yaml(config_));
   config_file.commit();
+}
+
+/// Gives rank 0's weights and state to all, after a check that they were started alike.
+void Trainer::share_state() {
+  const std::string own = config::to_yaml(config_);
+  if (world_->broadcast(own) != own) {
+    throw UsageError("rank " + std::to_string(world_->rank()) +
+                     " was started with another configuration than rank 0; give all processes the same");
+  }
+  at::Tensor numbers = torch::tensor({state_.step, state_.steps_per_epoch}, torch::kLong);
+  at::Tensor score = torch::full({}, state_.best_score, torch::kDouble);
+  std::vector<at::Tensor> all{numbers, score};
+  for (const auto& [name, tensor] : make_checkpoint(trained(), state_, "", {}).tensors) all.push_back(tensor);
+  world_->broadcast(all);
+  state_.step = numbers[0].item<int64_t>();
+  state_.best_score = score.item<double>();
 }
 
 void Trainer::resume_from(const std::string& request) {
@@ -115,29 +152,35 @@ void Trainer::resume_from(const std::string& request) {
 void Trainer::run() {
   const InterruptGuard interrupt;
   interrupt_ = &interrupt;
-  metrics_.emplace(folder_ / "metrics.jsonl", state_.step);
-  progress_.emplace(config_.train.epochs, steps_per_epoch_, state_.step);
-  while (state_.epoch() < config_.train.epochs && !interrupt.requested()) train_epoch();
-  progress_->finish();
-  if (interrupt.requested() && state_.step_in_epoch() != 0) save();
-  if (interrupt.requested()) {
+  if (world_->is_main()) {
+    metrics_.emplace(folder_ / "metrics.jsonl", state_.step);
+    progress_.emplace(config_.train.epochs, steps_per_epoch_, state_.step);
+  }
+  while (state_.epoch() < config_.train.epochs && !stopping_) train_epoch();
+  if (progress_) progress_->finish();
+  if (stopping_ && state_.step_in_epoch() != 0) save();
+  if (stopping_) {
     log::warn("interrupted after step " + std::to_string(state_.step) + "; all is saved, go on with --resume auto");
   }
-  draw_learning_curves(folder_);
+  if (world_->is_main()) draw_learning_curves(folder_);
   interrupt_ = nullptr;
+  world_->leave();
 }
+
+/// All stop after the same step, wherever the signal came.
+void Trainer::vote_to_stop() { stopping_ = world_->any_so_far(interrupt_->requested()); }
 
 bool Trainer::due(int64_t every) const { return every > 0 && state_.step % every == 0; }
 
 void Trainer::train_epoch() {
   const int64_t epoch = state_.epoch();
   task_.model().train();
-  task_.start_epoch(epoch, state_.step_in_epoch() * config_.train.grad_accumulation);
+  task_.start_epoch(epoch, state_.step_in_epoch() * split_.parts);
   start_window();
   while (state_.epoch() == epoch) {
     step();
     if (state_.step_in_epoch() == 0) break;
-    if (interrupt_->requested()) return;
+    if (stopping_) return;
     if (due(config_.train.checkpoint_every_steps)) save();
   }
   finish_epoch(epoch + 1);
@@ -147,8 +190,11 @@ void Trainer::finish_epoch(int64_t done) {
   const bool is_last = done == config_.train.epochs;
   const bool evaluated = is_last || done % config_.train.eval_every == 0;
   const bool best = evaluated && evaluate();
-  if (!best && !is_last && !interrupt_->requested() && done % config_.train.checkpoint_every != 0) return;
+  vote_to_stop();
+  if (!best && !is_last && !stopping_ && done % config_.train.checkpoint_every != 0) return;
   // `best` first: a kill between two writes must not leave a `last` that already counts the score as reached.
+  world_->enter("saving a checkpoint");
+  if (!world_->is_main()) return;
   if (best) {
     checkpoints_.save_best(checkpoint());
   } else {
@@ -164,25 +210,29 @@ void Trainer::start_window() {
 }
 
 void Trainer::step() {
-  torch::manual_seed(step_seed(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step)));
+  torch::manual_seed(step_seed(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step),
+                               static_cast<uint64_t>(world_->rank())));
   const double lr = learning_rate(config_.train.schedule, config_.train.optimizer.lr, state_.step,
                                   config_.train.epochs * steps_per_epoch_,
                                   warmup_length(config_.train.schedule, steps_per_epoch_), steps_per_epoch_);
   optimizer_->set_learning_rate(lr);
-  task_.fetch(config_.train.grad_accumulation);
-  recorded_step_();
+  world_->enter("reading data");
+  task_.fetch(split_.parts);
+  world_->enter("training", /*needs_others=*/true);
+  world_->guard([&] { recorded_step_(); });
   ++state_.step;
   if (ema_) ema_->update(state_.step);
   ++window_steps_;
   if (due(config_.train.log_every)) {
     log_step(lr);
   } else {
-    progress_->advance(state_.step);
+    if (progress_) progress_->advance(state_.step);
   }
+  vote_to_stop();
 }
 
 void Trainer::log_step(double lr) {
-  const double loss = result_.loss.item<double>();
+  const double loss = mean_loss();
   const double elapsed = seconds_since(window_start_);
   const double waited = task_.data_wait_seconds() - window_data_wait_;
   const double images = static_cast<double>(window_steps_ * config_.train.batch_size);
@@ -201,9 +251,16 @@ void Trainer::log_step(double lr) {
                             .grad_norm = result_.grad_norm.item<double>(),
                             .images_per_s = images / elapsed,
                             .data_wait = waited / elapsed};
-  metrics_->write(metrics);
-  progress_->update(metrics);
+  if (metrics_) metrics_->write(metrics);
+  if (progress_) progress_->update(metrics);
   start_window();
+}
+
+/// Of the last step's whole batch, over all processes.
+double Trainer::mean_loss() {
+  at::Tensor loss = result_.loss.to(torch::kCPU, torch::kDouble).clone();
+  world_->sum(loss);
+  return loss.item<double>() / static_cast<double>(world_->size());
 }
 
 Evaluation Trainer::evaluate_weights() {
@@ -218,11 +275,12 @@ Evaluation Trainer::evaluate_weights() {
 }
 
 bool Trainer::evaluate() {
+  world_->enter("evaluating");
   const Evaluation evaluation = evaluate_weights();
   const int64_t epoch = state_.epoch();
-  metrics_->write_evaluation(state_.step, epoch, evaluation.metrics);
+  if (metrics_) metrics_->write_evaluation(state_.step, epoch, evaluation.metrics);
   log::info("epoch " + std::to_string(epoch) + "/" + std::to_string(config_.train.epochs) + ": " + evaluation.summary);
-  draw_learning_curves(folder_);
+  if (world_->is_main()) draw_learning_curves(folder_);
   if (evaluation.score <= state_.best_score) return false;
   state_.best_score = evaluation.score;
   return true;
@@ -236,6 +294,9 @@ Checkpoint Trainer::checkpoint() {
   return make_checkpoint(trained(), state_, config::to_yaml(config_), task_.metadata());
 }
 
-void Trainer::save() { checkpoints_.save_last(checkpoint()); }
+void Trainer::save() {
+  world_->enter("saving a checkpoint");
+  if (world_->is_main()) checkpoints_.save_last(checkpoint());
+}
 
 }  // namespace vrwkv::train

@@ -6,6 +6,9 @@
 #include <optional>
 
 #include "config/run_config.h"
+#include "distributed/gradient_sync.h"
+#include "distributed/world.h"
+#include "train/batch_split.h"
 #include "train/checkpoint_store.h"
 #include "train/ema.h"
 #include "train/loggers/metrics_log.h"
@@ -28,7 +31,11 @@ class Trainer {
   /// `resume`: "auto" (the newest readable checkpoint of the run folder, if any), a checkpoint file, or nothing for a
   /// new run. Throws UsageError when the run folder holds a run and a new one is asked for, or when the checkpoint was
   /// made with another number of steps per epoch; std::runtime_error when it is damaged or does not fit.
-  Trainer(const config::RunConfig& config, Task& task, const std::optional<std::string>& resume);
+  ///
+  /// Of several processes, rank 0 alone reads and writes files and logs; the others get its state. `task` must give
+  /// each its share of the data.
+  Trainer(const config::RunConfig& config, Task& task, const std::optional<std::string>& resume,
+          std::shared_ptr<distributed::World> world = std::make_shared<distributed::World>());
 
   /// Trains to the last epoch, or until SIGINT or SIGTERM, which saves `last` and returns after the present step.
   void run();
@@ -38,30 +45,38 @@ class Trainer {
   void finish_epoch(int64_t done);
   void step();
   void log_step(double lr);
+  double mean_loss();
   bool evaluate();  ///< True for the best score so far.
   Evaluation evaluate_weights();
   Trained trained();
   Checkpoint checkpoint();
   void save();
+  void open_folder(const std::optional<std::string>& resume);
   void resume_from(const std::string& request);
+  void share_state();
+  void vote_to_stop();
   void start_window();
   bool due(int64_t every) const;
 
   config::RunConfig config_;
   Task& task_;
+  std::shared_ptr<distributed::World> world_;
+  BatchSplit split_;
   std::filesystem::path folder_;
   int64_t steps_per_epoch_;
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<Ema> ema_;
-  std::optional<LossScale> loss_scale_;  ///< Of float16.
-  torch::Tensor skip_above_;             ///< As train_step takes it; undefined: no step is skipped.
-  StepResult result_;                    ///< Of the last step.
+  std::optional<LossScale> loss_scale_;              ///< Of float16.
+  torch::Tensor skip_above_;                         ///< As train_step takes it; undefined: no step is skipped.
+  std::unique_ptr<distributed::GradientSync> sync_;  ///< Of several processes.
+  StepResult result_;                                ///< Of the last step.
   RecordedStep recorded_step_;
   CheckpointStore checkpoints_;
   TrainState state_;
   std::optional<MetricsLog> metrics_;
   std::optional<Progress> progress_;
   const class InterruptGuard* interrupt_ = nullptr;
+  bool stopping_ = false;  ///< A signal has reached a process, and all know it.
 
   std::chrono::steady_clock::time_point window_start_;
   int64_t window_steps_ = 0;

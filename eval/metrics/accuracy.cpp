@@ -62,6 +62,15 @@ void AccuracyMeter::merge(const AccuracyMeter& other) {
   loss_sum_.add_(other.loss_sum_.to(loss_sum_.device()));
 }
 
+void AccuracyMeter::add_up(distributed::World& world) {
+  if (world.size() == 1) return;
+  for (at::Tensor* values : {&counts_, &loss_sum_}) {
+    at::Tensor host = values->cpu();
+    world.sum(host);
+    values->copy_(host);
+  }
+}
+
 Accuracy AccuracyMeter::result() const {
   const at::Tensor counts = counts_.cpu();
   const auto value = counts.accessor<int64_t, 2>();

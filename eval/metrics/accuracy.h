@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "distributed/world.h"
+
 namespace vrwkv::eval {
 
 /// Exact counts of one class, or of all.
@@ -40,6 +42,9 @@ class AccuracyMeter {
 
   /// Adds what another meter with the same number of classes counted, on whatever device.
   void merge(const AccuracyMeter& other);
+
+  /// Adds up the counts of all processes, so that each has the whole.
+  void add_up(distributed::World& world);
 
   Accuracy result() const;
 

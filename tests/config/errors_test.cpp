@@ -250,6 +250,14 @@ TEST(ConfigErrors, SyntheticDataHasNoMoreClassesThanTheHead) {
   EXPECT_EQ(error_of("model: {num_classes: 3}\ndata:\n  val: {synthetic: {classes: 4}}"), "no error");
 }
 
+TEST(ConfigErrors, MicroBatchesAreAnotherWayToSplit) {
+  EXPECT_EQ(error_of("train: {batch_size: 8, micro_batch_size: 4, grad_accumulation: 2}"),
+            "x.yaml:1: 'train.micro_batch_size' and 'train.grad_accumulation' are both set; keep one of them");
+  EXPECT_EQ(error_of("train: {batch_size: 8, micro_batch_size: 3}"),
+            "x.yaml:1: 'train.micro_batch_size' (3) must divide 'train.batch_size' (8)");
+  EXPECT_EQ(error_of("train: {batch_size: 8, micro_batch_size: 4}"), "no error");
+}
+
 // A key without effect is refused, not ignored.
 TEST(ConfigErrors, KeysThatCountOnlyWithAnotherValue) {
   const auto refused = [](const std::string& with, const std::string& key, const std::string& value,

@@ -35,6 +35,7 @@ class RandomConfig {
     }
     config.train.grad_accumulation = whole(1, 1000);
     config.train.batch_size = config.train.grad_accumulation * whole(1, 1000);
+    config.train.micro_batch_size = config.train.grad_accumulation == 1 ? config.train.batch_size : 0;
     config.train.schedule.warmup_epochs = static_cast<double>(config.train.epochs) * real(0, 1);
     leave_out_what_does_not_count(config);
     for (data::DatasetOptions* dataset : {&config.data.train, &config.data.val}) {

@@ -17,6 +17,9 @@ train:
   ema: {enabled: true, decay: 0.99, warmup: true, every: 7, best_by: raw}
   loss_scale: {initial: 8, growth: 3, backoff: 0.25, interval: 9}
   freeze: [a, "b.*"]
+  batch_size: 60
+  micro_batch_size: 20
+  distributed: {timeout: 33, gradients: bfloat16, bucket_mb: 7}
 run: {dtype: float16}
 )");
   const OptimizerOptions optimizer{.name = OptimizerName::sgd,
@@ -40,6 +43,10 @@ run: {dtype: float16}
             (EmaOptions{.enabled = true, .decay = 0.99, .warmup = true, .every = 7, .best_by = WeightSet::raw}));
   EXPECT_EQ(config.train.loss_scale, (LossScaleOptions{.initial = 8, .growth = 3, .backoff = 0.25, .interval = 9}));
   EXPECT_EQ(config.train.freeze, (std::vector<std::string>{"a", "b.*"}));
+  EXPECT_EQ(config.train.micro_batch_size, 20);
+  const distributed::Options distributed{
+      .timeout = 33, .gradients = distributed::GradientDtype::bfloat16, .bucket_mb = 7};
+  EXPECT_EQ(config.train.distributed, distributed);
   EXPECT_EQ(config.run.dtype, Dtype::float16);
 }
 

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstdint>
+
+namespace vrwkv::distributed {
+
+/// How gradients travel between processes: in their own type, or rounded to bfloat16, which halves the bytes.
+enum class GradientDtype { own, bfloat16 };
+
+struct Options {
+  int64_t timeout = 600;  ///< Seconds that a process waits for the others before it ends.
+  GradientDtype gradients = GradientDtype::own;
+  int64_t bucket_mb = 25;  ///< Gradients that are reduced together, MiB.
+
+  bool operator==(const Options&) const = default;
+};
+
+}  // namespace vrwkv::distributed
