@@ -29,6 +29,22 @@ void add(Checkpoint& checkpoint, const char* prefix, const std::map<std::string,
   for (const auto& [name, tensor] : tensors) checkpoint.tensors.emplace(prefix + name, tensor);
 }
 
+nlohmann::json to_json(const WatchState& watch) {
+  return {{"losses", watch.losses},     {"grad_norms", watch.grad_norms}, {"skip_above", watch.skip_above},
+          {"in_a_row", watch.in_a_row}, {"rollbacks", watch.rollbacks},   {"passed_over", watch.passed_over}};
+}
+
+WatchState watch_from(const nlohmann::json& json) {
+  WatchState watch;
+  json.at("losses").get_to(watch.losses);
+  json.at("grad_norms").get_to(watch.grad_norms);
+  json.at("skip_above").get_to(watch.skip_above);
+  json.at("in_a_row").get_to(watch.in_a_row);
+  json.at("rollbacks").get_to(watch.rollbacks);
+  json.at("passed_over").get_to(watch.passed_over);
+  return watch;
+}
+
 }  // namespace
 
 Checkpoint make_checkpoint(const Trained& trained, const TrainState& state, const std::string& config_yaml,
@@ -42,6 +58,7 @@ Checkpoint make_checkpoint(const Trained& trained, const TrainState& state, cons
   checkpoint.metadata[kConfigKey] = config_yaml;
   nlohmann::json json{{"step", state.step}, {"steps_per_epoch", state.steps_per_epoch}};
   if (state.best_score > -std::numeric_limits<double>::infinity()) json["best_score"] = state.best_score;
+  if (state.watch != WatchState()) json["watch"] = to_json(state.watch);
   checkpoint.metadata[kStateKey] = json.dump();
   return checkpoint;
 }
@@ -58,6 +75,7 @@ TrainState load_checkpoint(const Checkpoint& checkpoint, const Trained& trained)
     state.step = json.at("step");
     state.steps_per_epoch = json.at("steps_per_epoch");
     state.best_score = json.value("best_score", state.best_score);
+    if (json.contains("watch")) state.watch = watch_from(json["watch"]);
   } catch (const nlohmann::json::exception& error) {
     throw std::runtime_error(std::string("the training state in the checkpoint cannot be read: ") + error.what());
   }

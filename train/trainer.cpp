@@ -2,16 +2,14 @@
 
 #include <torch/utils.h>
 
-#include <cmath>
-#include <limits>
-#include <sstream>
+#include <algorithm>
 
 #include "common/atomic_file.h"
 #include "common/errors.h"
 #include "common/log.h"
+#include "train/anomaly_report.h"
 #include "train/freeze.h"
 #include "train/interrupt.h"
-#include "train/loggers/learning_curves.h"
 #include "train/make_optimizer.h"
 #include "train/param_groups.h"
 #include "train/schedule.h"
@@ -21,6 +19,7 @@
 namespace vrwkv::train {
 namespace {
 
+using config::AnomalyAnswer;
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -69,14 +68,16 @@ Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optiona
                                  loss_scale_ ? &*loss_scale_ : nullptr);
           },
           device_of(task), graph_mode(config)),
-      checkpoints_(folder_, config.train.keep_checkpoints) {
+      checkpoints_(folder_, config.train.keep_checkpoints),
+      monitor_(config.train.anomaly, config.train.log_every, config.run.dtype == config::Dtype::float16) {
   state_.steps_per_epoch = steps_per_epoch_;
   if (config.train.ema.enabled) ema_.emplace(task.model(), config.train.ema);
   if (config.run.dtype == config::Dtype::float16) {
-    const at::Device device = device_of(task);
-    loss_scale_.emplace(config.train.loss_scale, device);
-    skip_above_ =
-        torch::full({}, std::numeric_limits<float>::max(), torch::TensorOptions(torch::kFloat).device(device));
+    loss_scale_.emplace(config.train.loss_scale, device_of(task));
+  }
+  if (loss_scale_ || config.train.anomaly.answer == AnomalyAnswer::skip) {
+    skip_above_ = torch::empty({}, torch::TensorOptions(torch::kFloat).device(device_of(task)));
+    limit_gradients();
   }
   if (!resume && !checkpoints_.empty()) {
     throw UsageError(folder_.string() +
@@ -108,6 +109,7 @@ void Trainer::resume_from(const std::string& request) {
                      " steps per epoch, this configuration and data give " + std::to_string(steps_per_epoch_) +
                      "; resume with the run's own config.yaml");
   }
+  limit_gradients();
   log::info("resumed from " + path + " after step " + std::to_string(state_.step) + " of " +
             std::to_string(config_.train.epochs * steps_per_epoch_));
 }
@@ -115,16 +117,22 @@ void Trainer::resume_from(const std::string& request) {
 void Trainer::run() {
   const InterruptGuard interrupt;
   interrupt_ = &interrupt;
-  metrics_.emplace(folder_ / "metrics.jsonl", state_.step);
-  progress_.emplace(config_.train.epochs, steps_per_epoch_, state_.step);
+  open_logs();
+  // So that there is something to go back to.
+  if (config_.train.anomaly.answer == AnomalyAnswer::rollback && checkpoints_.empty()) save();
   while (state_.epoch() < config_.train.epochs && !interrupt.requested()) train_epoch();
   progress_->finish();
   if (interrupt.requested() && state_.step_in_epoch() != 0) save();
   if (interrupt.requested()) {
     log::warn("interrupted after step " + std::to_string(state_.step) + "; all is saved, go on with --resume auto");
   }
-  draw_learning_curves(folder_);
+  log_->draw();
   interrupt_ = nullptr;
+}
+
+void Trainer::open_logs() {
+  log_.emplace(folder_, config_.train.logs, state_.step);
+  progress_.emplace(config_.train.epochs, steps_per_epoch_, state_.step);
 }
 
 bool Trainer::due(int64_t every) const { return every > 0 && state_.step % every == 0; }
@@ -136,9 +144,14 @@ void Trainer::train_epoch() {
   start_window();
   while (state_.epoch() == epoch) {
     step();
-    if (state_.step_in_epoch() == 0) break;
-    if (interrupt_->requested()) return;
-    if (due(config_.train.checkpoint_every_steps)) save();
+    const bool ends = state_.step_in_epoch() == 0;
+    const bool interrupted = interrupt_->requested();
+    const bool saves = ends || interrupted || due(config_.train.checkpoint_every_steps);
+    // Before a checkpoint, too: none may hold what an anomaly has spoilt.
+    if ((saves || due(config_.train.log_every)) && !watch()) return;
+    if (ends) break;
+    if (saves && !interrupted) save();
+    if (interrupted) return;
   }
   finish_epoch(epoch + 1);
 }
@@ -163,45 +176,103 @@ void Trainer::start_window() {
   window_data_wait_ = task_.data_wait_seconds();
 }
 
-void Trainer::step() {
-  torch::manual_seed(step_seed(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step)));
-  const double lr = learning_rate(config_.train.schedule, config_.train.optimizer.lr, state_.step,
-                                  config_.train.epochs * steps_per_epoch_,
-                                  warmup_length(config_.train.schedule, steps_per_epoch_), steps_per_epoch_);
-  optimizer_->set_learning_rate(lr);
-  task_.fetch(config_.train.grad_accumulation);
-  recorded_step_();
-  ++state_.step;
-  if (ema_) ema_->update(state_.step);
-  ++window_steps_;
-  if (due(config_.train.log_every)) {
-    log_step(lr);
-  } else {
-    progress_->advance(state_.step);
-  }
+double Trainer::step_lr() const {
+  return learning_rate(config_.train.schedule, config_.train.optimizer.lr, state_.step,
+                       config_.train.epochs * steps_per_epoch_, warmup_length(config_.train.schedule, steps_per_epoch_),
+                       steps_per_epoch_);
 }
 
-void Trainer::log_step(double lr) {
-  const double loss = result_.loss.item<double>();
+bool Trainer::passed_over() const {
+  const auto& steps = state_.watch.passed_over;
+  return std::find(steps.begin(), steps.end(), state_.step) != steps.end();
+}
+
+void Trainer::step() {
+  torch::manual_seed(step_seed(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step)));
+  const bool trains = !passed_over();
+  lr_ = step_lr();
+  optimizer_->set_learning_rate(lr_);
+  task_.fetch(config_.train.grad_accumulation);
+  if (trains) recorded_step_();
+  ++state_.step;
+  if (trains) {
+    monitor_.record(state_.step, result_, task_.batch_names());
+    if (ema_) ema_->update(state_.step);
+    ++window_steps_;
+  }
+  if (!due(config_.train.log_every)) progress_->advance(state_.step);
+}
+
+bool Trainer::watch() {
+  const std::vector<Anomaly> found = monitor_.look(state_.watch);
+  if (due(config_.train.log_every)) {
+    // A step that was passed over has nothing to log.
+    if (const auto reading = monitor_.reading(state_.step)) log_step(*reading);
+    state_.watch.skip_above = monitor_.skip_above(state_.watch);
+    limit_gradients();
+  }
+  return found.empty() || answer(found);
+}
+
+/// Sets the norm above which the device skips a step, where it skips at all.
+void Trainer::limit_gradients() {
+  if (skip_above_.defined()) skip_above_.fill_(state_.watch.skip_above);
+}
+
+bool Trainer::answer(const std::vector<Anomaly>& found) {
+  const config::AnomalyOptions& options = config_.train.anomaly;
+  append_anomalies(folder_, found);
+  if (options.answer == AnomalyAnswer::stop) stop(found, "");
+  const bool too_many = std::any_of(found.begin(), found.end(),
+                                    [&](const Anomaly& anomaly) { return anomaly.in_a_row >= options.max_in_a_row; });
+  if (options.answer == AnomalyAnswer::skip && too_many) {
+    stop(found, std::to_string(options.max_in_a_row) + " anomalous steps in a row (train.anomaly.max_in_a_row): ");
+  }
+  if (options.answer == AnomalyAnswer::rollback) {
+    roll_back(found);
+    return false;
+  }
+  log::warn(anomaly_line(found));
+  return true;
+}
+
+/// Only the first batch is passed over: what follows it may be its effect.
+void Trainer::roll_back(const std::vector<Anomaly>& found) {
+  WatchState watch = state_.watch;
+  if (watch.rollbacks >= config_.train.anomaly.max_rollbacks) {
+    stop(found, "after " + std::to_string(watch.rollbacks) + " rollbacks (train.anomaly.max_rollbacks): ");
+  }
+  if (checkpoints_.empty()) stop(found, "there is no checkpoint to go back to: ");
+  log::warn(anomaly_line(found) + "; going back, this batch will be passed over");
+  monitor_.clear();
+  resume_from("auto");
+  ++watch.rollbacks;
+  watch.passed_over.push_back(found.front().step - 1);
+  state_.watch.rollbacks = watch.rollbacks;
+  state_.watch.passed_over = watch.passed_over;
+  save();  // A run that is killed now must not forget which batch it was.
+  open_logs();
+}
+
+void Trainer::stop(const std::vector<Anomaly>& found, const std::string& why) const {
+  throw std::runtime_error(
+      why + anomaly_line(found) +
+      "; lower train.optimizer.lr, set train.clip_grad_norm or another train.anomaly.answer, and " +
+      (checkpoints_.empty() ? "start again" : "resume from " + checkpoints_.last_path().string()));
+}
+
+void Trainer::log_step(const AnomalyMonitor::Reading& reading) {
   const double elapsed = seconds_since(window_start_);
   const double waited = task_.data_wait_seconds() - window_data_wait_;
   const double images = static_cast<double>(window_steps_ * config_.train.batch_size);
-  if (!std::isfinite(loss)) {
-    std::ostringstream text;
-    text << "the loss is " << loss << " at step " << state_.step << " (learning rate " << lr << ", gradient norm "
-         << result_.grad_norm.item<double>()
-         << "); lower train.optimizer.lr or set train.clip_grad_norm, and resume from "
-         << checkpoints_.last_path().string();
-    throw std::runtime_error(text.str());
-  }
   const StepMetrics metrics{.step = state_.step,
                             .epoch = static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_),
-                            .loss = loss,
-                            .lr = lr,
-                            .grad_norm = result_.grad_norm.item<double>(),
+                            .loss = reading.loss,
+                            .lr = lr_,
+                            .grad_norm = reading.grad_norm,
                             .images_per_s = images / elapsed,
                             .data_wait = waited / elapsed};
-  metrics_->write(metrics);
+  log_->write(metrics);
   progress_->update(metrics);
   start_window();
 }
@@ -220,9 +291,8 @@ Evaluation Trainer::evaluate_weights() {
 bool Trainer::evaluate() {
   const Evaluation evaluation = evaluate_weights();
   const int64_t epoch = state_.epoch();
-  metrics_->write_evaluation(state_.step, epoch, evaluation.metrics);
+  log_->write_evaluation(state_.step, epoch, evaluation.metrics);
   log::info("epoch " + std::to_string(epoch) + "/" + std::to_string(config_.train.epochs) + ": " + evaluation.summary);
-  draw_learning_curves(folder_);
   if (evaluation.score <= state_.best_score) return false;
   state_.best_score = evaluation.score;
   return true;

@@ -6,10 +6,11 @@
 #include <optional>
 
 #include "config/run_config.h"
+#include "train/anomaly.h"
 #include "train/checkpoint_store.h"
 #include "train/ema.h"
-#include "train/loggers/metrics_log.h"
 #include "train/loggers/progress.h"
+#include "train/loggers/run_log.h"
 #include "train/loss_scale.h"
 #include "train/optimizer.h"
 #include "train/task.h"
@@ -21,8 +22,8 @@ namespace vrwkv::train {
 
 /// The training loop: steps, logs, evaluates, saves. What is trained is the Task's business.
 ///
-/// The run folder receives config.yaml, metrics.jsonl, learning_curves.png and checkpoints/. All randomness of a step
-/// is seeded from (seed, step), so that a resumed run continues as if it had never stopped.
+/// The run folder receives config.yaml, train.log, the files of RunLog, anomalies.jsonl and checkpoints/. All
+/// randomness of a step is seeded from (seed, step), so that a resumed run continues as if it had never stopped.
 class Trainer {
  public:
   /// `resume`: "auto" (the newest readable checkpoint of the run folder, if any), a checkpoint file, or nothing for a
@@ -31,19 +32,28 @@ class Trainer {
   Trainer(const config::RunConfig& config, Task& task, const std::optional<std::string>& resume);
 
   /// Trains to the last epoch, or until SIGINT or SIGTERM, which saves `last` and returns after the present step.
+  /// Throws std::runtime_error for an anomaly that ends the run; the last checkpoint is then of before it.
   void run();
 
  private:
   void train_epoch();
   void finish_epoch(int64_t done);
   void step();
-  void log_step(double lr);
+  bool passed_over() const;  ///< Whether the next step's batch is not trained with.
+  bool watch();              ///< Logs and looks for anomalies; false when the run went back to a checkpoint.
+  void log_step(const AnomalyMonitor::Reading& reading);
+  bool answer(const std::vector<Anomaly>& found);
+  void roll_back(const std::vector<Anomaly>& found);
+  [[noreturn]] void stop(const std::vector<Anomaly>& found, const std::string& why) const;
+  void open_logs();
+  double step_lr() const;
   bool evaluate();  ///< True for the best score so far.
   Evaluation evaluate_weights();
   Trained trained();
   Checkpoint checkpoint();
   void save();
   void resume_from(const std::string& request);
+  void limit_gradients();
   void start_window();
   bool due(int64_t every) const;
 
@@ -56,10 +66,12 @@ class Trainer {
   std::optional<LossScale> loss_scale_;  ///< Of float16.
   torch::Tensor skip_above_;             ///< As train_step takes it; undefined: no step is skipped.
   StepResult result_;                    ///< Of the last step.
+  double lr_ = 0;                        ///< Of the last step.
   RecordedStep recorded_step_;
   CheckpointStore checkpoints_;
   TrainState state_;
-  std::optional<MetricsLog> metrics_;
+  AnomalyMonitor monitor_;
+  std::optional<RunLog> log_;
   std::optional<Progress> progress_;
   const class InterruptGuard* interrupt_ = nullptr;
 
