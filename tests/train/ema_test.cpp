@@ -124,8 +124,9 @@ TEST_F(EmaRun, BestIsDecidedByTheWeightsAskedFor) {
     const auto run = train(metric);
     double best = -1e9;
     for (const auto& line : metrics(run, "eval")) best = std::max(best, line.at(metric).get<double>());
-    const auto state = train::read_checkpoint(std::filesystem::path(run.run.output_dir) / "checkpoints" /
-                                              "best.safetensors").metadata.at("train_state");
+    const auto state =
+        train::read_checkpoint(std::filesystem::path(run.run.output_dir) / "checkpoints" / "best.safetensors")
+            .metadata.at("train_state");
     EXPECT_EQ(nlohmann::json::parse(state).at("best_score").get<double>(), best) << metric;
   }
 }

@@ -76,8 +76,11 @@ TEST_F(ScheduledRun, TrainerFollowsEveryKeyOfTheSchedule) {
     EXPECT_EQ(all.size(), 40U);
     return all;
   };
-  const auto linear = rates("linear", {.policy = SchedulePolicy::linear, .warmup_steps = 4, .warmup_epochs = 0,
-                                       .warmup_ratio = 0.2, .min_lr_ratio = 0.5});
+  const auto linear = rates("linear", {.policy = SchedulePolicy::linear,
+                                       .warmup_steps = 4,
+                                       .warmup_epochs = 0,
+                                       .warmup_ratio = 0.2,
+                                       .min_lr_ratio = 0.5});
   EXPECT_NEAR(linear[0], 0.2, 1e-9);
   EXPECT_NEAR(linear[2], (0.5 + 0.5 * (1 - 2 / 40.0)) * (1 - 0.5 * 0.8), 1e-9);
   EXPECT_NEAR(linear[20], 0.75, 1e-9);
