@@ -20,6 +20,11 @@ double median(std::vector<double> values) {
   return (*middle + *std::max_element(values.begin(), middle)) / 2;
 }
 
+/// Processors differ in it, and it would be printed.
+double without_sign_of_nan(double value) {
+  return std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value;
+}
+
 template <typename... Parts>
 std::string text_of(const Parts&... parts) {
   std::ostringstream text;
@@ -51,7 +56,7 @@ std::vector<Anomaly> AnomalyMonitor::look(WatchState& state) {
   const torch::Tensor numbers = numbers_.slice(0, 0, std::ssize(recorded_)).cpu();
   const auto value = numbers.accessor<double, 2>();
   for (int64_t row = 0; row < std::ssize(recorded_); ++row) {
-    const double loss = value[row][0], grad_norm = value[row][1];
+    const double loss = without_sign_of_nan(value[row][0]), grad_norm = without_sign_of_nan(value[row][1]);
     const bool skipped = value[row][2] != 0;
     Recorded& step = recorded_[static_cast<size_t>(row)];
     last_step_ = step.step;

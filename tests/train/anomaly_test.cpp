@@ -86,7 +86,7 @@ TEST(AnomalyMonitorTest, SaysWhatIsWrongWithWhichFiles) {
   WatchState state;
   for (int64_t step = 1; step <= 3; ++step) monitor.record(step, result(2, 4), {"x"});
   monitor.record(4, result(2, 50), {"c.png", "d.png"});
-  monitor.record(5, result(kNan, 1), {"e.png"});
+  monitor.record(5, result(-kNan, 1), {"e.png"});
   monitor.record(6, result(1, kInfinity), {"f.png"});
   monitor.record(7, result(1, 1), {"g.png"});
   const auto found = monitor.look(state);
