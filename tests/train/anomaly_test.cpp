@@ -24,7 +24,8 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 train::StepResult result(double loss, double grad_norm, std::optional<bool> skipped = std::nullopt) {
   train::StepResult result{.loss = torch::tensor(loss, torch::kDouble),
-                           .grad_norm = torch::tensor(grad_norm, torch::kDouble)};
+                           .grad_norm = torch::tensor(grad_norm, torch::kDouble),
+                           .skipped = {}};
   if (skipped) result.skipped = torch::tensor(*skipped ? 1.0F : 0.0F);
   return result;
 }
@@ -176,7 +177,9 @@ using AnomalyFileTest = LoggersTest;
 TEST_F(AnomalyFileTest, IsAHistoryOfJsonLinesWhateverTheNames) {
   const std::string latin1 = "caf\xE9.png";  // A file name need not be UTF-8.
   train::append_anomalies(folder_, {{.step = 3, .loss = kNan, .grad_norm = 2, .what = "w", .files = {"a", latin1}}});
-  train::append_anomalies(folder_, {{.step = 2, .skipped = true}});
+  Anomaly second;
+  second.skipped = true;
+  train::append_anomalies(folder_, {second});
   std::istringstream text(read_text(folder_ / "anomalies.jsonl"));
   std::vector<nlohmann::json> lines;
   for (std::string line; std::getline(text, line);) lines.push_back(nlohmann::json::parse(line));
