@@ -83,7 +83,8 @@ inline std::multimap<uint64_t, ProtoField> proto_fields(std::string_view message
   std::multimap<uint64_t, ProtoField> fields;
   for (ByteReader reader(message); !reader.empty();) {
     const uint64_t key = reader.varint();
-    ProtoField field{.type = key & 7};
+    ProtoField field;
+    field.type = key & 7;
     switch (field.type) {
       case 0:
         field.bits = reader.varint();
