@@ -36,9 +36,7 @@ struct ScalingResult {
   int64_t gradient_bytes = 0;
 
   double efficiency() const { return alone_ms / together_ms; }
-  double images_per_s() const {
-    return kMsPerSecond * static_cast<double>(network.batch * processes) / together_ms;
-  }
+  double images_per_s() const { return kMsPerSecond * static_cast<double>(network.batch * processes) / together_ms; }
 };
 
 /// Median over some repetitions of the slowest process's time of a call, from a common start.
@@ -113,16 +111,11 @@ Table scaling_table(const std::vector<ScalingResult>& results) {
 }
 
 nlohmann::ordered_json scaling_json(const ScalingResult& result, const std::string& dtype) {
-  return {{"variant", result.network.variant},
-          {"size", result.network.image_size},
-          {"batch", result.network.batch},
-          {"dtype", dtype},
-          {"processes", result.processes},
-          {"alone_ms", result.alone_ms},
-          {"together_ms", result.together_ms},
-          {"efficiency", result.efficiency()},
-          {"images_per_s", result.images_per_s()},
-          {"gradient_bytes", result.gradient_bytes},
+  return {{"variant", result.network.variant},     {"size", result.network.image_size},
+          {"batch", result.network.batch},         {"dtype", dtype},
+          {"processes", result.processes},         {"alone_ms", result.alone_ms},
+          {"together_ms", result.together_ms},     {"efficiency", result.efficiency()},
+          {"images_per_s", result.images_per_s()}, {"gradient_bytes", result.gradient_bytes},
           {"reduce_ms", result.reduce_ms}};
 }
 

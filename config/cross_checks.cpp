@@ -104,6 +104,17 @@ class CrossChecks {
     only_where(options.enabled, options.best_by == usual.best_by, section + "best_by", condition);
   }
 
+  void anomaly(const AnomalyOptions& options) {
+    const AnomalyOptions usual;
+    const std::string section = "train.anomaly.";
+    only_where(options.spike_factor.has_value(), options.window == usual.window, section + "window",
+               "'train.anomaly.spike_factor'");
+    only_where(options.answer == AnomalyAnswer::skip, options.max_in_a_row == usual.max_in_a_row,
+               section + "max_in_a_row", "'train.anomaly.answer' skip");
+    only_where(options.answer == AnomalyAnswer::rollback, options.max_rollbacks == usual.max_rollbacks,
+               section + "max_rollbacks", "'train.anomaly.answer' rollback");
+  }
+
  private:
   const Node& root_;
   Problems& problems_;
@@ -143,6 +154,7 @@ void check_across_keys(const RunConfig& config, const Node& root, Problems& prob
   checks.schedule(train.schedule);
   checks.loss(train.loss);
   checks.ema(train.ema);
+  checks.anomaly(train.anomaly);
   const LossScaleOptions usual_scale;
   for (const auto& [name, value, usual_value] :
        {std::tuple{"initial", train.loss_scale.initial, usual_scale.initial},

@@ -94,6 +94,27 @@ struct LossScaleOptions {
   bool operator==(const LossScaleOptions&) const = default;
 };
 
+/// What is written beside metrics.jsonl.
+struct LogOptions {
+  bool csv = true;          ///< train.csv and eval.csv.
+  bool tensorboard = true;  ///< Event files.
+
+  bool operator==(const LogOptions&) const = default;
+};
+
+/// What the trainer does about a loss or gradient norm that is not finite, or that is a spike.
+enum class AnomalyAnswer { none, stop, skip, rollback };
+
+struct AnomalyOptions {
+  AnomalyAnswer answer = AnomalyAnswer::stop;
+  std::optional<double> spike_factor = {};  ///< A spike is above this times the median; nothing: no value is one.
+  int64_t window = 100;                     ///< Steps that the median is taken of.
+  int64_t max_in_a_row = 10;                ///< skip: anomalous steps in a row that end the run.
+  int64_t max_rollbacks = 3;                ///< rollback: of one run.
+
+  bool operator==(const AnomalyOptions&) const = default;
+};
+
 struct TrainOptions {
   int64_t epochs = 300;
   int64_t batch_size = 128;       ///< Images of one optimizer step, over all accumulation steps.
@@ -108,6 +129,8 @@ struct TrainOptions {
   LossOptions loss;
   EmaOptions ema;
   LossScaleOptions loss_scale;
+  LogOptions logs;
+  AnomalyOptions anomaly;
   distributed::Options distributed;
   int64_t eval_every = 1;              ///< Epochs between evaluations; the last epoch is always evaluated.
   int64_t checkpoint_every = 1;        ///< Epochs between `last` checkpoints; the last epoch is always saved.

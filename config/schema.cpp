@@ -279,6 +279,40 @@ Section distributed_section(distributed::Options& options) {
   };
 }
 
+Section logs_section(LogOptions& logs) {
+  return {
+      .name = "logs",
+      .about = "What is written beside metrics.jsonl, see monitoring.md.",
+      .fields =
+          {
+              {"csv", &logs.csv, Range::any(), "The numbers of metrics.jsonl as train.csv and eval.csv."},
+              {"tensorboard", &logs.tensorboard, Range::any(), "Event files for TensorBoard."},
+          },
+      .sections = {},
+  };
+}
+
+Section anomaly_section(AnomalyOptions& anomaly) {
+  return {
+      .name = "anomaly",
+      .about = "A loss or gradient norm that is not finite, or a spike, see monitoring.md.",
+      .fields =
+          {
+              {"answer", choice(anomaly.answer, {"none", "stop", "skip", "rollback"}), Range::any(),
+               "`none`: report it and go on; `stop`: end the run; `skip`: leave the update out; `rollback`: return to "
+               "the last checkpoint and pass the batch over."},
+              {"spike_factor", &anomaly.spike_factor, Range::above(1),
+               "A value above this times its median is a spike; null: only what is not finite is an anomaly."},
+              {"window", &anomaly.window, Range::at_least(1), "Steps that the median is taken of."},
+              {"max_in_a_row", &anomaly.max_in_a_row, Range::at_least(1),
+               "skip: so many anomalous steps in a row end the run."},
+              {"max_rollbacks", &anomaly.max_rollbacks, Range::at_least(1),
+               "rollback: times that one run goes back; the next anomaly ends it."},
+          },
+      .sections = {},
+  };
+}
+
 Section train_section(TrainOptions& train) {
   return {
       .name = "train",
@@ -312,8 +346,8 @@ Section train_section(TrainOptions& train) {
               {"log_every", &train.log_every, Range::at_least(1), "Steps between lines of metrics.jsonl."},
           },
       .sections = {optimizer_section(train.optimizer), schedule_section(train.schedule), loss_section(train.loss),
-                   ema_section(train.ema), loss_scale_section(train.loss_scale),
-                   distributed_section(train.distributed)},
+                   ema_section(train.ema), loss_scale_section(train.loss_scale), logs_section(train.logs),
+                   anomaly_section(train.anomaly), distributed_section(train.distributed)},
   };
 }
 

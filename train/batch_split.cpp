@@ -10,8 +10,9 @@ BatchSplit split_batch(const config::TrainOptions& options, int64_t processes) {
   const bool by_part = options.micro_batch_size > 0;
   const int64_t divisor = processes * (by_part ? options.micro_batch_size : options.grad_accumulation);
   if (options.batch_size % divisor != 0) {
-    const std::string each = by_part ? std::to_string(options.micro_batch_size) + " images at once (train.micro_batch_size)"
-                                     : std::to_string(options.grad_accumulation) + " parts (train.grad_accumulation)";
+    const std::string each = by_part
+                                 ? std::to_string(options.micro_batch_size) + " images at once (train.micro_batch_size)"
+                                 : std::to_string(options.grad_accumulation) + " parts (train.grad_accumulation)";
     const int64_t below = options.batch_size / divisor * divisor;
     throw UsageError("train.batch_size (" + std::to_string(options.batch_size) + ") cannot be shared evenly by " +
                      std::to_string(processes) + (processes == 1 ? " process" : " processes") + " with " + each +

@@ -66,19 +66,26 @@ void ClassificationTask::fetch(int64_t parts) {
   };
   fetched_.resize(static_cast<size_t>(parts));
   for (Fetched& target : fetched_) {
-    const auto batch = train_loader_->next();
+    auto batch = train_loader_->next();
     if (!batch) throw std::logic_error("ClassificationTask::fetch: the epoch has no further batch");
     bring(target.images, batch->images);
     bring(target.labels, batch->labels);
+    target.names = std::move(batch->names);
   }
 }
 
 torch::Tensor ClassificationTask::loss(int64_t part) {
-  const auto& [images_in, labels] = fetched_.at(static_cast<size_t>(part));
+  const Fetched& batch = fetched_.at(static_cast<size_t>(part));
   const torch::Tensor images =
-      data::normalize(images_in, config_.data.normalize, eval::weights_dtype(precision_.dtype));
+      data::normalize(batch.images, config_.data.normalize, eval::weights_dtype(precision_.dtype));
   const eval::PrecisionGuard precision(precision_);
-  return classification_loss(model_(images), labels, config_.train.loss, config_.train.label_smoothing);
+  return classification_loss(model_(images), batch.labels, config_.train.loss, config_.train.label_smoothing);
+}
+
+std::vector<std::string> ClassificationTask::batch_names() const {
+  std::vector<std::string> names;
+  for (const Fetched& part : fetched_) names.insert(names.end(), part.names.begin(), part.names.end());
+  return names;
 }
 
 Evaluation ClassificationTask::evaluate() {

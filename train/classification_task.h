@@ -25,14 +25,16 @@ class ClassificationTask : public Task {
   void start_epoch(int64_t epoch, int64_t first_batch) override;
   void fetch(int64_t parts) override;
   torch::Tensor loss(int64_t part) override;
+  std::vector<std::string> batch_names() const override;
   Evaluation evaluate() override;
   double data_wait_seconds() const override;
   std::map<std::string, std::string> metadata() const override;
 
  private:
-  /// A batch on the device: images uint8 [B, H, W, 3], labels int64 [B].
+  /// A batch, its tensors on the device: images uint8 [B, H, W, 3], labels int64 [B].
   struct Fetched {
     torch::Tensor images, labels;
+    std::vector<std::string> names;  ///< Of the files.
   };
 
   config::RunConfig config_;

@@ -38,6 +38,9 @@ class Task {
   /// Mean loss of batch `part` of those fetched last, a 0-d tensor with its graph. Does not wait for the device.
   virtual torch::Tensor loss(int64_t part) = 0;
 
+  /// Which samples the batches fetched last hold, in their order, by names that lead a person to them (files).
+  virtual std::vector<std::string> batch_names() const = 0;
+
   /// Evaluates the model on the held-back data.
   virtual Evaluation evaluate() = 0;
 

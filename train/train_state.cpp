@@ -29,7 +29,30 @@ void add(Checkpoint& checkpoint, const char* prefix, const std::map<std::string,
   for (const auto& [name, tensor] : tensors) checkpoint.tensors.emplace(prefix + name, tensor);
 }
 
+nlohmann::json to_json(const WatchState& watch) {
+  return {{"losses", watch.losses},     {"grad_norms", watch.grad_norms}, {"skip_above", watch.skip_above},
+          {"in_a_row", watch.in_a_row}, {"rollbacks", watch.rollbacks},   {"passed_over", watch.passed_over}};
+}
+
+WatchState watch_from(const nlohmann::json& json) {
+  WatchState watch;
+  json.at("losses").get_to(watch.losses);
+  json.at("grad_norms").get_to(watch.grad_norms);
+  json.at("skip_above").get_to(watch.skip_above);
+  json.at("in_a_row").get_to(watch.in_a_row);
+  json.at("rollbacks").get_to(watch.rollbacks);
+  json.at("passed_over").get_to(watch.passed_over);
+  return watch;
+}
+
 }  // namespace
+
+std::string to_text(const TrainState& state) {
+  nlohmann::json json{{"step", state.step}, {"steps_per_epoch", state.steps_per_epoch}};
+  if (state.best_score > -std::numeric_limits<double>::infinity()) json["best_score"] = state.best_score;
+  if (state.watch != WatchState()) json["watch"] = to_json(state.watch);
+  return json.dump();
+}
 
 Checkpoint make_checkpoint(const Trained& trained, const TrainState& state, const std::string& config_yaml,
                            const std::map<std::string, std::string>& extra) {
@@ -40,10 +63,25 @@ Checkpoint make_checkpoint(const Trained& trained, const TrainState& state, cons
   if (trained.loss_scale != nullptr) add(checkpoint, kLossScale, trained.loss_scale->state());
   checkpoint.metadata = extra;
   checkpoint.metadata[kConfigKey] = config_yaml;
-  nlohmann::json json{{"step", state.step}, {"steps_per_epoch", state.steps_per_epoch}};
-  if (state.best_score > -std::numeric_limits<double>::infinity()) json["best_score"] = state.best_score;
-  checkpoint.metadata[kStateKey] = json.dump();
+  checkpoint.metadata[kStateKey] = to_text(state);
   return checkpoint;
+}
+
+TrainState state_from_text(const std::string& text) {
+  TrainState state;
+  try {
+    const auto json = nlohmann::json::parse(text);
+    state.step = json.at("step");
+    state.steps_per_epoch = json.at("steps_per_epoch");
+    state.best_score = json.value("best_score", state.best_score);
+    if (json.contains("watch")) state.watch = watch_from(json["watch"]);
+  } catch (const nlohmann::json::exception& error) {
+    throw std::runtime_error(std::string("the training state in the checkpoint cannot be read: ") + error.what());
+  }
+  if (state.step < 0 || state.steps_per_epoch < 1) {
+    throw std::runtime_error("the training state in the checkpoint is out of range: " + text);
+  }
+  return state;
 }
 
 TrainState load_checkpoint(const Checkpoint& checkpoint, const Trained& trained) {
@@ -52,18 +90,7 @@ TrainState load_checkpoint(const Checkpoint& checkpoint, const Trained& trained)
     throw std::runtime_error(
         "the file holds weights but no training state; a run resumes from its own checkpoints (last.safetensors)");
   }
-  TrainState state;
-  try {
-    const auto json = nlohmann::json::parse(text->second);
-    state.step = json.at("step");
-    state.steps_per_epoch = json.at("steps_per_epoch");
-    state.best_score = json.value("best_score", state.best_score);
-  } catch (const nlohmann::json::exception& error) {
-    throw std::runtime_error(std::string("the training state in the checkpoint cannot be read: ") + error.what());
-  }
-  if (state.step < 0 || state.steps_per_epoch < 1) {
-    throw std::runtime_error("the training state in the checkpoint is out of range: " + text->second);
-  }
+  const TrainState state = state_from_text(text->second);
   load_state_dict(trained.model, with_prefix(checkpoint.tensors, kModel));
   trained.optimizer.load_state(with_prefix(checkpoint.tensors, kOptimizer));
   const auto averages = with_prefix(checkpoint.tensors, kEma);

@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 
+#include "train/anomaly.h"
 #include "train/checkpoint_store.h"
 #include "train/ema.h"
 #include "train/loss_scale.h"
@@ -20,10 +21,15 @@ struct TrainState {
   int64_t step = 0;  ///< Optimizer steps done.
   int64_t steps_per_epoch = 0;
   double best_score = -std::numeric_limits<double>::infinity();
+  WatchState watch;
 
   int64_t epoch() const { return step / steps_per_epoch; }          ///< The epoch of the next step.
   int64_t step_in_epoch() const { return step % steps_per_epoch; }  ///< Steps of it already done.
 };
+
+/// The state as JSON, and back; throws std::runtime_error for another text.
+std::string to_text(const TrainState& state);
+TrainState state_from_text(const std::string& text);
 
 /// What a run changes; without a moving average or a loss scale those are null.
 struct Trained {

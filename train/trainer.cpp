@@ -2,16 +2,14 @@
 
 #include <torch/utils.h>
 
-#include <cmath>
-#include <limits>
-#include <sstream>
+#include <algorithm>
 
 #include "common/atomic_file.h"
 #include "common/errors.h"
 #include "common/log.h"
+#include "train/anomaly_report.h"
 #include "train/freeze.h"
 #include "train/interrupt.h"
-#include "train/loggers/learning_curves.h"
 #include "train/make_optimizer.h"
 #include "train/param_groups.h"
 #include "train/schedule.h"
@@ -21,6 +19,7 @@
 namespace vrwkv::train {
 namespace {
 
+using config::AnomalyAnswer;
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -85,17 +84,19 @@ Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optiona
                                  sync_.get());
           },
           device_of(task), graph_mode(config)),
-      checkpoints_(folder_, config.train.keep_checkpoints) {
+      checkpoints_(folder_, config.train.keep_checkpoints),
+      monitor_(config.train.anomaly, config.train.log_every, config.run.dtype == config::Dtype::float16) {
   state_.steps_per_epoch = steps_per_epoch_;
   if (config.train.ema.enabled) ema_.emplace(task.model(), config.train.ema);
   if (config.run.dtype == config::Dtype::float16) {
-    const at::Device device = device_of(task);
-    loss_scale_.emplace(config.train.loss_scale, device);
-    skip_above_ =
-        torch::full({}, std::numeric_limits<float>::max(), torch::TensorOptions(torch::kFloat).device(device));
+    loss_scale_.emplace(config.train.loss_scale, device_of(task));
+  }
+  if (loss_scale_ || config.train.anomaly.answer == AnomalyAnswer::skip) {
+    skip_above_ = torch::empty({}, torch::TensorOptions(torch::kFloat).device(device_of(task)));
+    limit_gradients();
   }
   world_->in_main([&] { open_folder(resume); });
-  if (world_->size() > 1) share_state();
+  share_state();
 }
 
 void Trainer::open_folder(const std::optional<std::string>& resume) {
@@ -114,18 +115,17 @@ void Trainer::open_folder(const std::optional<std::string>& resume) {
 
 /// Gives rank 0's weights and state to all, after a check that they were started alike.
 void Trainer::share_state() {
+  if (world_->size() == 1) return;
   const std::string own = config::to_yaml(config_);
   if (world_->broadcast(own) != own) {
     throw UsageError("rank " + std::to_string(world_->rank()) +
                      " was started with another configuration than rank 0; give all processes the same");
   }
-  at::Tensor numbers = torch::tensor({state_.step, state_.steps_per_epoch}, torch::kLong);
-  at::Tensor score = torch::full({}, state_.best_score, torch::kDouble);
-  std::vector<at::Tensor> all{numbers, score};
-  for (const auto& [name, tensor] : make_checkpoint(trained(), state_, "", {}).tensors) all.push_back(tensor);
-  world_->broadcast(all);
-  state_.step = numbers[0].item<int64_t>();
-  state_.best_score = score.item<double>();
+  state_ = state_from_text(world_->broadcast(to_text(state_)));
+  std::vector<torch::Tensor> tensors;
+  for (const auto& [name, tensor] : make_checkpoint(trained(), state_, "", {}).tensors) tensors.push_back(tensor);
+  world_->broadcast(tensors);
+  limit_gradients();
 }
 
 void Trainer::resume_from(const std::string& request) {
@@ -145,6 +145,7 @@ void Trainer::resume_from(const std::string& request) {
                      " steps per epoch, this configuration and data give " + std::to_string(steps_per_epoch_) +
                      "; resume with the run's own config.yaml");
   }
+  limit_gradients();
   log::info("resumed from " + path + " after step " + std::to_string(state_.step) + " of " +
             std::to_string(config_.train.epochs * steps_per_epoch_));
 }
@@ -153,8 +154,9 @@ void Trainer::run() {
   const InterruptGuard interrupt;
   interrupt_ = &interrupt;
   if (world_->is_main()) {
-    metrics_.emplace(folder_ / "metrics.jsonl", state_.step);
-    progress_.emplace(config_.train.epochs, steps_per_epoch_, state_.step);
+    open_logs();
+    // So that there is something to go back to.
+    if (config_.train.anomaly.answer == AnomalyAnswer::rollback && checkpoints_.empty()) save();
   }
   while (state_.epoch() < config_.train.epochs && !stopping_) train_epoch();
   if (progress_) progress_->finish();
@@ -162,13 +164,17 @@ void Trainer::run() {
   if (stopping_) {
     log::warn("interrupted after step " + std::to_string(state_.step) + "; all is saved, go on with --resume auto");
   }
-  if (world_->is_main()) draw_learning_curves(folder_);
+  if (log_) log_->draw();
   interrupt_ = nullptr;
   world_->leave();
 }
 
 /// All stop after the same step, wherever the signal came.
 void Trainer::vote_to_stop() { stopping_ = world_->any_so_far(interrupt_->requested()); }
+void Trainer::open_logs() {
+  log_.emplace(folder_, config_.train.logs, state_.step);
+  progress_.emplace(config_.train.epochs, steps_per_epoch_, state_.step);
+}
 
 bool Trainer::due(int64_t every) const { return every > 0 && state_.step % every == 0; }
 
@@ -179,9 +185,13 @@ void Trainer::train_epoch() {
   start_window();
   while (state_.epoch() == epoch) {
     step();
-    if (state_.step_in_epoch() == 0) break;
+    const bool ends = state_.step_in_epoch() == 0;
+    const bool saves = ends || stopping_ || due(config_.train.checkpoint_every_steps);
+    // Before a checkpoint, too: none may hold what an anomaly has spoilt.
+    if ((saves || due(config_.train.log_every)) && !watch()) return;
+    if (ends) break;
+    if (saves && !stopping_) save();
     if (stopping_) return;
-    if (due(config_.train.checkpoint_every_steps)) save();
   }
   finish_epoch(epoch + 1);
 }
@@ -209,58 +219,117 @@ void Trainer::start_window() {
   window_data_wait_ = task_.data_wait_seconds();
 }
 
+double Trainer::step_lr() const {
+  return learning_rate(config_.train.schedule, config_.train.optimizer.lr, state_.step,
+                       config_.train.epochs * steps_per_epoch_, warmup_length(config_.train.schedule, steps_per_epoch_),
+                       steps_per_epoch_);
+}
+
+bool Trainer::passed_over() const {
+  const auto& steps = state_.watch.passed_over;
+  return std::find(steps.begin(), steps.end(), state_.step) != steps.end();
+}
+
 void Trainer::step() {
   torch::manual_seed(step_seed(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step),
                                static_cast<uint64_t>(world_->rank())));
-  const double lr = learning_rate(config_.train.schedule, config_.train.optimizer.lr, state_.step,
-                                  config_.train.epochs * steps_per_epoch_,
-                                  warmup_length(config_.train.schedule, steps_per_epoch_), steps_per_epoch_);
-  optimizer_->set_learning_rate(lr);
+  const bool trains = !passed_over();
+  lr_ = step_lr();
+  optimizer_->set_learning_rate(lr_);
   world_->enter("reading data");
   task_.fetch(split_.parts);
   world_->enter("training", /*needs_others=*/true);
-  world_->guard([&] { recorded_step_(); });
+  if (trains) world_->guard([&] { recorded_step_(); });
   ++state_.step;
-  if (ema_) ema_->update(state_.step);
-  ++window_steps_;
-  if (due(config_.train.log_every)) {
-    log_step(lr);
-  } else {
-    if (progress_) progress_->advance(state_.step);
+  if (trains) {
+    monitor_.record(state_.step, result_, task_.batch_names());
+    if (ema_) ema_->update(state_.step);
+    ++window_steps_;
   }
+  if (progress_ && !due(config_.train.log_every)) progress_->advance(state_.step);
   vote_to_stop();
 }
 
-void Trainer::log_step(double lr) {
-  const double loss = mean_loss();
+bool Trainer::watch() {
+  const std::vector<Anomaly> found = monitor_.look(state_.watch, *world_);
+  if (due(config_.train.log_every)) {
+    // A step that was passed over has nothing to log.
+    if (const auto reading = monitor_.reading(state_.step)) log_step(*reading);
+    state_.watch.skip_above = monitor_.skip_above(state_.watch);
+    limit_gradients();
+  }
+  return found.empty() || answer(found);
+}
+
+/// Sets the norm above which the device skips a step, where it skips at all.
+void Trainer::limit_gradients() {
+  if (skip_above_.defined()) skip_above_.fill_(state_.watch.skip_above);
+}
+
+bool Trainer::answer(const std::vector<Anomaly>& found) {
+  const config::AnomalyOptions& options = config_.train.anomaly;
+  if (world_->is_main()) {
+    append_anomalies(folder_, found);
+  } else {
+    log::warn(anomaly_line(found));  // Its own files; rank 0 answers for all.
+  }
+  if (options.answer == AnomalyAnswer::stop) stop(found, "");
+  const bool too_many = std::any_of(found.begin(), found.end(),
+                                    [&](const Anomaly& anomaly) { return anomaly.in_a_row >= options.max_in_a_row; });
+  if (options.answer == AnomalyAnswer::skip && too_many) {
+    stop(found, std::to_string(options.max_in_a_row) + " anomalous steps in a row (train.anomaly.max_in_a_row): ");
+  }
+  if (options.answer == AnomalyAnswer::rollback) {
+    roll_back(found);
+    return false;
+  }
+  if (world_->is_main()) log::warn(anomaly_line(found));
+  return true;
+}
+
+/// Only the first batch is passed over: what follows it may be its effect.
+void Trainer::roll_back(const std::vector<Anomaly>& found) {
+  WatchState watch = state_.watch;
+  if (watch.rollbacks >= config_.train.anomaly.max_rollbacks) {
+    stop(found, "after " + std::to_string(watch.rollbacks) + " rollbacks (train.anomaly.max_rollbacks): ");
+  }
+  monitor_.clear();
+  world_->in_main([&] {
+    if (checkpoints_.empty()) stop(found, "there is no checkpoint to go back to: ");
+    log::warn(anomaly_line(found) + "; going back, this batch will be passed over");
+    resume_from("auto");
+  });
+  share_state();
+  ++watch.rollbacks;
+  watch.passed_over.push_back(found.front().step - 1);
+  state_.watch.rollbacks = watch.rollbacks;
+  state_.watch.passed_over = watch.passed_over;
+  save();  // A run that is killed now must not forget which batch it was.
+  if (world_->is_main()) open_logs();
+}
+
+void Trainer::stop(const std::vector<Anomaly>& found, const std::string& why) const {
+  if (!world_->is_main()) throw distributed::PeerFailure("rank 0 says why this run ends");
+  throw std::runtime_error(
+      why + anomaly_line(found) +
+      "; lower train.optimizer.lr, set train.clip_grad_norm or another train.anomaly.answer, and " +
+      (checkpoints_.empty() ? "start again" : "resume from " + checkpoints_.last_path().string()));
+}
+
+void Trainer::log_step(const AnomalyMonitor::Reading& reading) {
   const double elapsed = seconds_since(window_start_);
   const double waited = task_.data_wait_seconds() - window_data_wait_;
   const double images = static_cast<double>(window_steps_ * config_.train.batch_size);
-  if (!std::isfinite(loss)) {
-    std::ostringstream text;
-    text << "the loss is " << loss << " at step " << state_.step << " (learning rate " << lr << ", gradient norm "
-         << result_.grad_norm.item<double>()
-         << "); lower train.optimizer.lr or set train.clip_grad_norm, and resume from "
-         << checkpoints_.last_path().string();
-    throw std::runtime_error(text.str());
-  }
   const StepMetrics metrics{.step = state_.step,
                             .epoch = static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_),
-                            .loss = loss,
-                            .lr = lr,
-                            .grad_norm = result_.grad_norm.item<double>(),
+                            .loss = reading.loss,
+                            .lr = lr_,
+                            .grad_norm = reading.grad_norm,
                             .images_per_s = images / elapsed,
                             .data_wait = waited / elapsed};
-  if (metrics_) metrics_->write(metrics);
+  if (log_) log_->write(metrics);
   if (progress_) progress_->update(metrics);
   start_window();
-}
-
-/// Of the last step's whole batch, over all processes.
-double Trainer::mean_loss() {
-  at::Tensor loss = result_.loss.to(torch::kCPU, torch::kDouble).clone();
-  world_->sum(loss);
-  return loss.item<double>() / static_cast<double>(world_->size());
 }
 
 Evaluation Trainer::evaluate_weights() {
@@ -278,9 +347,8 @@ bool Trainer::evaluate() {
   world_->enter("evaluating");
   const Evaluation evaluation = evaluate_weights();
   const int64_t epoch = state_.epoch();
-  if (metrics_) metrics_->write_evaluation(state_.step, epoch, evaluation.metrics);
+  if (log_) log_->write_evaluation(state_.step, epoch, evaluation.metrics);
   log::info("epoch " + std::to_string(epoch) + "/" + std::to_string(config_.train.epochs) + ": " + evaluation.summary);
-  if (world_->is_main()) draw_learning_curves(folder_);
   if (evaluation.score <= state_.best_score) return false;
   state_.best_score = evaluation.score;
   return true;

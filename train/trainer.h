@@ -8,11 +8,12 @@
 #include "config/run_config.h"
 #include "distributed/gradient_sync.h"
 #include "distributed/world.h"
+#include "train/anomaly.h"
 #include "train/batch_split.h"
 #include "train/checkpoint_store.h"
 #include "train/ema.h"
-#include "train/loggers/metrics_log.h"
 #include "train/loggers/progress.h"
+#include "train/loggers/run_log.h"
 #include "train/loss_scale.h"
 #include "train/optimizer.h"
 #include "train/task.h"
@@ -24,8 +25,8 @@ namespace vrwkv::train {
 
 /// The training loop: steps, logs, evaluates, saves. What is trained is the Task's business.
 ///
-/// The run folder receives config.yaml, metrics.jsonl, learning_curves.png and checkpoints/. All randomness of a step
-/// is seeded from (seed, step), so that a resumed run continues as if it had never stopped.
+/// The run folder receives config.yaml, train.log, the files of RunLog, anomalies.jsonl and checkpoints/. All
+/// randomness of a step is seeded from (seed, step), so that a resumed run continues as if it had never stopped.
 class Trainer {
  public:
   /// `resume`: "auto" (the newest readable checkpoint of the run folder, if any), a checkpoint file, or nothing for a
@@ -38,14 +39,21 @@ class Trainer {
           std::shared_ptr<distributed::World> world = std::make_shared<distributed::World>());
 
   /// Trains to the last epoch, or until SIGINT or SIGTERM, which saves `last` and returns after the present step.
+  /// Throws std::runtime_error for an anomaly that ends the run; the last checkpoint is then of before it.
   void run();
 
  private:
   void train_epoch();
   void finish_epoch(int64_t done);
   void step();
-  void log_step(double lr);
-  double mean_loss();
+  bool passed_over() const;  ///< Whether the next step's batch is not trained with.
+  bool watch();              ///< Logs and looks for anomalies; false when the run went back to a checkpoint.
+  void log_step(const AnomalyMonitor::Reading& reading);
+  bool answer(const std::vector<Anomaly>& found);
+  void roll_back(const std::vector<Anomaly>& found);
+  [[noreturn]] void stop(const std::vector<Anomaly>& found, const std::string& why) const;
+  void open_logs();
+  double step_lr() const;
   bool evaluate();  ///< True for the best score so far.
   Evaluation evaluate_weights();
   Trained trained();
@@ -55,6 +63,7 @@ class Trainer {
   void resume_from(const std::string& request);
   void share_state();
   void vote_to_stop();
+  void limit_gradients();
   void start_window();
   bool due(int64_t every) const;
 
@@ -70,10 +79,12 @@ class Trainer {
   torch::Tensor skip_above_;                         ///< As train_step takes it; undefined: no step is skipped.
   std::unique_ptr<distributed::GradientSync> sync_;  ///< Of several processes.
   StepResult result_;                                ///< Of the last step.
+  double lr_ = 0;                                    ///< Of the last step.
   RecordedStep recorded_step_;
   CheckpointStore checkpoints_;
   TrainState state_;
-  std::optional<MetricsLog> metrics_;
+  AnomalyMonitor monitor_;
+  std::optional<RunLog> log_;
   std::optional<Progress> progress_;
   const class InterruptGuard* interrupt_ = nullptr;
   bool stopping_ = false;  ///< A signal has reached a process, and all know it.

@@ -267,6 +267,13 @@ TEST(ConfigErrors, KeysThatCountOnlyWithAnotherValue) {
     EXPECT_EQ(error_of("{}", overrides),
               "command line: '" + key + "' is set, but counts only with " + condition + "; remove this key");
   };
+  refused("", "train.anomaly.window", "10", "'train.anomaly.spike_factor'");
+  for (const char* other : {"", "train.anomaly.answer=none", "train.anomaly.answer=rollback"}) {
+    refused(other, "train.anomaly.max_in_a_row", "3", "'train.anomaly.answer' skip");
+  }
+  for (const char* other : {"", "train.anomaly.answer=none", "train.anomaly.answer=skip"}) {
+    refused(other, "train.anomaly.max_rollbacks", "2", "'train.anomaly.answer' rollback");
+  }
   const std::string name = "'train.optimizer.name' ", policy = "'train.schedule.policy' ";
   for (const char* other : {"", "train.optimizer.name=lamb"}) {
     refused(other, "train.optimizer.momentum", "0.8", name + "sgd");

@@ -20,6 +20,8 @@ train:
   batch_size: 60
   micro_batch_size: 20
   distributed: {timeout: 33, gradients: bfloat16, bucket_mb: 7}
+  logs: {csv: false, tensorboard: false}
+  anomaly: {answer: skip, spike_factor: 12.5, window: 11, max_in_a_row: 4}
 run: {dtype: float16}
 )");
   const OptimizerOptions optimizer{.name = OptimizerName::sgd,
@@ -42,6 +44,9 @@ run: {dtype: float16}
   EXPECT_EQ(config.train.ema,
             (EmaOptions{.enabled = true, .decay = 0.99, .warmup = true, .every = 7, .best_by = WeightSet::raw}));
   EXPECT_EQ(config.train.loss_scale, (LossScaleOptions{.initial = 8, .growth = 3, .backoff = 0.25, .interval = 9}));
+  EXPECT_EQ(config.train.logs, (LogOptions{.csv = false, .tensorboard = false}));
+  EXPECT_EQ(config.train.anomaly,
+            (AnomalyOptions{.answer = AnomalyAnswer::skip, .spike_factor = 12.5, .window = 11, .max_in_a_row = 4}));
   EXPECT_EQ(config.train.freeze, (std::vector<std::string>{"a", "b.*"}));
   EXPECT_EQ(config.train.micro_batch_size, 20);
   const distributed::Options distributed{
@@ -61,6 +66,10 @@ TEST(TrainOptions, EveryNameGivesItsEnumerator) {
   EXPECT_TRUE(train("schedule: {by_epoch: true}").schedule.by_epoch);
   EXPECT_EQ(train("loss: {name: cross_entropy}").loss.name, LossName::cross_entropy);
   EXPECT_EQ(train("ema: {enabled: true, best_by: ema}").ema.best_by, WeightSet::ema);
+  EXPECT_EQ(train("anomaly: {answer: none}").anomaly.answer, AnomalyAnswer::none);
+  EXPECT_EQ(train("anomaly: {answer: stop}").anomaly.answer, AnomalyAnswer::stop);
+  EXPECT_EQ(train("anomaly: {answer: rollback, max_rollbacks: 7}").anomaly,
+            (AnomalyOptions{.answer = AnomalyAnswer::rollback, .max_rollbacks = 7}));
   EXPECT_TRUE(load_text("run: {tf32: true}").run.tf32);
 }
 

@@ -59,8 +59,12 @@ TEST(Launch, ReadsTorchrun) {
 }
 
 TEST(Launch, ReadsSlurm) {
-  const Variables step{{"SLURM_PROCID", "3"},     {"SLURM_STEP_NUM_TASKS", "4"},          {"SLURM_LOCALID", "1"},
-                       {"SLURM_JOB_ID", "70123"}, {"SLURM_STEP_NODELIST", "gpu[07-09,12],x"}, {"SLURM_NTASKS_PER_NODE", "2"}};
+  const Variables step{{"SLURM_PROCID", "3"},
+                       {"SLURM_STEP_NUM_TASKS", "4"},
+                       {"SLURM_LOCALID", "1"},
+                       {"SLURM_JOB_ID", "70123"},
+                       {"SLURM_STEP_NODELIST", "gpu[07-09,12],x"},
+                       {"SLURM_NTASKS_PER_NODE", "2"}};
   const Launch launch = read(step);
   EXPECT_EQ(launch.rank, 3);
   EXPECT_EQ(launch.world_size, 4);
@@ -87,10 +91,11 @@ TEST(Launch, ReadsMpirun) {
 }
 
 TEST(Launch, NamesTheVariableThatIsWrong) {
-  const Variables good{{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"LOCAL_RANK", "0"}, {"MASTER_ADDR", "h"}, {"MASTER_PORT", "9"}};
+  const Variables good{
+      {"RANK", "0"}, {"WORLD_SIZE", "2"}, {"LOCAL_RANK", "0"}, {"MASTER_ADDR", "h"}, {"MASTER_PORT", "9"}};
   EXPECT_EQ(error_of(good), "no error");
-  for (const auto& [name, value] : Variables{
-           {"RANK", "2"}, {"WORLD_SIZE", "0"}, {"LOCAL_RANK", "-1"}, {"MASTER_PORT", "65536"}, {"RANK", "x"}}) {
+  for (const auto& [name, value] :
+       Variables{{"RANK", "2"}, {"WORLD_SIZE", "0"}, {"LOCAL_RANK", "-1"}, {"MASTER_PORT", "65536"}, {"RANK", "x"}}) {
     Variables bad = good;
     bad[name] = value;
     EXPECT_NE(error_of(bad).find("environment variable " + name + " must be an integer"), std::string::npos) << name;
@@ -101,9 +106,10 @@ TEST(Launch, NamesTheVariableThatIsWrong) {
     bad.erase(name);
     EXPECT_NE(error_of(bad).find(name), std::string::npos) << error_of(bad);
   }
-  EXPECT_NE(error_of({{"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "2"}, {"OMPI_COMM_WORLD_LOCAL_RANK", "0"}})
-                .find("MASTER_ADDR"),
-            std::string::npos);
+  EXPECT_NE(
+      error_of({{"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "2"}, {"OMPI_COMM_WORLD_LOCAL_RANK", "0"}})
+          .find("MASTER_ADDR"),
+      std::string::npos);
 }
 
 TEST(Launch, FirstHostOfSlurmsShortForm) {

@@ -43,12 +43,14 @@ TEST(BatchSplit, SaysWhatWouldComeOutEven) {
     }
     return "no error";
   };
-  EXPECT_EQ(error(100, 2, 0, 8),
-            "train.batch_size (100) cannot be shared evenly by 8 processes with 2 parts (train.grad_accumulation); take 96 "
-            "or 112");
-  EXPECT_EQ(error(6, 1, 4, 2),
-            "train.batch_size (6) cannot be shared evenly by 2 processes with 4 images at once (train.micro_batch_size); "
-            "take 8");
+  EXPECT_EQ(
+      error(100, 2, 0, 8),
+      "train.batch_size (100) cannot be shared evenly by 8 processes with 2 parts (train.grad_accumulation); take 96 "
+      "or 112");
+  EXPECT_EQ(
+      error(6, 1, 4, 2),
+      "train.batch_size (6) cannot be shared evenly by 2 processes with 4 images at once (train.micro_batch_size); "
+      "take 8");
   EXPECT_EQ(error(96, 2, 0, 8), "no error");
 }
 

@@ -7,7 +7,7 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "train/task.h"
@@ -29,17 +29,27 @@ class ToyTask : public train::Task {
   int64_t batches_per_epoch() const override { return 10; }
   void start_epoch(int64_t epoch, int64_t first_batch) override {
     epoch_ = epoch;
-    batch_ = first_batch;
+    fetched_ = {first_batch, 0};
   }
-  void fetch(int64_t) override {}
-  torch::Tensor loss(int64_t) override {
-    auto generator = at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(epoch_ * 1000 + batch_));
+  void fetch(int64_t parts) override { fetched_ = {fetched_.first + fetched_.parts, parts}; }
+  torch::Tensor loss(int64_t part) override {
+    const int64_t batch = fetched_.first + part;
+    auto generator = at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(epoch_ * 1000 + batch));
     const at::Tensor x = at::randn({4, 3}, generator, at::TensorOptions(dtype_));
     ++losses;
     if (losses == interrupt_after) std::raise(SIGINT);
-    ++batch_;
     const at::Tensor loss = at::dropout(model_(x) - 1, 0.5, model_->is_training()).square().mean();
-    return losses == nan_at ? loss * std::numeric_limits<double>::quiet_NaN() : loss;
+    const auto factor = factors.find(epoch_ * batches_per_epoch() + batch);
+    return factor != factors.end() ? loss * factor->second : loss;
+  }
+  std::vector<std::string> batch_names() const override {
+    std::vector<std::string> names;
+    for (int64_t part = 0; part < fetched_.parts; ++part) {
+      for (const char* image : {"a", "b", "c", "d"}) {
+        names.push_back(std::to_string(epoch_) + "/" + std::to_string(fetched_.first + part) + image);
+      }
+    }
+    return names;
   }
   train::Evaluation evaluate() override {
     const double score =
@@ -50,13 +60,18 @@ class ToyTask : public train::Task {
   double data_wait_seconds() const override { return 0; }
   std::map<std::string, std::string> metadata() const override { return {{"classes", "[\"a\"]"}}; }
 
-  int losses = 0, evaluations = 0, interrupt_after = -1, nan_at = -1;
+  int losses = 0, evaluations = 0, interrupt_after = -1;
+  std::map<int64_t, double> factors;           ///< On the loss of some batches, numbered through all epochs.
   std::vector<double> scores{10, 30, 20, 25};  ///< Of the evaluations; empty: the first weight is the score.
 
  private:
   torch::nn::Linear model_{3, 2};
   at::ScalarType dtype_;
-  int64_t epoch_ = 0, batch_ = 0;
+  struct Fetched {
+    int64_t first = 0, parts = 0;  ///< Batches of the epoch.
+  };
+  int64_t epoch_ = 0;
+  Fetched fetched_;
 };
 
 /// Short runs of toy tasks, each in a folder of its own.

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <initializer_list>
 #include <iomanip>
 #include <limits>
 #include <mutex>
@@ -30,20 +31,19 @@ namespace fs = std::filesystem;
 constexpr size_t kMaxPoints = 1000;
 constexpr size_t kFewPoints = 60;  // These are marked by dots: a line through one point is invisible.
 
-/// Rows of an epoch and three values; NaN where a line has no such value.
+/// Rows of an epoch and some values, as many in each; NaN where a line has no such value.
 struct Series {
-  static constexpr size_t kColumns = 4;
-  std::vector<std::array<double, kColumns>> rows;
+  std::vector<std::vector<double>> rows;
 
   /// Averages neighbours until at most kMaxPoints rows are left: more than the picture has pixels.
   void thin() {
     const size_t group = (rows.size() + kMaxPoints - 1) / kMaxPoints;
     if (group <= 1) return;
-    std::vector<std::array<double, kColumns>> means;
+    std::vector<std::vector<double>> means;
     for (size_t first = 0; first < rows.size(); first += group) {
-      std::array<double, kColumns> mean{};
-      for (size_t c = 0; c < kColumns; ++c) mean[c] = mean_of(first, std::min(first + group, rows.size()), c);
-      means.push_back(mean);
+      std::vector<double> mean(rows.front().size());
+      for (size_t c = 0; c < mean.size(); ++c) mean[c] = mean_of(first, std::min(first + group, rows.size()), c);
+      means.push_back(std::move(mean));
     }
     rows = std::move(means);
   }
@@ -93,7 +93,7 @@ struct Series {
 };
 
 struct Metrics {
-  Series train;  ///< epoch, loss, lr, grad_norm
+  Series train;  ///< epoch, loss, lr, grad_norm, data_wait
   Series eval;   ///< epoch, loss, top1, top5
 };
 
@@ -111,11 +111,13 @@ Metrics parse(const std::string& metrics_jsonl) {
     if (!line.is_object() || !std::isfinite(number(line, "epoch"))) continue;
     const auto kind = line.find("kind");
     if (kind == line.end()) continue;
-    const auto row = [&](const char* a, const char* b, const char* c) {
-      return std::array{number(line, "epoch"), number(line, a), number(line, b), number(line, c)};
+    const auto row = [&](std::initializer_list<const char*> keys) {
+      std::vector<double> values{number(line, "epoch")};
+      for (const char* key : keys) values.push_back(number(line, key));
+      return values;
     };
-    if (*kind == "train") metrics.train.rows.push_back(row("loss", "lr", "grad_norm"));
-    if (*kind == "eval") metrics.eval.rows.push_back(row("loss", "top1", "top5"));
+    if (*kind == "train") metrics.train.rows.push_back(row({"loss", "lr", "grad_norm", "data_wait"}));
+    if (*kind == "eval") metrics.eval.rows.push_back(row({"loss", "top1", "top5"}));
   }
   metrics.train.thin();
   return metrics;
@@ -175,6 +177,12 @@ Panel optimizer_panel(const Metrics& metrics) {
   } else {
     panel.settings.emplace_back("unset ytics");
   }
+  return panel;
+}
+
+Panel wait_panel(const Metrics& metrics) {
+  Panel panel{{"set ylabel 'waiting for data (%)'; set yrange [0:105]"}, {}};
+  if (metrics.train.has(4)) panel.curves.push_back(curve(metrics.train, "$train", "1:(100*$5)", 6, "share of time"));
   return panel;
 }
 
@@ -244,7 +252,8 @@ std::string run_name(const fs::path& folder) {
 
 std::string learning_curves_script(const std::string& metrics_jsonl, const std::string& title) {
   const Metrics metrics = parse(metrics_jsonl);
-  std::vector<Panel> panels{loss_panel(metrics), accuracy_panel(metrics), optimizer_panel(metrics)};
+  std::vector<Panel> panels{loss_panel(metrics), accuracy_panel(metrics), wait_panel(metrics),
+                            optimizer_panel(metrics)};
   std::erase_if(panels, [](const Panel& panel) { return panel.curves.empty(); });
   if (panels.empty()) return "";
 
@@ -261,7 +270,8 @@ std::string learning_curves_script(const std::string& metrics_jsonl, const std::
       << "set xrange [0:" << 1.01 * last_epoch(metrics) << "]; set offsets 0, 0, graph 0.05, graph 0.05\n"
       << "set style line 1 lc rgb '#1f77b4' lw 1.5 pt 7 ps 0.7\nset style line 2 lc rgb '#d62728' lw 2 pt 7 ps 0.7\n"
       << "set style line 3 lc rgb '#ff9e4a' lw 2 pt 7 ps 0.7\nset style line 4 lc rgb '#b0b0b0' lw 1 pt 7 ps 0.6\n"
-      << "set style line 5 lc rgb '#2ca02c' lw 2 pt 7 ps 0.7\n";
+      << "set style line 5 lc rgb '#2ca02c' lw 2 pt 7 ps 0.7\n"
+      << "set style line 6 lc rgb '#9467bd' lw 1.5 pt 7 ps 0.7\n";
   for (size_t i = 0; i < panels.size(); ++i) {
     if (i + 1 == panels.size()) out << "set xlabel 'epoch'\n";
     for (const auto& setting : panels[i].settings) out << setting << "\n";

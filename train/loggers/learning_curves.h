@@ -5,7 +5,8 @@
 
 namespace vrwkv::train {
 
-/// Draws the curves of metrics.jsonl (losses, top-1 and top-5, learning rate, gradient norm) through gnuplot: writes
+/// Draws the curves of metrics.jsonl (losses, top-1 and top-5, share of time spent waiting for data, learning rate,
+/// gradient norm; a value that is not finite is a gap) through gnuplot: writes
 /// learning_curves.gnuplot, which holds the data too, and learning_curves.png into `folder`. A missing gnuplot or a
 /// failed plot is a warning, given once per process for the former, since no training should end for a picture.
 void draw_learning_curves(const std::filesystem::path& folder);
