@@ -40,6 +40,15 @@ class CrossChecks {
           "is set, but '" + section + ".format' does not use it; set the format to list, or remove this key");
   }
 
+  void augmentation(const data::DataOptions& options) {
+    const data::TrainTransformOptions& transform = options.train_transform;
+    ascending(transform.erasing.area, "data.train_transform.erasing.area");
+    ascending(transform.erasing.ratio, "data.train_transform.erasing.ratio");
+    check(!transform.three_augment || transform.rand_augment.num_ops == 0, "data.train_transform.three_augment",
+          "is true, but 'data.train_transform.rand_augment.num_ops' is " +
+              std::to_string(transform.rand_augment.num_ops) + "; set one of them to false or 0");
+  }
+
   void model(const ClassifierOptions& options) {
     try {
       validate(options);
@@ -70,6 +79,7 @@ void check_across_keys(const RunConfig& config, const Node& root, Problems& prob
   checks.multiple_of_patch(config.data.eval_transform.size, "data.eval_transform.size", backbone.patch_size);
   checks.ascending(config.data.train_transform.scale, "data.train_transform.scale");
   checks.ascending(config.data.train_transform.ratio, "data.train_transform.ratio");
+  checks.augmentation(config.data);
 
   const TrainOptions& train = config.train;
   checks.check(train.batch_size % train.grad_accumulation == 0, "train.grad_accumulation",

@@ -3,7 +3,6 @@
 #include <numeric>
 #include <stdexcept>
 #include <string>
-#include <utility>
 
 #include "common/errors.h"
 #include "data/random.h"
@@ -11,13 +10,8 @@
 namespace vrwkv::data {
 
 std::vector<int64_t> epoch_permutation(int64_t size, std::uint64_t seed, int64_t epoch) {
-  std::vector<int64_t> order(static_cast<std::size_t>(size));
-  std::iota(order.begin(), order.end(), 0);
   Generator generator(seed, static_cast<std::uint64_t>(epoch), 0, RandomStream::order);
-  for (int64_t left = size; left > 1; --left) {  // Fisher-Yates: std::shuffle differs between libraries
-    std::swap(order[static_cast<std::size_t>(left - 1)], order[static_cast<std::size_t>(generator.integer(left))]);
-  }
-  return order;
+  return permutation(size, generator);
 }
 
 Sampler::Sampler(int64_t size, const SamplerOptions& options) : size_(size), options_(options), samples_(0) {
