@@ -52,6 +52,8 @@ at::Device resolve_device(const std::string& name) {
 at::Device prepare_device(const config::RunOptions& options) {
   const at::Device device = resolve_device(options.device);
   if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
+  // "high" is LibTorch's name for TF32, "highest" for float32 throughout.
+  at::globalContext().setFloat32MatmulPrecision(options.tf32 ? "high" : "highest");
   return device;
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
 #include <optional>
 
 #include "cli/device.h"
@@ -43,8 +44,8 @@ std::string check_device(const std::string& name) {
 }
 
 std::string check_dtype(const std::string& name) {
-  if (name == "float64" || name == "float32" || name == "bfloat16") return "";
-  return "must be float64, float32 or bfloat16, got '" + name + "'";
+  if (name == "float64" || name == "float32" || name == "bfloat16" || name == "float16") return "";
+  return "must be float64, float32, bfloat16 or float16, got '" + name + "'";
 }
 
 }  // namespace
@@ -65,10 +66,17 @@ void add_flags(CLI::App& app, Flags& flags) {
       ->type_name("NAME")
       ->default_str("run.device of CONFIG")
       ->check(CLI::Validator(check_device, ""));
-  app.add_option("--dtype", flags.dtype, "Precision: float64, float32 or bfloat16 (autocast)")
+  app.add_option("--dtype", flags.dtype, "Precision: float64, float32, bfloat16 or float16 (both autocast)")
       ->type_name("NAME")
       ->default_str("run.dtype of CONFIG")
       ->check(CLI::Validator(check_dtype, ""));
+}
+
+void add_weights_flag(CLI::App& app, WeightSet& weights) {
+  const std::map<std::string, WeightSet> sets{{"raw", WeightSet::raw}, {"ema", WeightSet::ema}};
+  app.add_option("--weights", weights, "raw: the trained weights; ema: their moving average")
+      ->option_text("raw|ema [default: raw]")
+      ->transform(CLI::Transformer(sets));
 }
 
 void add_overrides(CLI::App& app, Flags& flags) {

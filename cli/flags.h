@@ -23,6 +23,9 @@ std::unique_ptr<CLI::App> make_app(const std::string& program, const std::string
 /// CONFIG, --device and --dtype.
 void add_flags(CLI::App& app, Flags& flags);
 
+/// --weights raw|ema; `weights` keeps its value when the flag is not given.
+void add_weights_flag(CLI::App& app, WeightSet& weights);
+
 /// The remaining arguments: key.path=value.
 void add_overrides(CLI::App& app, Flags& flags);
 

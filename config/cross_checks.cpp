@@ -40,13 +40,54 @@ class CrossChecks {
           "is set, but '" + section + ".format' does not use it; set the format to list, or remove this key");
   }
 
+  void rand_augment(const data::RandAugmentOptions& options) {
+    const data::RandAugmentOptions usual;
+    const std::string section = "data.train_transform.rand_augment.";
+    const std::string condition = "'" + section + "num_ops' above 0";
+    const bool on = options.num_ops > 0;
+    only_where(on, options.magnitude == usual.magnitude, section + "magnitude", condition);
+    only_where(on, options.magnitude_std == usual.magnitude_std, section + "magnitude_std", condition);
+    only_where(on, options.prob == usual.prob, section + "prob", condition);
+    only_where(on, options.increasing == usual.increasing, section + "increasing", condition);
+  }
+
+  void erasing(const data::ErasingOptions& options) {
+    const data::ErasingOptions usual;
+    const std::string section = "data.train_transform.erasing.";
+    const std::string condition = "'" + section + "prob' above 0";
+    const bool on = options.prob > 0;
+    only_where(on, options.fill == usual.fill, section + "fill", condition);
+    only_where(on, options.area == usual.area, section + "area", condition);
+    only_where(on, options.ratio == usual.ratio, section + "ratio", condition);
+    only_where(on, options.max_count == usual.max_count, section + "max_count", condition);
+    ascending(options.area, section + "area");
+    ascending(options.ratio, section + "ratio");
+  }
+
+  void mix(const data::MixOptions& options) {
+    const data::MixOptions usual;
+    const std::string either = "'data.mix.mixup_alpha' or 'data.mix.cutmix_alpha' above 0";
+    only_where(options.enabled(), options.prob == usual.prob, "data.mix.prob", either);
+    only_where(options.enabled(), options.mode == usual.mode, "data.mix.mode", either);
+    only_where(options.mixup_alpha > 0 && options.cutmix_alpha > 0, options.switch_prob == usual.switch_prob,
+               "data.mix.switch_prob", "'data.mix.mixup_alpha' and 'data.mix.cutmix_alpha' above 0");
+  }
+
   void augmentation(const data::DataOptions& options) {
     const data::TrainTransformOptions& transform = options.train_transform;
-    ascending(transform.erasing.area, "data.train_transform.erasing.area");
-    ascending(transform.erasing.ratio, "data.train_transform.erasing.ratio");
+    rand_augment(transform.rand_augment);
+    erasing(transform.erasing);
+    mix(options.mix);
     check(!transform.three_augment || transform.rand_augment.num_ops == 0, "data.train_transform.three_augment",
           "is true, but 'data.train_transform.rand_augment.num_ops' is " +
               std::to_string(transform.rand_augment.num_ops) + "; set one of them to false or 0");
+  }
+
+  void synthetic(const data::DatasetOptions& dataset, const std::string& section, int64_t num_classes) {
+    if (dataset.format != data::DatasetFormat::synthetic) return;
+    check(dataset.synthetic.classes <= num_classes, section + ".synthetic.classes",
+          "(" + std::to_string(dataset.synthetic.classes) + ") must be at most 'model.num_classes' (" +
+              std::to_string(num_classes) + ")");
   }
 
   void model(const ClassifierOptions& options) {
@@ -57,6 +98,53 @@ class CrossChecks {
       const std::string message = error.what();
       problems_.add(locate(root_, "model." + message.substr(0, message.find(' '))), "model: " + message);
     }
+  }
+
+  /// A key that only counts under a condition must keep its default elsewhere: it would be ignored.
+  void only_where(bool counts, bool is_default, const std::string& key, const std::string& condition) {
+    check(counts || is_default, key, "is set, but counts only with " + condition + "; remove this key");
+  }
+
+  void optimizer(const OptimizerOptions& options) {
+    const OptimizerOptions usual;
+    const std::string section = "train.optimizer.";
+    const bool is_sgd = options.name == OptimizerName::sgd;
+    only_where(!is_sgd, options.betas == usual.betas, section + "betas", "'train.optimizer.name' adamw or lamb");
+    only_where(!is_sgd, options.eps == usual.eps, section + "eps", "'train.optimizer.name' adamw or lamb");
+    only_where(is_sgd, options.momentum == usual.momentum, section + "momentum", "'train.optimizer.name' sgd");
+    only_where(is_sgd, !options.nesterov, section + "nesterov", "'train.optimizer.name' sgd");
+    check(!is_sgd || !options.nesterov || options.momentum > 0, section + "nesterov",
+          "is true, but 'train.optimizer.momentum' is 0; set a momentum, or remove this key");
+  }
+
+  void schedule(const ScheduleOptions& options) {
+    const ScheduleOptions usual;
+    const std::string section = "train.schedule.";
+    const bool is_step = options.policy == SchedulePolicy::step;
+    const bool is_smooth = options.policy == SchedulePolicy::cosine || options.policy == SchedulePolicy::linear;
+    only_where(is_step, options.step_epochs == usual.step_epochs, section + "step_epochs",
+               "'train.schedule.policy' step");
+    only_where(is_step, options.gamma == usual.gamma, section + "gamma", "'train.schedule.policy' step");
+    only_where(is_smooth, !options.by_epoch, section + "by_epoch", "'train.schedule.policy' cosine or linear");
+    only_where(is_smooth || is_step, options.min_lr_ratio == usual.min_lr_ratio, section + "min_lr_ratio",
+               "'train.schedule.policy' cosine, linear or step");
+    check(options.warmup_steps == 0 || options.warmup_epochs == 0, section + "warmup_steps",
+          "and 'train.schedule.warmup_epochs' are both set; set one of them to 0");
+  }
+
+  void loss(const LossOptions& options) {
+    const bool is_bce = options.name == LossName::bce;
+    only_where(is_bce, !options.bce_threshold, "train.loss.bce_threshold", "'train.loss.name' bce");
+    only_where(is_bce, !options.bce_sum, "train.loss.bce_sum", "'train.loss.name' bce");
+  }
+
+  void ema(const EmaOptions& options) {
+    const EmaOptions usual;
+    const std::string section = "train.ema.", condition = "'train.ema.enabled' true";
+    only_where(options.enabled, options.decay == usual.decay, section + "decay", condition);
+    only_where(options.enabled, options.warmup == usual.warmup, section + "warmup", condition);
+    only_where(options.enabled, options.every == usual.every, section + "every", condition);
+    only_where(options.enabled, options.best_by == usual.best_by, section + "best_by", condition);
   }
 
  private:
@@ -75,6 +163,8 @@ void check_across_keys(const RunConfig& config, const Node& root, Problems& prob
 
   checks.dataset(config.data.train, "data.train");
   checks.dataset(config.data.val, "data.val");
+  checks.synthetic(config.data.train, "data.train", config.model.num_classes);
+  checks.synthetic(config.data.val, "data.val", config.model.num_classes);
   checks.multiple_of_patch(config.data.train_transform.size, "data.train_transform.size", backbone.patch_size);
   checks.multiple_of_patch(config.data.eval_transform.size, "data.eval_transform.size", backbone.patch_size);
   checks.ascending(config.data.train_transform.scale, "data.train_transform.scale");
@@ -88,6 +178,20 @@ void check_across_keys(const RunConfig& config, const Node& root, Problems& prob
   checks.check(train.schedule.warmup_epochs <= static_cast<double>(train.epochs), "train.schedule.warmup_epochs",
                "(" + number_text(train.schedule.warmup_epochs) + ") must be at most 'train.epochs' (" +
                    std::to_string(train.epochs) + ")");
+  checks.optimizer(train.optimizer);
+  checks.schedule(train.schedule);
+  checks.loss(train.loss);
+  checks.ema(train.ema);
+  const LossScaleOptions usual_scale;
+  for (const auto& [name, value, usual_value] :
+       {std::tuple{"initial", train.loss_scale.initial, usual_scale.initial},
+        {"growth", train.loss_scale.growth, usual_scale.growth},
+        {"backoff", train.loss_scale.backoff, usual_scale.backoff},
+        {"interval", static_cast<double>(train.loss_scale.interval), static_cast<double>(usual_scale.interval)}}) {
+    checks.only_where(config.run.dtype == Dtype::float16, value == usual_value, std::string("train.loss_scale.") + name,
+                      "'run.dtype' float16");
+  }
+  checks.only_where(config.run.dtype == Dtype::float32, !config.run.tf32, "run.tf32", "'run.dtype' float32");
 }
 
 }  // namespace vrwkv::config

@@ -46,6 +46,7 @@ std::string expected(const Field& field) {
           [&](std::span<double> values) { return "a list of " + std::to_string(values.size()) + " numbers" + range; },
           [](bool* /*value*/) { return std::string("true or false"); },
           [](const PathText& /*path*/) { return std::string("a string"); },
+          [](const TextList& /*list*/) { return std::string("a list of strings"); },
           [](const DeviceText& /*device*/) { return std::string("cpu, cuda, cuda:N or auto"); },
           [](const Choice& names) { return "one of " + joined(names.names); },
       },

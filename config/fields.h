@@ -53,14 +53,19 @@ struct PathText {
   std::string* value;
 };
 
+/// A list of texts.
+struct TextList {
+  std::vector<std::string>* values;
+};
+
 /// A device name: cpu, cuda, cuda:N or auto.
 struct DeviceText {
   std::string* value;
 };
 
 /// What a field's value is and where it is kept; pointers refer into the described struct.
-using Target =
-    std::variant<int64_t*, double*, std::optional<double>*, std::span<double>, bool*, PathText, DeviceText, Choice>;
+using Target = std::variant<int64_t*, double*, std::optional<double>*, std::span<double>, bool*, PathText, TextList,
+                            DeviceText, Choice>;
 
 /// One key. Numbers must lie in `range`, every element of a list as well.
 struct Field {

@@ -105,6 +105,7 @@ class Reader {
                    [&](std::span<double> values) { read_list(values, field, node, dotted); },
                    [&](bool* value) { read_bool(*value, field, node, dotted); },
                    [&](const PathText& path) { read_path(*path.value, field, node, dotted); },
+                   [&](const TextList& list) { read_texts(*list.values, field, node, dotted); },
                    [&](const DeviceText& device) { read_device(*device.value, field, node, dotted); },
                    [&](const Choice& names) { read_choice(names, field, node, dotted); },
                },
@@ -173,7 +174,8 @@ class Reader {
     }
   }
 
-  void read_path(std::string& value, const Field& field, const Node& node, const std::string& dotted) {
+  /// Whether `node` is a text; says what is wrong if it is not.
+  bool is_text(const Field& field, const Node& node, const std::string& dotted) {
     if (node.kind != Node::Kind::scalar) {
       refuse(field, node, dotted);
     } else if (!node.quoted && looks_like_other_type(node.text)) {
@@ -181,6 +183,24 @@ class Reader {
     } else if (!is_plain_text(node.text, false)) {
       refuse(field, node, dotted, "; control characters cannot be part of it");
     } else {
+      return true;
+    }
+    return false;
+  }
+
+  void read_texts(std::vector<std::string>& values, const Field& field, const Node& node, const std::string& dotted) {
+    if (node.kind != Node::Kind::list) {
+      refuse(field, node, dotted);
+      return;
+    }
+    values.clear();
+    for (const Node& item : node.items) {
+      if (is_text(field, item, dotted)) values.push_back(item.text);
+    }
+  }
+
+  void read_path(std::string& value, const Field& field, const Node& node, const std::string& dotted) {
+    if (is_text(field, node, dotted)) {
       try {
         value = expand_path(node.text);
       } catch (const std::invalid_argument& error) {

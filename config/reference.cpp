@@ -25,8 +25,9 @@ type or a value out of range is an error that names file, line and key; nothing 
   `true` and `false` are the only truth values; nan and inf are refused. Text that looks like a number is put in quotes.
 - **Paths** are relative to the folder in which the program is started. `~` at the start becomes the home folder,
   `${NAME}` the environment variable NAME (an error when it is not set), `$$` a dollar sign.
-- **Precision.** `run.dtype: float32` and `float64` compute everything in that type. `bfloat16` keeps the weights, the
-  optimizer's state and the loss in float32 and runs the network under autocast.
+- **Precision.** `run.dtype: float32` and `float64` compute everything in that type. `bfloat16` and
+  `float16` keep the weights, the optimizer's state and the loss in float32 and run the network under autocast; `float16`
+  trains with a loss scale.
 - **CUDA graphs.** A GPU runs the first three training steps as they are, records the fourth and from then on launches the
   recording, with the same results; `train.cuda_graph` chooses whether. What cannot be recorded runs as before, after one
   warning with `auto`, and as an error with `on`; float64 is not recorded. Evaluation never is.
@@ -34,7 +35,8 @@ type or a value out of range is an error that names file, line and key; nothing 
 Checked across keys: `model.img_size` and both transforms' `size` are multiples of `model.patch_size`;
 `train.grad_accumulation` divides `train.batch_size`; `train.schedule.warmup_epochs` is at most `train.epochs`;
 `model.in_channels` is 3; the two values of `scale` and of `ratio` are in ascending order; `format: list` needs `list`,
-and `folder` and `tar` refuse it.
+and `folder`, `tar` and `synthetic` refuse it. A key that counts only with another key's value (`momentum` with
+`name: sgd`, say) must keep its default elsewhere.
 )";
 
 std::string code(const std::string& text) { return "`" + text + "`"; }
@@ -60,6 +62,11 @@ std::string default_text(const Target& target) {
                         },
                         [](bool* value) { return code(*value ? "true" : "false"); },
                         [](const PathText& path) { return code(path.value->empty() ? "\"\"" : *path.value); },
+                        [](const TextList& list) {
+                          std::string items;
+                          for (const std::string& text : *list.values) items += (items.empty() ? "" : ", ") + text;
+                          return code("[" + items + "]");
+                        },
                         [](const DeviceText& device) { return code(*device.value); },
                         [](const Choice& choice) { return code(choice.names[choice.get()]); },
                     },

@@ -13,33 +13,84 @@
 
 namespace vrwkv::config {
 
-/// float64 and float32 compute in that type; bfloat16 keeps float32 weights and computes under autocast.
-enum class Dtype { float64, float32, bfloat16 };
+/// float64 and float32 compute in that type; bfloat16 and float16 keep float32 weights and compute under autocast,
+/// float16 with a loss scale.
+enum class Dtype { float64, float32, bfloat16, float16 };
 
-enum class OptimizerName { adamw };
+enum class OptimizerName { adamw, lamb, sgd };
 
 /// `norm_bias`: norm layers and biases are not decayed, everything else is (the published rule of tiny, small and
-/// base).
-enum class DecayRule { norm_bias };
+/// base). `layer_wise`: one-dimensional parameters are not decayed, except spatial_decay and spatial_first (the
+/// published rule of fine-tuning).
+enum class DecayRule { norm_bias, layer_wise };
 
 struct OptimizerOptions {
   OptimizerName name = OptimizerName::adamw;
   double lr = 1e-3;  ///< Base learning rate at the whole batch size.
   double weight_decay = 0.05;
-  std::array<double, 2> betas{0.9, 0.999};
-  double eps = 1e-8;
+  std::array<double, 2> betas{0.9, 0.999};  ///< adamw and lamb.
+  double eps = 1e-8;                        ///< adamw and lamb.
+  double momentum = 0.9;                    ///< sgd.
+  bool nesterov = false;                    ///< sgd.
   DecayRule decay_rule = DecayRule::norm_bias;
+  double layer_decay = 1;  ///< Factor on the learning rate from each layer to the one before it; 1: none.
 
   bool operator==(const OptimizerOptions&) const = default;
 };
 
-/// Cosine from iteration 0, times a linear warm-up; both by iteration.
+enum class SchedulePolicy { cosine, linear, step, constant };
+
+/// A decay from iteration 0, times a linear warm-up by iteration.
 struct ScheduleOptions {
+  SchedulePolicy policy = SchedulePolicy::cosine;
+  bool by_epoch = false;       ///< The decay stands still within an epoch.
+  int64_t step_epochs = 30;    ///< step: epochs between decays.
+  double gamma = 0.1;          ///< step: factor of each decay.
+  int64_t warmup_steps = 0;    ///< Length in iterations; 0: as warmup_epochs says.
   double warmup_epochs = 0;    ///< May be a fraction.
   double warmup_ratio = 1e-3;  ///< Share of the learning rate at iteration 0.
   double min_lr_ratio = 0.01;  ///< Share of the learning rate at the end.
 
   bool operator==(const ScheduleOptions&) const = default;
+};
+
+/// Given weights that a new run starts from.
+struct InitOptions {
+  std::string from;  ///< A checkpoint of ours or a .safetensors file; empty: weights drawn at random.
+  WeightSet weights = WeightSet::raw;
+
+  bool operator==(const InitOptions&) const = default;
+};
+
+enum class LossName { cross_entropy, bce };
+
+struct LossOptions {
+  LossName name = LossName::cross_entropy;
+  std::optional<double> bce_threshold = {};  ///< bce: targets above it count as 1, others as 0.
+  bool bce_sum = false;                      ///< bce: sum over the classes, else their mean.
+
+  bool operator==(const LossOptions&) const = default;
+};
+
+/// The moving average of the weights.
+struct EmaOptions {
+  bool enabled = false;
+  double decay = 0.9999;
+  bool warmup = false;                 ///< Decay of update n at most (1 + n) / (10 + n).
+  int64_t every = 1;                   ///< Optimizer steps between updates.
+  WeightSet best_by = WeightSet::ema;  ///< Whose score decides which checkpoint is `best`.
+
+  bool operator==(const EmaOptions&) const = default;
+};
+
+/// Dynamic loss scaling of float16.
+struct LossScaleOptions {
+  double initial = 65536;
+  double growth = 2;
+  double backoff = 0.5;
+  int64_t interval = 2000;  ///< Good steps before the scale grows.
+
+  bool operator==(const LossScaleOptions&) const = default;
 };
 
 struct TrainOptions {
@@ -51,6 +102,10 @@ struct TrainOptions {
   GraphMode cuda_graph = GraphMode::automatic;
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
+  std::vector<std::string> freeze;  ///< Patterns of parameter names (`*`, `?`, `[ab]`) that are not trained.
+  LossOptions loss;
+  EmaOptions ema;
+  LossScaleOptions loss_scale;
   int64_t eval_every = 1;              ///< Epochs between evaluations; the last epoch is always evaluated.
   int64_t checkpoint_every = 1;        ///< Epochs between `last` checkpoints; the last epoch is always saved.
   int64_t checkpoint_every_steps = 0;  ///< Additionally after so many steps; 0: never.
@@ -70,6 +125,7 @@ struct RunOptions {
   std::string output_dir = "runs/{name}";  ///< {name} is replaced by RunConfig::name when read.
   std::string device = "auto";             ///< cpu | cuda | cuda:N | auto
   Dtype dtype = Dtype::float32;
+  bool tf32 = false;  ///< float32 matrix products on CUDA may round their factors to TF32.
   int64_t seed = 0;
   int64_t threads = 0;  ///< CPU threads of LibTorch; 0: LibTorch's default.
 
@@ -80,6 +136,7 @@ struct RunOptions {
 struct RunConfig {
   std::string name;  ///< File name without its ending.
   ClassifierOptions model;
+  InitOptions init;  ///< The keys model.init_from and model.init_weights.
   data::DataOptions data;
   TrainOptions train;
   EvalOptions eval;

@@ -6,6 +6,7 @@ namespace {
 
 Section model_section(Document& document) {
   ClassifierOptions& classifier = document.config.model;
+  InitOptions& init = document.config.init;
   VrwkvOptions& model = classifier.backbone;
   return {
       .name = "model",
@@ -28,6 +29,9 @@ Section model_section(Document& document) {
                "Start of the layer scale; null: no layer scale."},
               {"key_norm", &model.key_norm, Range::any(),
                "Layer norm after Bi-WKV and on the hidden values of the channel mix."},
+              {"wkv", choice(model.wkv, {"auto", "paper", "published"}), Range::any(),
+               "Formula of Bi-WKV: `paper`; `published`, that of the public kernel, which the published weights were "
+               "trained with (exact, but slow); `auto`: `published` to evaluate a published .pth file, else `paper`."},
               {"drop_rate", &model.drop_rate, Range::share(), "Dropout after the position embedding."},
               {"drop_path_rate", &model.drop_path_rate, Range::share(),
                "Stochastic depth of the last block; rises linearly from 0 at the first."},
@@ -40,6 +44,28 @@ Section model_section(Document& document) {
               {"num_classes", &classifier.num_classes, Range::at_least(1), "Classes of the head."},
               {"head", choice(classifier.head, {"linear", "mlp_tanh"}), Range::any(),
                "`linear`, or the large model's `mlp_tanh` (linear, tanh, linear)."},
+              {"init_from", PathText{&init.from}, Range::any(),
+               "Weights that a new run starts from: a checkpoint of ours, a .safetensors or a .pth file, see "
+               "finetuning.md; "
+               "`--resume` wins over it."},
+              {"init_weights", choice(init.weights, {"raw", "ema"}), Range::any(),
+               "Which weights of that file: the trained ones, or their moving average (`ema.*`)."},
+          },
+      .sections = {},
+  };
+}
+
+Section synthetic_section(data::SyntheticOptions& synthetic) {
+  return {
+      .name = "synthetic",
+      .about = "For `format: synthetic`: images made from numbers, the same in every run.",
+      .fields =
+          {
+              {"images", &synthetic.images, Range::at_least(1), "How many; image i is of class i modulo `classes`."},
+              {"classes", &synthetic.classes, Range::at_least(1),
+               "Classes, each with a pattern of its own; at most `model.num_classes`."},
+              {"size", &synthetic.size, Range::at_least(1), "Height and width in pixels."},
+              {"seed", &synthetic.seed, Range::at_least(0), "Another one gives other images of the same classes."},
           },
       .sections = {},
   };
@@ -52,14 +78,14 @@ Section dataset_section(const std::string& name, const std::string& about, data:
       .fields =
           {
               {"path", PathText{&dataset.path}, Range::any(), "A folder of images, or a tar file."},
-              {"format", choice(dataset.format, {"auto", "folder", "list", "tar"}), Range::any(),
-               "`folder`: a folder per class; `list`: images named by `list`; `tar`: a tar file of images; `auto`: by "
-               "what "
-               "`path` is, and `list` when that is set."},
+              {"format", choice(dataset.format, {"auto", "folder", "list", "tar", "synthetic"}), Range::any(),
+               "`folder`: a folder per class; `list`: images named by `list`; `tar`: a tar file of images; "
+               "`synthetic`: images made as `synthetic` says, `path` is not read; `auto`: by what `path` is, and "
+               "`list` when that is set."},
               {"list", PathText{&dataset.list}, Range::any(),
                "For `list`: a text file of `relative/path label` lines; paths are relative to `path`."},
           },
-      .sections = {},
+      .sections = {synthetic_section(dataset.synthetic)},
   };
 }
 
@@ -70,7 +96,7 @@ Section rand_augment_section(data::RandAugmentOptions& options) {
       .fields =
           {
               {"num_ops", &options.num_ops, Range::between(0, 15),
-               "Operations drawn for each image; 0: off, then the other keys have no effect."},
+               "Operations drawn for each image; 0: off."},
               {"magnitude", &options.magnitude, Range::between(0, 10), "Mean strength of an operation."},
               {"magnitude_std", &options.magnitude_std, Range::at_least(0),
                "Standard deviation of the strength, which is limited to 0 to 10."},
@@ -203,13 +229,20 @@ Section optimizer_section(OptimizerOptions& optimizer) {
       .about = "How weights are updated.",
       .fields =
           {
-              {"name", choice(optimizer.name, {"adamw"}), Range::any(), "The algorithm."},
+              {"name", choice(optimizer.name, {"adamw", "lamb", "sgd"}), Range::any(), "The algorithm."},
               {"lr", &optimizer.lr, Range::above(0), "Highest learning rate, for the whole batch size."},
-              {"weight_decay", &optimizer.weight_decay, Range::at_least(0), "Decoupled weight decay."},
-              {"betas", std::span<double>(optimizer.betas), Range::share(), "Decay of the two running averages."},
-              {"eps", &optimizer.eps, Range::above(0), "Added to the denominator."},
-              {"decay_rule", choice(optimizer.decay_rule, {"norm_bias"}), Range::any(),
-               "What is not decayed; `norm_bias`: norm layers and biases."},
+              {"weight_decay", &optimizer.weight_decay, Range::at_least(0),
+               "Weight decay; decoupled with adamw, part of the adapted update with lamb, of the gradient with sgd."},
+              {"betas", std::span<double>(optimizer.betas), Range::share(),
+               "adamw, lamb: decay of the two running averages."},
+              {"eps", &optimizer.eps, Range::above(0), "adamw, lamb: added to the denominator."},
+              {"momentum", &optimizer.momentum, Range::share(), "sgd: decay of the summed gradients."},
+              {"nesterov", &optimizer.nesterov, Range::any(), "sgd: look one step of the momentum ahead."},
+              {"decay_rule", choice(optimizer.decay_rule, {"norm_bias", "layer_wise"}), Range::any(),
+               "What is not decayed; `norm_bias`: norm layers and biases; `layer_wise`: whatever has one dimension, "
+               "except spatial_decay and spatial_first."},
+              {"layer_decay", &optimizer.layer_decay, Range::positive_share(),
+               "Factor on the learning rate from each layer to the one before it; 1: none."},
           },
       .sections = {},
   };
@@ -218,14 +251,75 @@ Section optimizer_section(OptimizerOptions& optimizer) {
 Section schedule_section(ScheduleOptions& schedule) {
   return {
       .name = "schedule",
-      .about = "Learning rate by iteration: a cosine from the first iteration on, times a linear warm-up.",
+      .about = "Learning rate: a decay from the first iteration on, times a linear warm-up; see docs/training.md.",
       .fields =
           {
+              {"policy", choice(schedule.policy, {"cosine", "linear", "step", "constant"}), Range::any(),
+               "Form of the decay."},
+              {"by_epoch", &schedule.by_epoch, Range::any(),
+               "The decay changes at each epoch's start only; else at each iteration. Not for constant; step always "
+               "does."},
+              {"step_epochs", &schedule.step_epochs, Range::at_least(1), "step: epochs between decays."},
+              {"gamma", &schedule.gamma, Range::positive_share(), "step: factor of each decay."},
+              {"warmup_steps", &schedule.warmup_steps, Range::at_least(0),
+               "Length of the warm-up in iterations, in place of `warmup_epochs`; 0: not used."},
               {"warmup_epochs", &schedule.warmup_epochs, Range::at_least(0),
                "Length of the warm-up, may be a fraction; at most `train.epochs`."},
               {"warmup_ratio", &schedule.warmup_ratio, Range::between(0, 1),
                "Share of the learning rate at the first iteration."},
-              {"min_lr_ratio", &schedule.min_lr_ratio, Range::between(0, 1), "Share of the learning rate at the end."},
+              {"min_lr_ratio", &schedule.min_lr_ratio, Range::between(0, 1),
+               "Share of the learning rate at the end; least share with step; not for constant."},
+          },
+      .sections = {},
+  };
+}
+
+Section loss_section(LossOptions& loss) {
+  return {
+      .name = "loss",
+      .about = "What is minimised; `train.label_smoothing` applies to every loss.",
+      .fields =
+          {
+              {"name", choice(loss.name, {"cross_entropy", "bce"}), Range::any(),
+               "Softmax cross-entropy, or binary cross-entropy of each class on its own."},
+              {"bce_threshold", &loss.bce_threshold, Range::share(),
+               "bce: smoothed targets above it become 1, all others 0; null: as they are."},
+              {"bce_sum", &loss.bce_sum, Range::any(), "bce: sum over the classes; false: mean."},
+          },
+      .sections = {},
+  };
+}
+
+Section ema_section(EmaOptions& ema) {
+  return {
+      .name = "ema",
+      .about = "An exponential moving average of the weights, evaluated (metrics `ema_*`) and saved beside them.",
+      .fields =
+          {
+              {"enabled", &ema.enabled, Range::any(), "Keep the average; the other keys of the section need it."},
+              {"decay", &ema.decay, Range::share(), "Share of the old average that an update keeps."},
+              {"warmup", &ema.warmup, Range::any(),
+               "Decay at most (1 + n) / (10 + n) at update n = 0, 1, ..., so that the start is soon forgotten."},
+              {"every", &ema.every, Range::at_least(1), "Optimizer steps between updates."},
+              {"best_by", choice(ema.best_by, {"raw", "ema"}), Range::any(),
+               "Whose score decides which checkpoint is `best`."},
+          },
+      .sections = {},
+  };
+}
+
+Section loss_scale_section(LossScaleOptions& scale) {
+  return {
+      .name = "loss_scale",
+      .about = "Dynamic loss scaling, for `run.dtype: float16` only.",
+      .fields =
+          {
+              {"initial", &scale.initial, Range::above(0), "Factor on the loss at the start."},
+              {"growth", &scale.growth, Range::at_least(1),
+               "Factor on the scale after `interval` good steps in a row."},
+              {"backoff", &scale.backoff, Range::positive_share(),
+               "Factor on the scale after a step whose gradient is not finite."},
+              {"interval", &scale.interval, Range::at_least(1), "Good steps in a row before the scale grows."},
           },
       .sections = {},
   };
@@ -248,6 +342,8 @@ Section train_section(TrainOptions& train) {
                "Largest global norm of the gradient; 0: no clipping."},
               {"cuda_graph", choice(train.cuda_graph, {"auto", "on", "off"}), Range::any(),
                "Record the step as a CUDA graph: where possible, always (or an error), never."},
+              {"freeze", TextList{&train.freeze}, Range::any(),
+               "Parameters that are not trained: names, in which `*`, `?` and `[ab]` stand for other letters."},
               {"eval_every", &train.eval_every, Range::at_least(1),
                "Epochs between evaluations; the last epoch is always evaluated."},
               {"checkpoint_every", &train.checkpoint_every, Range::at_least(1),
@@ -258,7 +354,8 @@ Section train_section(TrainOptions& train) {
                "Epoch checkpoints kept beside `last` and `best`; 0: none."},
               {"log_every", &train.log_every, Range::at_least(1), "Steps between lines of metrics.jsonl."},
           },
-      .sections = {optimizer_section(train.optimizer), schedule_section(train.schedule)},
+      .sections = {optimizer_section(train.optimizer), schedule_section(train.schedule), loss_section(train.loss),
+                   ema_section(train.ema), loss_scale_section(train.loss_scale)},
   };
 }
 
@@ -280,8 +377,11 @@ Section run_section(RunOptions& run) {
               {"output_dir", PathText{&run.output_dir}, Range::any(),
                "Folder of checkpoints and logs; `{name}` becomes the configuration's file name without its ending."},
               {"device", DeviceText{&run.device}, Range::any(), "`auto`: the first GPU if there is one, else the CPU."},
-              {"dtype", choice(run.dtype, {"float64", "float32", "bfloat16"}), Range::any(),
-               "Precision of the computation; `bfloat16` keeps float32 weights and computes under autocast."},
+              {"dtype", choice(run.dtype, {"float64", "float32", "bfloat16", "float16"}), Range::any(),
+               "Precision of the computation; `bfloat16` and `float16` keep float32 weights and compute under "
+               "autocast."},
+              {"tf32", &run.tf32, Range::any(),
+               "float32 only: matrix products on CUDA may round their factors to TF32 (10 bits of mantissa)."},
               {"seed", &run.seed, Range::at_least(0), "Start of all random numbers."},
               {"threads", &run.threads, Range::at_least(0), "CPU threads of LibTorch; 0: LibTorch's default."},
           },

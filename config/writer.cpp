@@ -34,6 +34,11 @@ void write_value(YAML::Emitter& out, const Target& target) {
                  },
                  [&](bool* value) { out << (*value ? "true" : "false"); },
                  [&](const PathText& path) { write_string(out, escape_path(*path.value)); },
+                 [&](const TextList& list) {
+                   out << YAML::Flow << YAML::BeginSeq;
+                   for (const std::string& text : *list.values) write_string(out, text);
+                   out << YAML::EndSeq;
+                 },
                  [&](const DeviceText& device) { out << *device.value; },
                  [&](const Choice& choice) { out << choice.names[choice.get()]; },
              },

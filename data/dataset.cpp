@@ -7,6 +7,7 @@
 #include "common/errors.h"
 #include "data/folder_dataset.h"
 #include "data/list_dataset.h"
+#include "data/synthetic_dataset.h"
 #include "data/tar_dataset.h"
 
 namespace vrwkv::data {
@@ -50,6 +51,9 @@ std::string shortened(const std::vector<std::string>& names) {
 }  // namespace
 
 std::shared_ptr<const Dataset> open_dataset(const DatasetOptions& options) {
+  if (options.format == DatasetFormat::synthetic) {
+    return std::make_shared<const SyntheticDataset>(options.synthetic);
+  }
   if (options.path.empty()) {
     throw UsageError("no dataset given: set its path to a folder of images or a tar file");
   }

@@ -7,13 +7,24 @@
 namespace vrwkv::data {
 
 /// Where images come from. `automatic` looks at `path`: a folder is `folder` (or `list` when `list` is set), a file is
-/// `tar`.
-enum class DatasetFormat { automatic, folder, list, tar };
+/// `tar`. `synthetic` makes the images and reads no file.
+enum class DatasetFormat { automatic, folder, list, tar, synthetic };
+
+/// Images made from numbers, to try or time a configuration without data.
+struct SyntheticOptions {
+  int64_t images = 1024;
+  int64_t classes = 1000;
+  int64_t size = 256;  ///< Height and width in pixels.
+  int64_t seed = 0;    ///< Other images of the same classes.
+
+  bool operator==(const SyntheticOptions&) const = default;
+};
 
 struct DatasetOptions {
   std::string path;  ///< A folder, or a tar file.
   DatasetFormat format = DatasetFormat::automatic;
-  std::string list;  ///< For `list`: a text file of `relative/path label` lines.
+  std::string list = {};  ///< For `list`: a text file of `relative/path label` lines.
+  SyntheticOptions synthetic = {};
 
   bool operator==(const DatasetOptions&) const = default;
 };

@@ -17,7 +17,9 @@ enum class RandomStream : std::uint64_t {
   augment = 3,
   erasing = 4,
   noise = 5,
-  mix = 6
+  mix = 6,
+  synthetic_class = 16,
+  synthetic_image = 17
 };
 
 /// An explicit random generator (SplitMix64) whose sequence is a function of (seed, epoch, index, stream) alone. Draws

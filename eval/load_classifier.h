@@ -9,7 +9,7 @@
 namespace vrwkv::eval {
 
 /// read_model_weights of the file that --checkpoint names; throws UsageError when it is not there.
-ModelWeights read_checkpoint(const std::filesystem::path& path);
+ModelWeights read_checkpoint(const std::filesystem::path& path, WeightSet set = WeightSet::raw);
 
 /// The classifier with weights that read_checkpoint gave for `path`, ready to run at `precision`. Throws
 /// std::runtime_error that lists every missing, unexpected and mis-shaped tensor.

@@ -19,6 +19,7 @@ using namespace vrwkv;
 
 struct EvalFlags : cli::Flags {
   std::string checkpoint, batch_size, json;
+  WeightSet weights = WeightSet::raw;
   bool per_class = false;
 };
 
@@ -34,7 +35,7 @@ int evaluate(EvalFlags flags) {
   const config::RunConfig config = cli::load_config(flags);
   cli::check_output("--json", flags.json);
   const eval::Precision precision{cli::prepare_device(config.run), config.run.dtype};
-  const ModelWeights weights = eval::read_checkpoint(flags.checkpoint);
+  const ModelWeights weights = eval::read_checkpoint(flags.checkpoint, flags.weights);
   const auto dataset = data::open_dataset(config.data.val);
   eval::check_classes(*dataset, "data.val", config, &weights);
   const VrwkvClassifier model = eval::load_classifier(config.model, weights, flags.checkpoint, precision);
@@ -60,7 +61,10 @@ int main(int argc, char** argv) {
   const auto app = cli::make_app("vrwkv-eval", "Measures a checkpoint's accuracy on data.val of a configuration.");
   EvalFlags flags;
   cli::add_flags(*app, flags);
-  app->add_option("--checkpoint", flags.checkpoint, "Weights to evaluate, .safetensors")->required()->type_name("FILE");
+  app->add_option("--checkpoint", flags.checkpoint, "Weights to evaluate, .safetensors or .pth")
+      ->required()
+      ->type_name("FILE");
+  cli::add_weights_flag(*app, flags.weights);
   app->add_option("--batch-size", flags.batch_size, "Images at once")
       ->type_name("N")
       ->default_str("eval.batch_size of CONFIG")

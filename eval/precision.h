@@ -16,10 +16,10 @@ struct Precision {
   config::Dtype dtype;
 };
 
-/// The type of the weights and of the images: float64, or float32 (also for bfloat16, which is autocast).
+/// The type of the weights and of the images: float64, or float32 (also for bfloat16 and float16, which are autocast).
 at::ScalarType weights_dtype(config::Dtype dtype);
 
-/// While it lives, networks run in the given precision: autocast for bfloat16, nothing otherwise.
+/// While it lives, networks run in the given precision: autocast for bfloat16 and float16, nothing otherwise.
 class PrecisionGuard {
  public:
   explicit PrecisionGuard(const Precision& precision);

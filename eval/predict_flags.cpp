@@ -9,7 +9,8 @@ namespace vrwkv::eval {
 
 void add_predict_flags(CLI::App& app, PredictFlags& flags) {
   cli::add_flags(app, flags);
-  app.add_option("--checkpoint", flags.checkpoint, "Weights, .safetensors")->required()->type_name("FILE");
+  app.add_option("--checkpoint", flags.checkpoint, "Weights, .safetensors or .pth")->required()->type_name("FILE");
+  cli::add_weights_flag(app, flags.weights);
   CLI::Option* top_k = app.add_option("--top-k", flags.top_k, "Classes printed for each image")
                            ->type_name("N")
                            ->check(cli::positive_integer());

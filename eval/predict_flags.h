@@ -12,6 +12,7 @@ struct PredictFlags : cli::Flags {
   std::string checkpoint;
   std::vector<std::string> arguments;  ///< Images and overrides as they came.
   std::vector<std::string> images;
+  WeightSet weights = WeightSet::raw;
   std::string top_k = "5";
   std::string classes, json, save_inputs;
   std::string input, output;

@@ -60,7 +60,7 @@ int predict(const CLI::App& app, eval::PredictFlags flags) {
   cli::check_output("--save-inputs", flags.save_inputs);
   cli::check_output("--output", flags.output);
   const eval::Precision precision{cli::prepare_device(config.run), config.run.dtype};
-  const ModelWeights weights = eval::read_checkpoint(flags.checkpoint);
+  const ModelWeights weights = eval::read_checkpoint(flags.checkpoint, flags.weights);
   eval::check_head(config, weights);
   const auto names = eval::class_names(config.model.num_classes, flags.classes, weights.classes);
   const VrwkvClassifier model = eval::load_classifier(config.model, weights, flags.checkpoint, precision);

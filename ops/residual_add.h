@@ -25,7 +25,8 @@ struct ResidualOutput {
 /// x + z, all that lies between the last matrix product of one branch of a block and the first of the next, in one
 /// pass.
 ///
-/// @param x       [B, T, C]; float64, float32, bfloat16 or float16, on CPU or CUDA; any size may be 0.
+/// @param x       [B, T, C]; float64, float32, bfloat16 or float16, on CPU or CUDA; any size may be 0. Undefined: no
+///                residual, z alone, in the dtype of norm_weight, or of value where there is no norm.
 /// @param branch  value and gate in x's dtype or, where x is float32, in bfloat16 or float16. norm_weight, norm_bias,
 ///                scale and mask in x's dtype or its accumulation dtype, float32 (float64 for float64).
 /// @param feed    cast: x + z in value's dtype, which is the tensor x itself if the dtypes are equal.

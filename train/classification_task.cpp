@@ -1,9 +1,7 @@
 #include "train/classification_task.h"
 
-#include <torch/nn/functional/loss.h>
 #include <torch/utils.h>
 
-#include <optional>
 #include <stdexcept>
 
 #include "common/log.h"
@@ -11,7 +9,7 @@
 #include "data/transforms.h"
 #include "eval/check_classes.h"
 #include "eval/report.h"
-#include "vrwkv/autocast.h"
+#include "train/classification_loss.h"
 #include "vrwkv/checkpoint/weights.h"
 
 namespace vrwkv::train {
@@ -90,11 +88,8 @@ torch::Tensor ClassificationTask::loss(int64_t part) {
   const torch::Tensor images = images_in.is_floating_point() ? images_in
                                                              : data::normalize(images_in, config_.data.normalize,
                                                                                eval::weights_dtype(precision_.dtype));
-  std::optional<AutocastGuard> autocast;
-  if (precision_.dtype == config::Dtype::bfloat16) autocast.emplace(precision_.device.type(), at::kBFloat16);
-  namespace F = torch::nn::functional;
-  return F::cross_entropy(model_(images), labels,
-                          F::CrossEntropyFuncOptions().label_smoothing(config_.train.label_smoothing));
+  const eval::PrecisionGuard precision(precision_);
+  return classification_loss(model_(images), labels, config_.train.loss, config_.train.label_smoothing);
 }
 
 Evaluation ClassificationTask::evaluate() {
@@ -112,8 +107,10 @@ double ClassificationTask::data_wait_seconds() const {
 }
 
 std::map<std::string, std::string> ClassificationTask::metadata() const {
-  if (!train_data_->has_class_names()) return {};
-  return {{kClassesKey, classes_to_json(train_data_->classes())}};
+  const bool published = config_.model.backbone.wkv == WkvFormula::published;
+  std::map<std::string, std::string> metadata{{kWkvKey, published ? kWkvPublished : kWkvPaper}};
+  if (train_data_->has_class_names()) metadata.emplace(kClassesKey, classes_to_json(train_data_->classes()));
+  return metadata;
 }
 
 }  // namespace vrwkv::train

@@ -10,7 +10,7 @@
 
 namespace vrwkv::train {
 
-/// Image classification: a VRWKV with its head, cross-entropy with label smoothing, top-1 and top-5.
+/// Image classification: a VRWKV with its head, the loss of train.loss, top-1 and top-5.
 class ClassificationTask : public Task {
  public:
   /// Opens data.train and data.val and builds the model, its weights drawn from run.seed. Throws UsageError when the

@@ -5,7 +5,10 @@
 #include "cli/device.h"
 #include "cli/flags.h"
 #include "cli/run_main.h"
+#include "common/log.h"
 #include "train/classification_task.h"
+#include "train/init_weights.h"
+#include "train/synthetic_run.h"
 #include "train/trainer.h"
 
 namespace {
@@ -34,11 +37,15 @@ std::vector<std::string> with_resume_value(int argc, char** argv) {
   return arguments;
 }
 
-int run(const cli::Flags& flags, const std::optional<std::string>& resume) {
-  const config::RunConfig config = cli::load_config(flags);
+int run(const cli::Flags& flags, const std::optional<std::string>& resume, bool synthetic) {
+  config::RunConfig config = cli::load_config(flags);
+  if (synthetic) train::use_synthetic_data(config);
   const at::Device device = cli::prepare_device(config.run);
   train::ClassificationTask task(config, device);
-  train::Trainer(config, task, resume).run();
+  const std::vector<std::string> report = train::init_weights(config, resume, task.model());
+  train::Trainer trainer(config, task, resume);
+  for (const std::string& line : report) log::info(line);  // Now, so that the run's train.log has it.
+  trainer.run();
   return 0;
 }
 
@@ -53,9 +60,11 @@ int main(int argc, char** argv) {
   app->add_option("--resume", resume, "Go on with a run: auto (its newest checkpoint; also without a value) or a file")
       ->type_name("[CKPT|auto]")
       ->default_str("a new run");
+  bool synthetic = false;
+  app->add_flag("--synthetic", synthetic, "Images made from numbers in place of data.train and data.val");
   const std::vector<std::string> arguments = with_resume_value(argc, argv);
   std::vector<const char*> pointers;
   for (const auto& argument : arguments) pointers.push_back(argument.c_str());
   return cli::run_main(*app, static_cast<int>(pointers.size()), pointers.data(),
-                       [&] { return run(flags, resume.empty() ? std::nullopt : std::optional(resume)); });
+                       [&] { return run(flags, resume.empty() ? std::nullopt : std::optional(resume), synthetic); });
 }

@@ -4,12 +4,15 @@
 #include <stdexcept>
 
 #include "vrwkv/checkpoint/state_dict.h"
+#include "vrwkv/checkpoint/weights.h"
 
 namespace vrwkv::train {
 namespace {
 
 constexpr const char* kModel = "model.";
 constexpr const char* kOptimizer = "optimizer.";
+constexpr const char* kEma = "ema.";
+constexpr const char* kLossScale = "loss_scale.";
 constexpr const char* kStateKey = "train_state";
 
 /// The tensors whose names start with `prefix`, without it.
@@ -22,22 +25,28 @@ std::map<std::string, torch::Tensor> with_prefix(const std::map<std::string, tor
   return found;
 }
 
+void add(Checkpoint& checkpoint, const char* prefix, const std::map<std::string, torch::Tensor>& tensors) {
+  for (const auto& [name, tensor] : tensors) checkpoint.tensors.emplace(prefix + name, tensor);
+}
+
 }  // namespace
 
-Checkpoint make_checkpoint(const torch::nn::Module& model, const AdamW& optimizer, const TrainState& state,
-                           const std::string& config_yaml, const std::map<std::string, std::string>& extra) {
+Checkpoint make_checkpoint(const Trained& trained, const TrainState& state, const std::string& config_yaml,
+                           const std::map<std::string, std::string>& extra) {
   Checkpoint checkpoint;
-  for (const auto& [name, tensor] : state_dict(model)) checkpoint.tensors.emplace(kModel + name, tensor);
-  for (const auto& [name, tensor] : optimizer.state()) checkpoint.tensors.emplace(kOptimizer + name, tensor);
+  add(checkpoint, kModel, state_dict(trained.model));
+  add(checkpoint, kOptimizer, trained.optimizer.state());
+  if (trained.ema != nullptr) add(checkpoint, kEma, trained.ema->state());
+  if (trained.loss_scale != nullptr) add(checkpoint, kLossScale, trained.loss_scale->state());
   checkpoint.metadata = extra;
-  checkpoint.metadata["config"] = config_yaml;
+  checkpoint.metadata[kConfigKey] = config_yaml;
   nlohmann::json json{{"step", state.step}, {"steps_per_epoch", state.steps_per_epoch}};
   if (state.best_score > -std::numeric_limits<double>::infinity()) json["best_score"] = state.best_score;
   checkpoint.metadata[kStateKey] = json.dump();
   return checkpoint;
 }
 
-TrainState load_checkpoint(const Checkpoint& checkpoint, torch::nn::Module& model, AdamW& optimizer) {
+TrainState load_checkpoint(const Checkpoint& checkpoint, const Trained& trained) {
   const auto text = checkpoint.metadata.find(kStateKey);
   if (text == checkpoint.metadata.end()) {
     throw std::runtime_error(
@@ -55,8 +64,17 @@ TrainState load_checkpoint(const Checkpoint& checkpoint, torch::nn::Module& mode
   if (state.step < 0 || state.steps_per_epoch < 1) {
     throw std::runtime_error("the training state in the checkpoint is out of range: " + text->second);
   }
-  load_state_dict(model, with_prefix(checkpoint.tensors, kModel));
-  optimizer.load_state(with_prefix(checkpoint.tensors, kOptimizer));
+  load_state_dict(trained.model, with_prefix(checkpoint.tensors, kModel));
+  trained.optimizer.load_state(with_prefix(checkpoint.tensors, kOptimizer));
+  const auto averages = with_prefix(checkpoint.tensors, kEma);
+  if (trained.ema != nullptr) {
+    trained.ema->load_state(averages);
+  } else if (!averages.empty()) {
+    throw std::runtime_error(
+        "the run keeps a moving average of its weights, which train.ema.enabled=false would lose; resume with "
+        "train.ema.enabled=true, or start a new run from these weights (model.init_from)");
+  }
+  if (trained.loss_scale != nullptr) trained.loss_scale->load_state(with_prefix(checkpoint.tensors, kLossScale));
   return state;
 }
 

@@ -7,8 +7,10 @@
 #include <map>
 #include <string>
 
-#include "train/adamw.h"
 #include "train/checkpoint_store.h"
+#include "train/ema.h"
+#include "train/loss_scale.h"
+#include "train/optimizer.h"
 
 namespace vrwkv::train {
 
@@ -23,12 +25,21 @@ struct TrainState {
   int64_t step_in_epoch() const { return step % steps_per_epoch; }  ///< Steps of it already done.
 };
 
-/// A checkpoint of everything: tensors model.*, optimizer.*; metadata train_state (JSON), config (YAML) and `extra`.
-Checkpoint make_checkpoint(const torch::nn::Module& model, const AdamW& optimizer, const TrainState& state,
-                           const std::string& config_yaml, const std::map<std::string, std::string>& extra);
+/// What a run changes; without a moving average or a loss scale those are null.
+struct Trained {
+  torch::nn::Module& model;
+  Optimizer& optimizer;
+  Ema* ema = nullptr;
+  LossScale* loss_scale = nullptr;
+};
 
-/// Puts a checkpoint back into model and optimizer and returns its state. Throws std::runtime_error, with nothing half
+/// A checkpoint of everything: tensors model.*, optimizer.*, ema.*, loss_scale.*; metadata train_state (JSON), config
+/// (YAML) and `extra`.
+Checkpoint make_checkpoint(const Trained& trained, const TrainState& state, const std::string& config_yaml,
+                           const std::map<std::string, std::string>& extra);
+
+/// Puts a checkpoint back into what it was made of and returns its state. Throws std::runtime_error, with nothing half
 /// loaded in the model, when names or shapes do not fit.
-TrainState load_checkpoint(const Checkpoint& checkpoint, torch::nn::Module& model, AdamW& optimizer);
+TrainState load_checkpoint(const Checkpoint& checkpoint, const Trained& trained);
 
 }  // namespace vrwkv::train

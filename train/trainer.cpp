@@ -3,13 +3,16 @@
 #include <torch/utils.h>
 
 #include <cmath>
+#include <limits>
 #include <sstream>
 
 #include "common/atomic_file.h"
 #include "common/errors.h"
 #include "common/log.h"
+#include "train/freeze.h"
 #include "train/interrupt.h"
 #include "train/loggers/learning_curves.h"
+#include "train/make_optimizer.h"
 #include "train/param_groups.h"
 #include "train/schedule.h"
 #include "train/step_seed.h"
@@ -31,6 +34,16 @@ int64_t steps_per_epoch(const Task& task, const config::TrainOptions& options) {
 
 at::Device device_of(Task& task) { return task.model().parameters().front().device(); }
 
+/// The groups of the parameters that train.freeze leaves.
+std::vector<ParamGroup> trained_groups(Task& task, const config::TrainOptions& options) {
+  const std::vector<std::string> frozen = freeze_parameters(task.model(), options.freeze);
+  if (!frozen.empty()) {
+    log::info("frozen: " + std::to_string(frozen.size()) + " of " + std::to_string(task.model().parameters().size()) +
+              " parameters");
+  }
+  return make_param_groups(task.model(), options.optimizer);
+}
+
 /// float64, which is for tests, keeps its learning rate in the optimizer's arguments, where a recording cannot follow
 /// it.
 GraphMode graph_mode(const config::RunConfig& config) {
@@ -48,15 +61,23 @@ Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optiona
       task_(task),
       folder_(config.run.output_dir),
       steps_per_epoch_(steps_per_epoch(task, config.train)),
-      optimizer_(make_param_groups(task.model(), config.train.optimizer), config.train.optimizer),
+      optimizer_(make_optimizer(trained_groups(task, config.train), config.train.optimizer)),
       recorded_step_(
           [this] {
             result_ = train_step([this](int64_t part) { return task_.loss(part); }, config_.train.grad_accumulation,
-                                 optimizer_, config_.train.clip_grad_norm);
+                                 *optimizer_, config_.train.clip_grad_norm, skip_above_,
+                                 loss_scale_ ? &*loss_scale_ : nullptr);
           },
           device_of(task), graph_mode(config)),
       checkpoints_(folder_, config.train.keep_checkpoints) {
   state_.steps_per_epoch = steps_per_epoch_;
+  if (config.train.ema.enabled) ema_.emplace(task.model(), config.train.ema);
+  if (config.run.dtype == config::Dtype::float16) {
+    const at::Device device = device_of(task);
+    loss_scale_.emplace(config.train.loss_scale, device);
+    skip_above_ =
+        torch::full({}, std::numeric_limits<float>::max(), torch::TensorOptions(torch::kFloat).device(device));
+  }
   if (!resume && !checkpoints_.empty()) {
     throw UsageError(folder_.string() +
                      " already holds a run; go on with --resume auto, or give run.output_dir=… of "
@@ -78,7 +99,7 @@ void Trainer::resume_from(const std::string& request) {
   }
   const std::string path = found->path.string();
   try {
-    state_ = load_checkpoint(found->checkpoint, task_.model(), optimizer_);
+    state_ = load_checkpoint(found->checkpoint, trained());
   } catch (const std::runtime_error& error) {
     throw std::runtime_error(path + ": " + error.what());
   }
@@ -144,14 +165,14 @@ void Trainer::start_window() {
 
 void Trainer::step() {
   torch::manual_seed(step_seed(static_cast<uint64_t>(config_.run.seed), static_cast<uint64_t>(state_.step)));
-  const double epochs_to_steps = static_cast<double>(steps_per_epoch_);
-  const auto warmup_steps = static_cast<int64_t>(std::llround(config_.train.schedule.warmup_epochs * epochs_to_steps));
   const double lr = learning_rate(config_.train.schedule, config_.train.optimizer.lr, state_.step,
-                                  config_.train.epochs * steps_per_epoch_, warmup_steps);
-  optimizer_.set_learning_rate(lr);
+                                  config_.train.epochs * steps_per_epoch_,
+                                  warmup_length(config_.train.schedule, steps_per_epoch_), steps_per_epoch_);
+  optimizer_->set_learning_rate(lr);
   task_.fetch(config_.train.grad_accumulation);
   recorded_step_();
   ++state_.step;
+  if (ema_) ema_->update(state_.step);
   ++window_steps_;
   if (due(config_.train.log_every)) {
     log_step(lr);
@@ -185,8 +206,19 @@ void Trainer::log_step(double lr) {
   start_window();
 }
 
+Evaluation Trainer::evaluate_weights() {
+  Evaluation evaluation = task_.evaluate();
+  if (!ema_) return evaluation;
+  const Ema::InModel averages(*ema_);
+  const Evaluation average = task_.evaluate();
+  for (const auto& [name, value] : average.metrics) evaluation.metrics.emplace("ema_" + name, value);
+  evaluation.summary += "; moving average: " + average.summary;
+  if (config_.train.ema.best_by == WeightSet::ema) evaluation.score = average.score;
+  return evaluation;
+}
+
 bool Trainer::evaluate() {
-  const Evaluation evaluation = task_.evaluate();
+  const Evaluation evaluation = evaluate_weights();
   const int64_t epoch = state_.epoch();
   metrics_->write_evaluation(state_.step, epoch, evaluation.metrics);
   log::info("epoch " + std::to_string(epoch) + "/" + std::to_string(config_.train.epochs) + ": " + evaluation.summary);
@@ -196,8 +228,12 @@ bool Trainer::evaluate() {
   return true;
 }
 
-Checkpoint Trainer::checkpoint() const {
-  return make_checkpoint(task_.model(), optimizer_, state_, config::to_yaml(config_), task_.metadata());
+Trained Trainer::trained() {
+  return {task_.model(), *optimizer_, ema_ ? &*ema_ : nullptr, loss_scale_ ? &*loss_scale_ : nullptr};
+}
+
+Checkpoint Trainer::checkpoint() {
+  return make_checkpoint(trained(), state_, config::to_yaml(config_), task_.metadata());
 }
 
 void Trainer::save() { checkpoints_.save_last(checkpoint()); }

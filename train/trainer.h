@@ -2,13 +2,16 @@
 
 #include <chrono>
 #include <filesystem>
+#include <memory>
 #include <optional>
 
 #include "config/run_config.h"
-#include "train/adamw.h"
 #include "train/checkpoint_store.h"
+#include "train/ema.h"
 #include "train/loggers/metrics_log.h"
 #include "train/loggers/progress.h"
+#include "train/loss_scale.h"
+#include "train/optimizer.h"
 #include "train/task.h"
 #include "train/train_state.h"
 #include "train/train_step.h"
@@ -36,7 +39,9 @@ class Trainer {
   void step();
   void log_step(double lr);
   bool evaluate();  ///< True for the best score so far.
-  Checkpoint checkpoint() const;
+  Evaluation evaluate_weights();
+  Trained trained();
+  Checkpoint checkpoint();
   void save();
   void resume_from(const std::string& request);
   void start_window();
@@ -46,8 +51,11 @@ class Trainer {
   Task& task_;
   std::filesystem::path folder_;
   int64_t steps_per_epoch_;
-  AdamW optimizer_;
-  StepResult result_;  ///< Of the last step.
+  std::unique_ptr<Optimizer> optimizer_;
+  std::optional<Ema> ema_;
+  std::optional<LossScale> loss_scale_;  ///< Of float16.
+  torch::Tensor skip_above_;             ///< As train_step takes it; undefined: no step is skipped.
+  StepResult result_;                    ///< Of the last step.
   RecordedStep recorded_step_;
   CheckpointStore checkpoints_;
   TrainState state_;

@@ -19,6 +19,10 @@ enum class LinearInit { trunc_normal, zero_orthogonal };
 /// head.2.*.
 enum class HeadKind { linear, mlp_tanh };
 
+/// The formula of Bi-WKV: the paper's, or that of the public kernel, which the published weights were trained with
+/// (ops/bi_wkv_published.h). `automatic` is the paper's, except where published weights are evaluated.
+enum class WkvFormula { automatic, paper, published };
+
 /// The VRWKV backbone (arXiv 2403.02308). Names are those of the published configurations.
 struct VrwkvOptions {
   int64_t img_size = 224;             ///< Side in pixels of the square input that pos_embed is made for.
@@ -30,8 +34,9 @@ struct VrwkvOptions {
   bool post_norm = false;             ///< Normalise the output of each mix instead of its input.
   std::optional<double> init_values;  ///< Start of the layer scale gamma1, gamma2; without it there is none.
   bool key_norm = false;              ///< LayerNorm after Bi-WKV and on the channel mix's hidden values.
-  double drop_rate = 0.0;             ///< Dropout after the position embedding.
-  double drop_path_rate = 0.0;        ///< Stochastic depth of the last block; rises linearly from 0.
+  WkvFormula wkv = WkvFormula::automatic;
+  double drop_rate = 0.0;       ///< Dropout after the position embedding.
+  double drop_path_rate = 0.0;  ///< Stochastic depth of the last block; rises linearly from 0.
   InitMode init_mode = InitMode::fancy;
   LinearInit linear_init = LinearInit::trunc_normal;
   bool with_cp = false;              ///< Activation checkpointing: recompute each block in the backward pass.
@@ -39,6 +44,9 @@ struct VrwkvOptions {
 
   bool operator==(const VrwkvOptions&) const = default;
 };
+
+/// Which weights of a file: the trained ones, or their moving average (tensors `ema.*` of our checkpoints).
+enum class WeightSet { raw, ema };
 
 struct ClassifierOptions {
   VrwkvOptions backbone;

@@ -1,12 +1,16 @@
 #include "vrwkv/recorded_step.h"
 
+#include <c10/util/Exception.h>
+
 #include <stdexcept>
 
 #include "common/errors.h"
 #include "common/log.h"
 
 #ifdef VRWKV_WITH_CUDA
+#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/cuda/CUDAEvent.h>
+#include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -16,6 +20,39 @@
 namespace vrwkv {
 
 #ifdef VRWKV_WITH_CUDA
+
+namespace {
+
+/// LibTorch's graph, which also finds its way out of a recording that CUDA has declared invalid: LibTorch 2.11 throws
+/// then before it has cleaned up, so that the random generator and the allocators would stay in recording mode, where
+/// their next use fails.
+class Recording : public at::cuda::CUDAGraph {
+ public:
+  /// Only this thread's work is recorded: the loader's threads may pin memory meanwhile.
+  void begin() { capture_begin(/*pool=*/{0, 0}, cudaStreamCaptureModeThreadLocal); }
+
+  void end() {
+    try {
+      capture_end();
+    } catch (...) {
+      if (!capture_ended_) abandon();
+      throw;
+    }
+  }
+
+ private:
+  void abandon() {
+    static_cast<void>(cudaGetLastError());  // The next launch would report it.
+    for (const auto& [state, increment] : captured_generator_states_) state->capturing_ = false;
+    c10::cuda::CUDACachingAllocator::endAllocateToPool(capture_dev_, mempool_id_);
+    c10::cuda::CUDACachingAllocator::releasePool(capture_dev_, mempool_id_);
+    auto* const pinned = at::getHostAllocator(at::kCUDA);
+    pinned->end_allocate_to_pool(mempool_id_);
+    pinned->release_pool(mempool_id_);
+  }
+};
+
+}  // namespace
 
 /// A stream of its own, as the default one cannot be recorded, and what was recorded on it.
 struct RecordedStep::Graph {
@@ -32,7 +69,7 @@ struct RecordedStep::Graph {
     wait(stream, outer);
     {
       const c10::cuda::CUDAStreamGuard guard(stream);
-      if (!failed() && !recording && calls >= kWarmUp) record(body);
+      if (!failure && !recording && calls >= kWarmUp) record(body);
       ++calls;
       if (recording) {
         recording->replay();
@@ -43,26 +80,23 @@ struct RecordedStep::Graph {
     wait(outer, stream);
   }
 
-  /// Leaves `reason` instead of a recording when that fails.
+  /// Leaves `failure` instead of a recording when that fails.
   void record(const std::function<void()>& body) {
     c10::cuda::CUDACachingAllocator::emptyCache();  // The recording has memory of its own.
-    auto attempt = std::make_unique<at::cuda::CUDAGraph>();
-    // Only this thread's work is recorded: the loader's threads may pin memory meanwhile.
-    attempt->capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+    auto attempt = std::make_unique<Recording>();
     try {
-      body();
-    } catch (const std::exception& error) {
-      reason = error.what();
+      attempt->begin();
+      try {
+        body();
+      } catch (const std::exception&) {
+        failure = std::current_exception();
+      }
+      attempt->end();
+    } catch (const std::exception&) {
+      if (!failure) failure = std::current_exception();  // Otherwise only a consequence.
     }
-    try {
-      attempt->capture_end();
-    } catch (const std::exception& error) {
-      if (reason.empty()) reason = error.what();
-    }
-    if (!failed()) recording = std::move(attempt);
+    if (!failure) recording = std::move(attempt);
   }
-
-  bool failed() const { return !reason.empty(); }
 
   static void wait(const c10::cuda::CUDAStream& waiting, const c10::cuda::CUDAStream& awaited) {
     at::cuda::CUDAEvent event;
@@ -71,12 +105,18 @@ struct RecordedStep::Graph {
   }
 
   c10::cuda::CUDAStream stream;
-  std::unique_ptr<at::cuda::CUDAGraph> recording;
+  std::unique_ptr<Recording> recording;
   int calls = 0;
-  std::string reason;  ///< Why recording failed, if it did.
+  std::exception_ptr failure;  ///< Why recording failed, if it did.
 };
 
 bool RecordedStep::recorded() const { return graph_ && graph_->recording; }
+
+void RecordedStep::record_anew() {
+  if (!graph_) return;
+  graph_->recording.reset();
+  graph_->calls = 0;
+}
 
 void RecordedStep::operator()() {
   if (!graph_) {
@@ -84,7 +124,7 @@ void RecordedStep::operator()() {
     return;
   }
   graph_->run(body_);
-  if (graph_->failed()) warn_or_throw(graph_->reason);
+  if (graph_->failure) give_up(graph_->failure);
 }
 
 #else
@@ -94,6 +134,8 @@ struct RecordedStep::Graph {
 };
 
 bool RecordedStep::recorded() const { return false; }
+
+void RecordedStep::record_anew() {}
 
 void RecordedStep::operator()() { body_(); }
 
@@ -111,10 +153,18 @@ RecordedStep::~RecordedStep() = default;
 RecordedStep::RecordedStep(RecordedStep&&) noexcept = default;
 RecordedStep& RecordedStep::operator=(RecordedStep&&) noexcept = default;
 
-void RecordedStep::warn_or_throw(const std::string& reason) {
-  const std::string what = "the step could not be recorded as a CUDA graph: " + reason.substr(0, reason.find('\n'));
-  if (mode_ == GraphMode::on) throw std::runtime_error(what + "; set cuda_graph to 'auto' or 'off'");
-  log::warn(what + "; it goes on without");
+void RecordedStep::give_up(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const c10::OutOfMemoryError&) {
+    if (mode_ == GraphMode::on) throw;  // Says itself what to do.
+    log::warn("no memory is left to record the step as a CUDA graph; it goes on without");
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    const std::string what = "the step could not be recorded as a CUDA graph: " + text.substr(0, text.find('\n'));
+    if (mode_ == GraphMode::on) throw std::runtime_error(what + "; set cuda_graph to 'auto' or 'off'");
+    log::warn(what + "; it goes on without");
+  }
   graph_.reset();
 }
 

@@ -2,9 +2,9 @@
 
 #include <c10/core/Device.h>
 
+#include <exception>
 #include <functional>
 #include <memory>
-#include <string>
 
 #include "vrwkv/graph_mode.h"
 
@@ -24,15 +24,19 @@ class RecordedStep {
   RecordedStep(RecordedStep&&) noexcept;
   RecordedStep& operator=(RecordedStep&&) noexcept;
 
-  /// One step. Should recording fail, `automatic` warns once and goes on without; `on` throws std::runtime_error.
+  /// One step. Should recording fail, `automatic` warns once and goes on without; `on` throws std::runtime_error
+  /// (c10::OutOfMemoryError where memory ran out).
   void operator()();
+
+  /// Forgets the recording, for inputs of another shape or at other places: the next calls run as the first ones did.
+  void record_anew();
 
   /// Whether calls are launches of the recorded graph by now.
   bool recorded() const;
 
  private:
   struct Graph;
-  void warn_or_throw(const std::string& reason);
+  void give_up(const std::exception_ptr& failure);
 
   std::function<void()> body_;
   GraphMode mode_;

@@ -44,7 +44,8 @@ torch::Tensor resize_pos_embed(const torch::Tensor& pos_embed, Grid from, Grid t
 
 torch::Tensor VrwkvImpl::embed(const torch::Tensor& images, Grid grid) {
   const int64_t side = options_.img_size / options_.patch_size;
-  const torch::Tensor x = patch_embed(images) + resize_pos_embed(pos_embed, {side, side}, grid);
+  const torch::Tensor patches = patch_embed(images);
+  const torch::Tensor x = patches + resize_pos_embed(pos_embed, {side, side}, grid).to(patches.scalar_type());
   return at::dropout(x, options_.drop_rate, is_training());
 }
 
@@ -56,29 +57,48 @@ Stream VrwkvImpl::run_block(int64_t layer, const Stream& stream, Grid grid) {
   const DropPathMasks masks{draw_drop_path_mask(x.size(0), rate, x.options()),
                             draw_drop_path_mask(x.size(0), rate, x.options())};
   if (!options_.with_cp || !is_training() || !x.requires_grad()) {
-    return impl.forward(stream, grid, masks, layer + 1 < options_.depth);
+    // The final ln1 reads what is standardized.
+    const bool last = layer + 1 == options_.depth;
+    return impl.forward(stream, grid, masks, last ? ops::Feed::standardized : BlockImpl::feed_of(options_));
   }
   // Only x is kept between the blocks; each makes its feed anew.
   const auto run = [block, grid, masks](const torch::Tensor& input) {
-    return block->as<BlockImpl>()->forward({input, {}}, grid, masks, false).x;
+    return block->as<BlockImpl>()->forward({input, {}}, grid, masks, ops::Feed::none).x;
   };
   return {checkpoint(run, x), {}};
+}
+
+/// What the last block leaves; `visit(layer, stream)` sees what each one does.
+Stream VrwkvImpl::run(const torch::Tensor& images, Grid grid,
+                      const std::function<void(int64_t, const Stream&)>& visit) {
+  Stream stream{embed(images, grid), {}};
+  for (int64_t layer = 0; layer < options_.depth; ++layer) {
+    stream = run_block(layer, stream, grid);
+    if (layer == options_.depth - 1 && !stream.feed.defined()) stream.feed = make_feed(stream.x, true);
+    visit(layer, stream);
+  }
+  return stream;
 }
 
 std::vector<torch::Tensor> VrwkvImpl::forward(const torch::Tensor& images) {
   const Grid grid = patch_embed->grid(images);
   const std::vector<int64_t> wanted =
       options_.out_indices.empty() ? std::vector<int64_t>{options_.depth - 1} : options_.out_indices;
-  Stream stream{embed(images, grid), {}};
   std::vector<torch::Tensor> maps;
-  for (int64_t layer = 0; layer < options_.depth; ++layer) {
-    stream = run_block(layer, stream, grid);
-    const torch::Tensor x = layer == options_.depth - 1 ? ln1(stream.x) : stream.x;
-    if (std::find(wanted.begin(), wanted.end(), layer) != wanted.end()) {
-      maps.push_back(x.transpose(1, 2).unflatten(2, {grid.height, grid.width}));
-    }
-  }
+  run(images, grid, [&](int64_t layer, const Stream& stream) {
+    if (std::find(wanted.begin(), wanted.end(), layer) == wanted.end()) return;
+    const bool last = layer == options_.depth - 1;
+    const torch::Tensor x = last ? stream.feed * ln1->weight + ln1->bias : stream.x;
+    maps.push_back(x.transpose(1, 2).unflatten(2, {grid.height, grid.width}));
+  });
   return maps;
+}
+
+torch::Tensor VrwkvImpl::pooled(const torch::Tensor& images) {
+  const Stream last = run(images, patch_embed->grid(images), [](int64_t, const Stream&) {});
+  // The mean of ln1 is the weight and bias of ln1 on the mean.
+  const torch::Tensor mean = last.feed.mean({1}, /*keepdim=*/false, ln1->weight.scalar_type());
+  return at::addcmul(ln1->bias, mean, ln1->weight);
 }
 
 int64_t VrwkvImpl::layer_id(const std::string& parameter) const {

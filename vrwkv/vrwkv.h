@@ -5,6 +5,7 @@
 #include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,10 @@ class VrwkvImpl : public torch::nn::Cloneable<VrwkvImpl> {
   /// of out_indices, by default for the last layer alone; the last layer's map is normalised by the final ln1.
   std::vector<torch::Tensor> forward(const torch::Tensor& images);
 
+  /// The mean over the tokens of the last layer's map, [B, C], in the precision of the weights: what a classifier
+  /// reads.
+  torch::Tensor pooled(const torch::Tensor& images);
+
   /// Number of layers; layer_id runs from 0 to num_layers() + 1.
   int64_t num_layers() const { return options_.depth; }
 
@@ -44,6 +49,7 @@ class VrwkvImpl : public torch::nn::Cloneable<VrwkvImpl> {
  private:
   torch::Tensor embed(const torch::Tensor& images, Grid grid);
   Stream run_block(int64_t layer, const Stream& stream, Grid grid);
+  Stream run(const torch::Tensor& images, Grid grid, const std::function<void(int64_t, const Stream&)>& visit);
 
   VrwkvOptions options_;
 };

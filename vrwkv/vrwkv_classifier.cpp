@@ -34,7 +34,7 @@ void VrwkvClassifierImpl::pretty_print(std::ostream& stream) const {
 }
 
 torch::Tensor VrwkvClassifierImpl::forward(const torch::Tensor& images) {
-  return head->forward(backbone(images).back().mean({2, 3}));
+  return head->forward(backbone->pooled(images));
 }
 
 }  // namespace vrwkv

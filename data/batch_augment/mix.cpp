@@ -66,7 +66,7 @@ MixedRow draw_row(int64_t height, int64_t width, const MixOptions& options, Gene
   return row;
 }
 
-/// `field(row)` of every row as a tensor of `options`.
+/// `field(row)` of every row as a tensor of `options`; the host does not wait for the copy to a device.
 template <class Value, class Field>
 at::Tensor column(const std::vector<MixedRow>& rows, const Field& field, const at::TensorOptions& options) {
   std::vector<Value> values;
@@ -74,7 +74,7 @@ at::Tensor column(const std::vector<MixedRow>& rows, const Field& field, const a
   for (const MixedRow& row : rows) {
     values.push_back(std::invoke(field, row));
   }
-  return at::tensor(values, options);
+  return at::tensor(values, options.device(at::kCPU)).to(options.device(), /*non_blocking=*/true);
 }
 
 at::Tensor partners(const std::vector<MixedRow>& rows, at::Device device) {

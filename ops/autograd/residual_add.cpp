@@ -28,9 +28,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> call_forward(const at::Tensor& x,
       c10::Dispatcher::singleton()
           .findSchemaOrThrow("vrwkv::_residual_add_forward", "")
           .typed<std::tuple<at::Tensor, at::Tensor, at::Tensor>(
-              const at::Tensor&, const at::Tensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
-              const OptionalTensor&, const OptionalTensor&, int64_t, double)>();
-  return op.call(x, branch.value, optional_tensor(branch.gate), optional_tensor(branch.norm_weight),
+              const OptionalTensor&, const at::Tensor&, const OptionalTensor&, const OptionalTensor&,
+              const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, int64_t, double)>();
+  return op.call(optional_tensor(x), branch.value, optional_tensor(branch.gate), optional_tensor(branch.norm_weight),
                  optional_tensor(branch.norm_bias), optional_tensor(branch.scale), optional_tensor(branch.mask), feed,
                  eps);
 }
@@ -58,20 +58,21 @@ std::array<at::Tensor, kInputs> call_backward(const at::Tensor& gy, const at::Te
 
 class ResidualAddFunction : public torch::autograd::Function<ResidualAddFunction> {
  public:
-  static variable_list forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& value,
+  static variable_list forward(AutogradContext* context, const OptionalTensor& x, const at::Tensor& value,
                                const OptionalTensor& gate, const OptionalTensor& norm_weight,
                                const OptionalTensor& norm_bias, const OptionalTensor& scale, const OptionalTensor& mask,
                                int64_t feed, double eps) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     const ResidualBranch branch = residual_branch(value, gate, norm_weight, norm_bias, scale, mask);
-    const auto [y, fed, rstd] = call_forward(x, branch, feed, eps);
+    const auto [y, fed, rstd] = call_forward(part(x), branch, feed, eps);
     // Neither x nor, where its gradient does not depend on it, the branch is kept.
     const bool keeps_value = branch.gate.defined() || branch.norm_weight.defined() || branch.scale.defined();
     const bool standardized = static_cast<Feed>(feed) == Feed::standardized;
     context->save_for_backward({keeps_value ? value : at::Tensor(), branch.gate, branch.norm_weight, branch.norm_bias,
                                 branch.scale, branch.mask, standardized ? fed : at::Tensor(),
                                 standardized ? rstd : at::Tensor()});
-    context->saved_data["x_dtype"] = x.scalar_type();
+    context->saved_data["has_x"] = x.has_value();
+    context->saved_data["x_dtype"] = y.scalar_type();
     context->saved_data["value_dtype"] = value.scalar_type();
     context->saved_data["eps"] = eps;
     context->set_materialize_grads(false);
@@ -90,7 +91,7 @@ class ResidualAddFunction : public torch::autograd::Function<ResidualAddFunction
     std::size_t edge = 0;
     const auto is_needed = [&](bool given) { return given && context->needs_input_grad(edge++); };
     std::array<bool, kInputs> needed{};
-    needed[kX] = is_needed(true);
+    needed[kX] = is_needed(context->saved_data["has_x"].toBool());
     needed[kValue] = is_needed(true);
     needed[kGate] = is_needed(branch.gate.defined());
     needed[kNormWeight] = is_needed(branch.norm_weight.defined());
@@ -117,13 +118,13 @@ class ResidualAddFunction : public torch::autograd::Function<ResidualAddFunction
   }
 };
 
-std::tuple<at::Tensor, at::Tensor> residual_add_autograd(const at::Tensor& x, const at::Tensor& value,
+std::tuple<at::Tensor, at::Tensor> residual_add_autograd(const OptionalTensor& x, const at::Tensor& value,
                                                          const OptionalTensor& gate, const OptionalTensor& norm_weight,
                                                          const OptionalTensor& norm_bias, const OptionalTensor& scale,
                                                          const OptionalTensor& mask, int64_t feed, double eps) {
   const ResidualBranch branch = residual_branch(value, gate, norm_weight, norm_bias, scale, mask);
-  check_residual_add(x, branch, feed);
-  if (!residual_add_is_fused(x)) return residual_add_composite(x, branch, feed, eps);
+  check_residual_add(part(x), branch, feed);
+  if (!residual_add_is_fused(part(x), branch)) return residual_add_composite(part(x), branch, feed, eps);
   const variable_list outputs =
       ResidualAddFunction::apply(x, value, gate, norm_weight, norm_bias, scale, mask, feed, eps);
   return {outputs[0], outputs[1]};

@@ -9,33 +9,27 @@ template <bool kGated, typename T, typename In>
 void run(const Launcher<T, In>& launcher, const GradientPointers<T, In>& gradients) {
   const Shape& shape = launcher.shape();
   const Inputs<T, In> inputs = launcher.inputs();
-  const GlobalSums<T> nothing{nullptr};
+  const int tiles = launcher.backward_tiles();
   if (shape.chunks == 1) {
-    launcher.template launch<Exchange::none>(backward_kernel<T, In, Exchange::none, kGated, false>,
-                                             launcher.template backward_tiles<Exchange::none>(), shape, inputs, nothing,
-                                             nothing, gradients);
+    launcher.launch(backward_kernel<T, In, Exchange::none, kGated, false>, tiles, shape, inputs, GlobalSums<T>{},
+                    GlobalSums<T>{}, gradients);
     return;
   }
-  const int tiles = launcher.template backward_tiles<Exchange::global>();
+  const typename Launcher<T, In>::Exchanges exchanges(launcher, 2);
   if constexpr (sizeof(T) == 4) {
-    const auto kernel = backward_kernel<T, In, Exchange::cluster, kGated, false>;
-    if (launcher.can_cluster(kernel, tiles)) {
-      launcher.template launch<Exchange::cluster>(kernel, tiles, shape, inputs, nothing, nothing, gradients);
+    const auto kernel = backward_kernel<T, In, Exchange::running, kGated, false>;
+    if (const int64_t blocks = launcher.running_blocks(kernel, tiles); blocks > 0) {
+      launcher.launch_running(kernel, tiles, blocks, shape, inputs, exchanges[0], exchanges[1], gradients);
       return;
     }
   }
-  const at::Tensor sums = launcher.chunk_sums();
-  const at::Tensor gradient_sums = launcher.chunk_sums();
-  const GlobalSums<T> global = launcher.global(sums);
-  const GlobalSums<T> gradient_global = launcher.global(gradient_sums);
-  launcher.template launch<Exchange::global>(totals_kernel<T, In>, launcher.template forward_tiles<Exchange::global>(),
-                                             shape, inputs, global);
-  launcher.scan_chunks(sums);
-  launcher.template launch<Exchange::global>(backward_kernel<T, In, Exchange::global, kGated, true>, tiles, shape,
-                                             inputs, global, gradient_global, gradients);
-  launcher.scan_chunks(gradient_sums);
-  launcher.template launch<Exchange::global>(backward_kernel<T, In, Exchange::global, kGated, false>, tiles, shape,
-                                             inputs, global, gradient_global, gradients);
+  launcher.launch(totals_kernel<T, In>, launcher.forward_tiles(), shape, inputs, exchanges[0]);
+  launcher.scan_chunks(exchanges[0]);
+  launcher.launch(backward_kernel<T, In, Exchange::former, kGated, true>, tiles, shape, inputs, exchanges[0],
+                  exchanges[1], gradients);
+  launcher.scan_chunks(exchanges[1]);
+  launcher.launch(backward_kernel<T, In, Exchange::former, kGated, false>, tiles, shape, inputs, exchanges[0],
+                  exchanges[1], gradients);
 }
 
 }  // namespace

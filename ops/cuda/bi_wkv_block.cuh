@@ -3,38 +3,34 @@
 // How the tokens of Bi-WKV are divided, and how sums travel between the parts.
 //
 // A thread has one channel and a segment of kSegment consecutive tokens. A thread block has 32 channels (its lanes) and
-// up to kMaxWarps segments (its warps); its tokens are a chunk. Segments meet in shared memory. The chunks of a
-// sequence meet in the shared memory of a thread block cluster or, where there are too many, in global memory between
-// two launches.
-
-#include <cooperative_groups.h>
+// up to kMaxWarps segments (its warps); its tokens are a chunk. Segments meet in shared memory, the chunks of a
+// sequence in global memory: while the kernel runs where all chunks of a sequence can be on the device at once, else
+// between two launches.
 
 #include <cstdint>
+#include <cuda/atomic>
 
 #include "ops/bi_wkv_state.h"
 
 namespace vrwkv::ops::cuda {
 
 constexpr int kLanes = 32;
-constexpr int kMaxClusterChunks = 16;
 
 /// How the chunks of a sequence exchange their sums.
 enum class Exchange {
   none,     ///< There is one chunk.
-  cluster,  ///< The chunks are a thread block cluster.
-  global,   ///< What comes in was left in global memory by launches before this one.
+  running,  ///< Blocks wait for each other's sums: all of a sequence are on the device at once.
+  former,   ///< What comes in was left by launches before this one.
 };
 
-/// Tokens of one thread. Measured on an H100: for 196 tokens 20 is the best that leaves room for two blocks in a
-/// multiprocessor; long sequences gain by few warps, as every warp more is a step more in joining segments.
-template <typename T, Exchange kExchange>
-constexpr int kSegment = sizeof(T) != 4                ? 8
-                         : kExchange == Exchange::none ? 20
-                                                       : 32;
+/// Tokens of one thread. Measured on an H100: 20 is the best that leaves room for two blocks of 10 warps (a sequence of
+/// 196 tokens) in a multiprocessor.
+template <typename T>
+constexpr int kSegment = sizeof(T) == 4 ? 20 : 8;
 
-/// Warps of a block at most.
-template <typename T, Exchange kExchange>
-constexpr int kMaxWarps = sizeof(T) == 4 && kExchange != Exchange::none ? 8 : 16;
+/// Warps of a block at most, alone or with others of its sequence: two of these fit a multiprocessor.
+constexpr int kMaxWarpsAlone = 16;
+constexpr int kMaxWarps = 10;
 
 /// Exponentials and conditional choices of one thread. float uses the hardware's base-2 exponential, whose error is
 /// within a few ulp of the result for the arguments that matter here (at most 0, or near it).
@@ -63,6 +59,9 @@ struct Shape {
   int warps;
   int groups;       ///< ceil(channels / kLanes)
   bool vectorized;  ///< Rows of all tensors can be read 16 bytes at a time.
+
+  __host__ __device__ int64_t sequences() const { return batch * groups; }
+  __host__ __device__ int64_t items() const { return sequences() * chunks; }
 };
 
 /// Arguments of every Bi-WKV kernel. [B, T, C] tensors are contiguous.
@@ -81,11 +80,12 @@ struct GradientPointers {
   T *gw_parts, *gu_parts;  ///< [batch * chunks, channels]
 };
 
-/// What a thread works on. Blocks are numbered in x by channel group, then by batch element; in y by chunk.
-template <typename T, int kTokensIn>
+/// What a thread works on: a chunk of a sequence, which is one batch element and channel group. Items are numbered by
+/// chunk, then by group, then by batch element. kAlone: there is one chunk, which saves the fast way registers.
+template <typename T, int kTokensIn, bool kAlone>
 struct Place {
   static constexpr int kTokens = kTokensIn;
-  int64_t b, channel;
+  int64_t sequence, b, channel;
   int64_t group_channel;  ///< First channel of the block.
   int64_t first_token;    ///< Of the segment.
   int64_t first_element;
@@ -93,13 +93,15 @@ struct Place {
   int count;    ///< Tokens of the segment: less than kSegment where the sequence ends, 0 behind it.
   bool inside;  ///< Surplus lanes of the last group work on the last channel too, and write nothing.
 
-  __device__ explicit Place(const Shape& shape) {
+  __device__ Place(const Shape& shape, unsigned item) {
     const auto groups = static_cast<unsigned>(shape.groups);
-    chunk = static_cast<int>(blockIdx.y);
-    b = blockIdx.x / groups;
+    const unsigned chunks = kAlone ? 1 : static_cast<unsigned>(shape.chunks);
+    chunk = static_cast<int>(item % chunks);
+    sequence = item / chunks;
+    b = item / chunks / groups;
     lane = static_cast<int>(threadIdx.x);
     warp = static_cast<int>(threadIdx.y);
-    group_channel = static_cast<int64_t>(blockIdx.x % groups) * kLanes;
+    group_channel = static_cast<int64_t>(item / chunks % groups) * kLanes;
     inside = group_channel + lane < shape.channels;
     channel = inside ? group_channel + lane : shape.channels - 1;
     first_token = (static_cast<int64_t>(chunk) * shape.warps + warp) * kTokens;
@@ -126,6 +128,7 @@ struct Sides {
 template <typename T>
 struct GlobalSums {
   Sums<T>* sums;
+  unsigned* arrived;  ///< [sequences] chunks that have left their sums, 0 at the start; for Exchange::running.
   template <typename P>
   __device__ Sums<T>& at(int direction, const P& place, const Shape& shape) const {
     return sums[direction * shape.batch * shape.chunks * shape.channels + place.chunk_index(shape)];
@@ -135,39 +138,33 @@ struct GlobalSums {
 /// Shared memory of a block: what every arithmetic needs. Tiles of tokens follow it.
 template <typename T>
 struct SharedMemory {
-  static constexpr int kExchanges = 2;  ///< One of forward sums, one of gradient sums.
-
   static __host__ __device__ int state_bytes(int warps) {
     return 2 * warps * kLanes * static_cast<int>(sizeof(Sums<T>));
   }
   static __host__ __device__ int sums_bytes() { return 2 * kLanes * static_cast<int>(sizeof(Sums<T>)); }
   static __host__ __device__ int largest_bytes(int warps) { return warps * kLanes * static_cast<int>(sizeof(T)); }
-  static __host__ __device__ int fetched_bytes(int chunks) {
-    return chunks > 1 && chunks <= kMaxClusterChunks ? chunks * kLanes * static_cast<int>(sizeof(Sums<T>)) : 0;
+  static __host__ __device__ int gathered_bytes(int warps) {
+    return warps * kLanes * static_cast<int>(sizeof(Sums<T>));
   }
-  static __host__ __device__ int bytes(int warps, int chunks) {
-    return state_bytes(warps) + (kExchanges + 1) * sums_bytes() + largest_bytes(warps) + fetched_bytes(chunks);
+  static __host__ __device__ int bytes(int warps) {
+    return state_bytes(warps) + sums_bytes() + largest_bytes(warps) + gathered_bytes(warps);
   }
 
   char* base;
-  int warps, chunks;
+  int warps;
 
   /// [2][warps][lanes] sums of each segment, or anything smaller.
   template <typename V>
   __device__ V* segments() const {
     return reinterpret_cast<V*>(base);
   }
-  /// [2][lanes] sums of the block, which the other blocks of a cluster read.
-  __device__ Sums<T>* totals(int exchange) const {
-    return reinterpret_cast<Sums<T>*>(base + state_bytes(warps) + exchange * sums_bytes());
-  }
   /// [2][lanes] sums that come in from the other blocks.
-  __device__ Sums<T>* incoming() const { return totals(kExchanges); }
+  __device__ Sums<T>* incoming() const { return reinterpret_cast<Sums<T>*>(base + state_bytes(warps)); }
+  /// [warps][lanes] sums of the other blocks, as each warp has gathered them.
+  __device__ Sums<T>* gathered() const { return incoming() + 2 * kLanes; }
   /// [warps][lanes] largest key of each segment.
-  __device__ T* largest() const { return reinterpret_cast<T*>(totals(kExchanges + 1)); }
-  /// [chunks][lanes] sums of the other blocks of a cluster.
-  __device__ Sums<T>* fetched() const { return reinterpret_cast<Sums<T>*>(largest() + warps * kLanes); }
-  __device__ char* tiles() const { return base + bytes(warps, chunks); }
+  __device__ T* largest() const { return reinterpret_cast<T*>(gathered() + warps * kLanes); }
+  __device__ char* tiles() const { return base + bytes(warps); }
 };
 
 /// Sum over the warps, in their order; the result is right in warp 0. All threads call it.
@@ -234,78 +231,73 @@ __device__ void total_segments(const P& place, const SharedMemory<T>& shared, co
   }
 }
 
-/// Within a cluster: joins the sums of the blocks left and right of this one, and brings them to shared.incoming().
+/// Says that the block's sums are in global memory, and waits for those of all chunks of the sequence. All threads call
+/// it.
 template <typename P, typename T>
-__device__ void gather_cluster(const P& place, const Shape& shape, const SharedMemory<T>& shared, T w, int exchange) {
-#if __CUDA_ARCH__ >= 900
-  const auto cluster = cooperative_groups::this_cluster();
-  cluster.sync();
-  // All sums are fetched at once, each by a warp, as the way to another block's memory is long.
-  Sums<T>* fetched = shared.fetched();
-  for (int chunk = place.warp; chunk < shape.chunks; chunk += shape.warps) {
-    const int direction = chunk < place.chunk ? 0 : 1;
-    const Sums<T>* peer = cluster.map_shared_rank(shared.totals(exchange), static_cast<unsigned>(chunk));
-    fetched[chunk * kLanes + place.lane] = peer[direction * kLanes + place.lane];
+__device__ void meet_sequence(const P& place, const Shape& shape, const GlobalSums<T>& global) {
+  __syncthreads();
+  if (threadIdx.x == 0 && threadIdx.y == 0) {
+    const ::cuda::atomic_ref<unsigned, ::cuda::thread_scope_device> arrived(global.arrived[place.sequence]);
+    arrived.fetch_add(1, ::cuda::memory_order_release);
+    while (arrived.load(::cuda::memory_order_acquire) < static_cast<unsigned>(shape.chunks)) __nanosleep(20);
   }
   __syncthreads();
+}
+
+/// The sums of the chunks on one side of this one, joined. Each of half the block's warps takes its share of the
+/// chunks, from far to near; one of them then joins the shares.
+template <typename P, typename T>
+__device__ void gather_side(int direction, const P& place, const Shape& shape, const SharedMemory<T>& shared, T w,
+                            const GlobalSums<T>& global) {
+  using M = ScalarMath<T>;
+  const int workers = shared.warps / 2;  // There are several warps where there are several chunks.
+  const int worker = place.warp - direction * workers;
+  if (worker < 0 || worker >= workers) return;
   const T tokens = static_cast<T>(shape.warps * P::kTokens);
-  for (int direction = 0; direction < 2; ++direction) {
-    if (!place.gathers(direction, shared.warps)) continue;
-    const int first = direction == 0 ? 0 : place.chunk + 1, end = direction == 0 ? place.chunk : shape.chunks;
-    const auto passed = [&](int chunk) {
-      const int between = (direction == 0 ? place.chunk - chunk : chunk - place.chunk) - 1;
-      return fetched[chunk * kLanes + place.lane].n + static_cast<T>(between) * tokens;
-    };
-    // Unlike a chain of joins, this leaves the exponentials independent of each other.
-    Sums<T> incoming;
-    clear<ScalarMath<T>>(incoming);
-    T largest = incoming.key;
+  const int count = direction == 0 ? place.chunk : shape.chunks - 1 - place.chunk;
+  const int64_t step = (direction == 0 ? 1 : -1) * shape.channels;
+  const Sums<T>* farthest = &global.at(direction, place, shape) - count * step;
+  Sums<T> sums;
+  clear<M>(sums);
 #pragma unroll 4
-    for (int chunk = first; chunk < end; ++chunk) {
-      const T key = fetched[chunk * kLanes + place.lane].key, n = passed(chunk);
-      const bool larger = key - n * w > largest;
-      largest = larger ? key - n * w : largest;
-      incoming.key = larger ? key : incoming.key;
-      incoming.n = larger ? n : incoming.n;
-    }
-#pragma unroll 4
-    for (int chunk = first; chunk < end; ++chunk) {
-      const Sums<T>& sums = fetched[chunk * kLanes + place.lane];
-      const T scale = ScalarMath<T>::exp(sums.key - passed(chunk) * w - largest);
-      incoming.a += sums.a * scale;
-      incoming.b += sums.b * scale;
-    }
-    shared.incoming()[direction * kLanes + place.lane] = incoming;
+  for (int i = worker; i < count; i += workers) {
+    join<M>(sums, w, static_cast<T>(workers) * tokens, farthest[i * step]);
   }
-  __syncthreads();
-#else
-  (void)place, (void)shape, (void)shared, (void)w, (void)exchange;
-#endif
+  // From the last chunk of this share to this block.
+  sums.n += static_cast<T>(count > worker ? (count - 1 - worker) % workers : 0) * tokens;
+  Sums<T>* gathered = shared.gathered() + place.lane;
+  gathered[place.warp * kLanes] = sums;
 }
 
 /// What comes in from the chunks left and right of this one. `leave(state)` turns the block's sums to what is
 /// exchanged.
 template <Exchange kExchange, typename State, typename P, typename T, typename Join, typename Leave>
 __device__ Sides<Sums<T>> exchange_chunks(const P& place, const Shape& shape, const SharedMemory<T>& shared, T w,
-                                          int exchange, const GlobalSums<T>& global, const State& none,
-                                          const Join& join, const Leave& leave) {
-  if constexpr (kExchange == Exchange::cluster) {
-    total_segments(place, shared, none, join, [&](int direction, const State& state) {
-      shared.totals(exchange)[direction * kLanes + place.lane] = leave(state);
-    });
-    gather_cluster(place, shape, shared, w, exchange);
-    return {shared.incoming()[place.lane], shared.incoming()[kLanes + place.lane]};
-  } else {
+                                          const GlobalSums<T>& global, const State& none, const Join& join_segment,
+                                          const Leave& leave) {
+  if constexpr (kExchange == Exchange::former) {
     return {global.at(0, place, shape), global.at(1, place, shape)};
+  } else {
+    total_segments(place, shared, none, join_segment, [&](int direction, const State& state) {
+      if (place.inside) global.at(direction, place, shape) = leave(state);
+    });
+    meet_sequence(place, shape, global);
+    gather_side(0, place, shape, shared, w, global);
+    gather_side(1, place, shape, shared, w, global);
+    __syncthreads();
+    const int workers = shared.warps / 2;
+    for (int direction = 0; direction < 2; ++direction) {
+      if (!place.gathers(direction, shared.warps)) continue;
+      const Sums<T>* gathered = shared.gathered() + direction * workers * kLanes + place.lane;
+      Sums<T> sums = gathered[0];
+      for (int worker = 1; worker < workers; ++worker) {
+        join<ScalarMath<T>>(sums, w, T(0), gathered[worker * kLanes]);
+      }
+      shared.incoming()[direction * kLanes + place.lane] = sums;
+    }
+    __syncthreads();
+    return {shared.incoming()[place.lane], shared.incoming()[kLanes + place.lane]};
   }
-}
-
-/// A block's shared memory must outlive the last read by the others of its cluster.
-template <Exchange kExchange>
-__device__ void leave_cluster() {
-#if __CUDA_ARCH__ >= 900
-  if constexpr (kExchange == Exchange::cluster) cooperative_groups::this_cluster().sync();
-#endif
 }
 
 template <typename T>

@@ -70,11 +70,11 @@ __device__ void exact_segment(const P& place, const SharedMemory<T>& shared, con
 /// What stands left and right of the thread's segment.
 template <Exchange kExchange, typename P, typename T, typename In>
 __device__ Sides<Sums<T>> exact_sides(const Exact<T, In, P>& exact, const P& place, const Shape& shape,
-                                      const SharedMemory<T>& shared, int exchange, const GlobalSums<T>& global) {
+                                      const SharedMemory<T>& shared, const GlobalSums<T>& global) {
   const auto join = [&](Sums<T>& state, const Sums<T>& segment) { exact.join(state, segment); };
   Sides<Sums<T>> sides{exact.none(), exact.none()};
   if constexpr (kExchange != Exchange::none) {
-    sides = exchange_chunks<kExchange>(place, shape, shared, exact.w, exchange, global, exact.none(), join,
+    sides = exchange_chunks<kExchange>(place, shape, shared, exact.w, global, exact.none(), join,
                                        [](const Sums<T>& state) { return state; });
   }
   join_segments(sides, place, shared, join);
@@ -102,28 +102,27 @@ __device__ void exact_outputs(const Exact<T, In, P>& exact, const Sides<Sums<T>>
 }
 
 template <typename T, Exchange kExchange, typename P, typename In>
-__device__ __noinline__ void exact_forward(char* memory, const Shape& shape, const Inputs<T, In>& inputs,
+__device__ __noinline__ void exact_forward(char* memory, const Shape& shape, unsigned item, const Inputs<T, In>& inputs,
                                            const GlobalSums<T>& global, In* y) {
-  const SharedMemory<T> shared{memory, shape.warps, shape.chunks};
-  const P place(shape);
+  const SharedMemory<T> shared{memory, shape.warps};
+  const P place(shape, item);
   const Exact<T, In, P> exact(inputs, place, shape);
   exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
-  const Sides<Sums<T>> sides = exact_sides<kExchange>(exact, place, shape, shared, 0, global);
+  const Sides<Sums<T>> sides = exact_sides<kExchange>(exact, place, shape, shared, global);
   Sums<T> right[P::kTokens];
   exact_outputs(exact, sides, place.count, right, [&](int i, const Output<T>& out) {
     const int64_t element = place.first_element + i * shape.channels;
     const T gate = inputs.r == nullptr ? T(1) : sigmoid(static_cast<T>(inputs.r[element]));
     if (place.inside) y[element] = static_cast<In>(out.y * gate);
   });
-  leave_cluster<kExchange>();
 }
 
 /// The sums of a chunk in both directions.
 template <typename T, typename P, typename In>
-__device__ __noinline__ void exact_totals(char* memory, const Shape& shape, const Inputs<T, In>& inputs,
+__device__ __noinline__ void exact_totals(char* memory, const Shape& shape, unsigned item, const Inputs<T, In>& inputs,
                                           const GlobalSums<T>& totals) {
-  const SharedMemory<T> shared{memory, shape.warps, shape.chunks};
-  const P place(shape);
+  const SharedMemory<T> shared{memory, shape.warps};
+  const P place(shape, item);
   const Exact<T, In, P> exact(inputs, place, shape);
   exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
   total_segments(
@@ -135,16 +134,17 @@ __device__ __noinline__ void exact_totals(char* memory, const Shape& shape, cons
 
 /// All gradients; with kTotalsOnly, no more than the chunk's sums of gradient terms, written to `gradient_global`.
 template <typename T, Exchange kExchange, bool kTotalsOnly, typename P, typename In>
-__device__ __noinline__ void exact_backward(char* memory, const Shape& shape, const Inputs<T, In>& inputs,
-                                            const GlobalSums<T>& global, const GlobalSums<T>& gradient_global,
+__device__ __noinline__ void exact_backward(char* memory, const Shape& shape, unsigned item,
+                                            const Inputs<T, In>& inputs, const GlobalSums<T>& global,
+                                            const GlobalSums<T>& gradient_global,
                                             const GradientPointers<T, In>& gradients) {
   using M = ScalarMath<T>;
   constexpr int kTokens = P::kTokens;
-  const SharedMemory<T> shared{memory, shape.warps, shape.chunks};
-  const P place(shape);
+  const SharedMemory<T> shared{memory, shape.warps};
+  const P place(shape, item);
   const Exact<T, In, P> exact(inputs, place, shape);
   exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
-  const Sides<Sums<T>> sides = exact_sides<kExchange>(exact, place, shape, shared, 0, global);
+  const Sides<Sums<T>> sides = exact_sides<kExchange>(exact, place, shape, shared, global);
 
   T q[kTokens], h[kTokens], key[kTokens];  // the gradient terms
   Sums<T> right[kTokens];
@@ -173,7 +173,7 @@ __device__ __noinline__ void exact_backward(char* memory, const Shape& shape, co
         });
     return;
   }
-  const Sides<Sums<T>> gradient_sides = exact_sides<kExchange>(exact, place, shape, shared, 1, gradient_global);
+  const Sides<Sums<T>> gradient_sides = exact_sides<kExchange>(exact, place, shape, shared, gradient_global);
 
   Sums<T> state = gradient_sides.right;
 #pragma unroll 1
@@ -210,7 +210,6 @@ __device__ __noinline__ void exact_backward(char* memory, const Shape& shape, co
     exact.push(forward_state, i);
   }
   write_parts(gradients, gw, gu, shape, place, shared);
-  leave_cluster<kExchange>();
 }
 
 }  // namespace vrwkv::ops::cuda

@@ -9,26 +9,22 @@ template <bool kGated, typename T, typename In>
 void run(const Launcher<T, In>& launcher, In* y) {
   const Shape& shape = launcher.shape();
   const Inputs<T, In> inputs = launcher.inputs();
+  const int tiles = launcher.forward_tiles();
   if (shape.chunks == 1) {
-    launcher.template launch<Exchange::none>(forward_kernel<T, In, Exchange::none, kGated>,
-                                             launcher.template forward_tiles<Exchange::none>(), shape, inputs,
-                                             GlobalSums<T>{nullptr}, y);
+    launcher.launch(forward_kernel<T, In, Exchange::none, kGated>, tiles, shape, inputs, GlobalSums<T>{}, y);
     return;
   }
-  const int tiles = launcher.template forward_tiles<Exchange::global>();
+  const typename Launcher<T, In>::Exchanges exchanges(launcher, 1);
   if constexpr (sizeof(T) == 4) {
-    const auto kernel = forward_kernel<T, In, Exchange::cluster, kGated>;
-    if (launcher.can_cluster(kernel, tiles)) {
-      launcher.template launch<Exchange::cluster>(kernel, tiles, shape, inputs, GlobalSums<T>{nullptr}, y);
+    const auto kernel = forward_kernel<T, In, Exchange::running, kGated>;
+    if (const int64_t blocks = launcher.running_blocks(kernel, tiles); blocks > 0) {
+      launcher.launch_running(kernel, tiles, blocks, shape, inputs, exchanges[0], y);
       return;
     }
   }
-  const at::Tensor sums = launcher.chunk_sums();
-  const GlobalSums<T> global = launcher.global(sums);
-  launcher.template launch<Exchange::global>(totals_kernel<T, In>, tiles, shape, inputs, global);
-  launcher.scan_chunks(sums);
-  launcher.template launch<Exchange::global>(forward_kernel<T, In, Exchange::global, kGated>, tiles, shape, inputs,
-                                             global, y);
+  launcher.launch(totals_kernel<T, In>, tiles, shape, inputs, exchanges[0]);
+  launcher.scan_chunks(exchanges[0]);
+  launcher.launch(forward_kernel<T, In, Exchange::former, kGated>, tiles, shape, inputs, exchanges[0], y);
 }
 
 }  // namespace

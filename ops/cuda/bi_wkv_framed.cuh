@@ -148,7 +148,7 @@ __device__ __forceinline__ SegmentSides forward_sides(Frame& frame, const P& pla
                   [&](FramedSums& state, const FramedSums& segment) { frame.join(state, segment); });
   } else {
     const auto incoming = exchange_chunks<kExchange>(
-        place, shape, shared, w, 0, global, FramedSums{0.0f, 0.0f},
+        place, shape, shared, w, global, FramedSums{0.0f, 0.0f},
         [&](FramedSums& state, const FramedSums& segment) { frame.join(state, segment); },
         [&](const FramedSums& state) { return frame.leave(state); });
     result.rescale = frame.raise(incoming);
@@ -217,7 +217,6 @@ __device__ __forceinline__ void framed_forward(const Shape& shape, const P& plac
     frame.push(right, term * v, term);
     power *= frame.inverse_decay;
   }
-  leave_cluster<kExchange>();
 }
 
 /// The sums of a chunk in both directions.

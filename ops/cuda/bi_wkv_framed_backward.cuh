@@ -11,7 +11,7 @@ namespace vrwkv::ops::cuda {
 // own_t. The four sums of the parts cancel, so positions may be counted from any origin: the middle keeps them small.
 
 /// Tokens whose inputs are read before any of their tile rows are written again.
-constexpr int kGroup = 4;
+constexpr int kGroup = 2;
 
 /// All gradients of one thread's tokens; with kTotalsOnly, no more than the chunk's sums of gradient terms, written to
 /// `gradient_global`. The forward pass is repeated: reading k and v again costs less than any stored sums.
@@ -105,7 +105,7 @@ __device__ __forceinline__ void framed_backward(const Shape& shape, const P& pla
     Sides<FramedSums> incoming{{0.0f, 0.0f}, {0.0f, 0.0f}};
     if constexpr (kExchange != Exchange::none) {
       incoming = frame.enter_gradient(
-          exchange_chunks<kExchange>(place, shape, shared, w, 1, gradient_global, FramedSums{0.0f, 0.0f}, join,
+          exchange_chunks<kExchange>(place, shape, shared, w, gradient_global, FramedSums{0.0f, 0.0f}, join,
                                      [&](const FramedSums& state) { return frame.leave_gradient(state); }));
     }
     join_segments(incoming, place, shared, join);
@@ -136,7 +136,6 @@ __device__ __forceinline__ void framed_backward(const Shape& shape, const P& pla
     const float first = static_cast<float>(place.first_token) - 0.5f * static_cast<float>(shape.tokens - 1);
     write_parts(gradients, fmaf(first, moment, moment_by_token) - gu, gu, shape, place, shared);
   }
-  leave_cluster<kExchange>();
 }
 
 }  // namespace vrwkv::ops::cuda

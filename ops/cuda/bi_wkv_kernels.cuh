@@ -10,11 +10,12 @@ namespace vrwkv::ops::cuda {
 
 // Parameters are __grid_constant__ so that exact functions can take their address without a copy in every thread.
 
-/// Registers of a thread: two blocks of 10 warps (a sequence of 196 tokens), or of 8, fit a multiprocessor.
+/// Registers of a thread: two blocks of 10 warps fit a multiprocessor.
+template <typename T>
+constexpr int kRegisters = sizeof(T) == 4 ? 96 : 128;
+
 template <typename T, Exchange kExchange>
-constexpr int kRegisters = sizeof(T) != 4                ? 128
-                           : kExchange == Exchange::none ? 96
-                                                         : 128;
+using PlaceOf = Place<T, kSegment<T>, kExchange == Exchange::none>;
 
 template <typename P, typename T, typename In>
 __device__ bool takes_frame(const Shape& shape, const P& place, const Inputs<T, In>& inputs) {
@@ -27,36 +28,52 @@ __device__ bool takes_frame(const Shape& shape, const P& place, const Inputs<T, 
   }
 }
 
-/// y, or sigmoid(r) y with a gate.
-template <typename T, typename In, Exchange kExchange, bool kGated>
-__global__ void __maxnreg__((kRegisters<T, kExchange>))
-    forward_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
-                   const __grid_constant__ GlobalSums<T> global, In* __restrict__ y) {
-  extern __shared__ __align__(16) char memory[];
-  const SharedMemory<T> shared{memory, shape.warps, shape.chunks};
-  using P = Place<T, kSegment<T, kExchange>>;
-  const P place(shape);
-  if (!takes_frame(shape, place, inputs)) {
-    exact_forward<T, kExchange, P>(memory, shape, inputs, global, y);
-  } else if constexpr (sizeof(T) == 4) {
-    framed_forward<kExchange, kGated>(shape, place, shared, inputs, global, y);
+/// What a block works on: with Exchange::running several items, one after the other. All sequences that the grid works
+/// on at a time are whole.
+template <Exchange kExchange, typename T, typename Work>
+__device__ __forceinline__ void for_each_item(const Shape& shape, const Work& work) {
+  using P = PlaceOf<T, kExchange>;
+  if constexpr (kExchange == Exchange::running) {
+    const auto items = static_cast<unsigned>(shape.items());
+    for (unsigned item = blockIdx.x; item < items; item += gridDim.x) {
+      work(item, P(shape, item));
+      __syncthreads();  // Shared memory is read.
+    }
+  } else {
+    work(blockIdx.x, P(shape, blockIdx.x));
   }
 }
 
-/// The sums of each chunk, for Exchange::global.
+/// y, or sigmoid(r) y with a gate.
+template <typename T, typename In, Exchange kExchange, bool kGated>
+__global__ void __maxnreg__(kRegisters<T>)
+    forward_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
+                   const __grid_constant__ GlobalSums<T> global, In* __restrict__ y) {
+  extern __shared__ __align__(16) char memory[];
+  const SharedMemory<T> shared{memory, shape.warps};
+  for_each_item<kExchange, T>(shape, [&](unsigned item, const auto& place) {
+    if (!takes_frame(shape, place, inputs)) {
+      exact_forward<T, kExchange, PlaceOf<T, kExchange>>(memory, shape, item, inputs, global, y);
+    } else if constexpr (sizeof(T) == 4) {
+      framed_forward<kExchange, kGated>(shape, place, shared, inputs, global, y);
+    }
+  });
+}
+
+/// The sums of each chunk, for Exchange::former.
 template <typename T, typename In>
-__global__ void __maxnreg__((kRegisters<T, Exchange::global>))
+__global__ void __maxnreg__(kRegisters<T>)
     totals_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
                   const __grid_constant__ GlobalSums<T> totals) {
   extern __shared__ __align__(16) char memory[];
-  const SharedMemory<T> shared{memory, shape.warps, shape.chunks};
-  using P = Place<T, kSegment<T, Exchange::global>>;
-  const P place(shape);
-  if (!takes_frame(shape, place, inputs)) {
-    exact_totals<T, P>(memory, shape, inputs, totals);
-  } else if constexpr (sizeof(T) == 4) {
-    framed_totals(shape, place, shared, inputs, totals);
-  }
+  const SharedMemory<T> shared{memory, shape.warps};
+  for_each_item<Exchange::former, T>(shape, [&](unsigned item, const auto& place) {
+    if (!takes_frame(shape, place, inputs)) {
+      exact_totals<T, PlaceOf<T, Exchange::former>>(memory, shape, item, inputs, totals);
+    } else if constexpr (sizeof(T) == 4) {
+      framed_totals(shape, place, shared, inputs, totals);
+    }
+  });
 }
 
 /// Replaces the sums of every chunk by those of all chunks left of it (direction 0) or right of it (direction 1).
@@ -69,7 +86,7 @@ __global__ void __launch_bounds__(128) scan_chunks_kernel(Shape shape, const T* 
   const int64_t column = from_right ? index - columns : index;
   const int64_t channel = column % shape.channels;
   const T w = w_ptr[channel];
-  const T tokens = static_cast<T>(shape.warps * kSegment<T, Exchange::global>);
+  const T tokens = static_cast<T>(shape.warps * kSegment<T>);
   Sums<T>* first =
       sums + ((from_right ? shape.batch : 0) + column / shape.channels) * shape.chunks * shape.channels + channel;
   Sums<T> carry;
@@ -82,21 +99,22 @@ __global__ void __launch_bounds__(128) scan_chunks_kernel(Shape shape, const T* 
   }
 }
 
-/// All gradients; with kTotalsOnly, the sums of gradient terms of each chunk, for Exchange::global.
+/// All gradients; with kTotalsOnly, the sums of gradient terms of each chunk, for Exchange::former.
 template <typename T, typename In, Exchange kExchange, bool kGated, bool kTotalsOnly>
-__global__ void __maxnreg__((kRegisters<T, kExchange>))
+__global__ void __maxnreg__(kRegisters<T>)
     backward_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
                     const __grid_constant__ GlobalSums<T> global, const __grid_constant__ GlobalSums<T> gradient_global,
                     const __grid_constant__ GradientPointers<T, In> gradients) {
   extern __shared__ __align__(16) char memory[];
-  const SharedMemory<T> shared{memory, shape.warps, shape.chunks};
-  using P = Place<T, kSegment<T, kExchange>>;
-  const P place(shape);
-  if (!takes_frame(shape, place, inputs)) {
-    exact_backward<T, kExchange, kTotalsOnly, P>(memory, shape, inputs, global, gradient_global, gradients);
-  } else if constexpr (sizeof(T) == 4) {
-    framed_backward<kExchange, kGated, kTotalsOnly>(shape, place, shared, inputs, global, gradient_global, gradients);
-  }
+  const SharedMemory<T> shared{memory, shape.warps};
+  for_each_item<kExchange, T>(shape, [&](unsigned item, const auto& place) {
+    if (!takes_frame(shape, place, inputs)) {
+      exact_backward<T, kExchange, kTotalsOnly, PlaceOf<T, kExchange>>(memory, shape, item, inputs, global,
+                                                                       gradient_global, gradients);
+    } else if constexpr (sizeof(T) == 4) {
+      framed_backward<kExchange, kGated, kTotalsOnly>(shape, place, shared, inputs, global, gradient_global, gradients);
+    }
+  });
 }
 
 }  // namespace vrwkv::ops::cuda

@@ -7,6 +7,7 @@
 #include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDAException.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "ops/cuda/bi_wkv_kernels.cuh"
@@ -41,56 +42,67 @@ class Launcher {
   }
 
   /// Bytes of shared memory for tiles; float64 has none.
-  template <Exchange kExchange>
-  int forward_tiles() const {
-    return sizeof(T) == 4 ? ForwardTiles<In, kSegment<T, kExchange>>::bytes(shape_.warps) : 0;
-  }
-  template <Exchange kExchange>
-  int backward_tiles() const {
-    return sizeof(T) == 4 ? BackwardTiles<In, kSegment<T, kExchange>>::bytes(shape_.warps) : 0;
-  }
+  int forward_tiles() const { return sizeof(T) == 4 ? ForwardTiles<In, kSegment<T>>::bytes(shape_.warps) : 0; }
+  int backward_tiles() const { return sizeof(T) == 4 ? BackwardTiles<In, kSegment<T>>::bytes(shape_.warps) : 0; }
 
   /// Numbers of type T on the device.
   at::Tensor scratch(at::IntArrayRef sizes) const { return at::empty(sizes, w_.options()); }
 
-  /// Scratch for the sums that chunks leave for each other in global memory.
-  at::Tensor chunk_sums() const {
-    return scratch(
-        {2, shape_.batch, shape_.chunks, shape_.channels, static_cast<int64_t>(sizeof(Sums<T>) / sizeof(T))});
-  }
-  static GlobalSums<T> global(const at::Tensor& sums) {
-    return {reinterpret_cast<Sums<T>*>(sums.mutable_data_ptr<T>())};
-  }
+  /// Scratch for `count` exchanges of sums between chunks in global memory.
+  class Exchanges {
+   public:
+    Exchanges(const Launcher& launcher, int count)
+        : sums_(launcher.scratch({count, 2, launcher.shape_.batch, launcher.shape_.chunks, launcher.shape_.channels,
+                                  static_cast<int64_t>(sizeof(Sums<T>) / sizeof(T))})),
+          arrived_(at::zeros({count, launcher.shape_.sequences()}, sums_.options().dtype(at::kInt))) {}
+    GlobalSums<T> operator[](int exchange) const {
+      return {reinterpret_cast<Sums<T>*>(sums_[exchange].mutable_data_ptr<T>()),
+              reinterpret_cast<unsigned*>(arrived_[exchange].mutable_data_ptr<int>())};
+    }
+
+   private:
+    at::Tensor sums_, arrived_;
+  };
 
   /// Turns the sums of chunks into what stands left and right of each.
-  void scan_chunks(const at::Tensor& sums) const {
+  void scan_chunks(const GlobalSums<T>& sums) const {
     constexpr int kThreads = 128;
     const int64_t threads = 2 * shape_.batch * shape_.channels;
     scan_chunks_kernel<T><<<blocks((threads + kThreads - 1) / kThreads), kThreads, 0, stream_>>>(
-        shape_, w_.const_data_ptr<T>(), global(sums).sums);
+        shape_, w_.const_data_ptr<T>(), sums.sums);
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
 
-  /// Whether the chunks of a sequence can be a thread block cluster of `kernel`.
+  /// Blocks for Exchange::running: as many whole sequences as `kernel` can have on the device at once; 0 if not even
+  /// one.
   template <typename Kernel>
-  bool can_cluster(Kernel kernel, int tile_bytes) const {
-    if (sizeof(T) != 4 || shape_.chunks > kMaxClusterChunks) return false;
-    if (at::cuda::getCurrentDeviceProperties()->major < 9) return false;
-    cudaLaunchAttribute attribute;
-    const cudaLaunchConfig_t config = configure(kernel, tile_bytes, &attribute);
-    C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
-    int clusters = 0;
-    const cudaError_t error = cudaOccupancyMaxActiveClusters(&clusters, kernel, &config);
-    if (error != cudaSuccess) (void)cudaGetLastError();  // Not a failure: the chunks then meet in global memory.
-    return error == cudaSuccess && clusters > 0;
+  int64_t running_blocks(Kernel kernel, int tile_bytes) const {
+    const cudaLaunchConfig_t config = configure(kernel, tile_bytes, shape_.items());
+    int blocks = 0;
+    C10_CUDA_CHECK(
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kLanes * shape_.warps, config.dynamicSmemBytes));
+    const int64_t sequences =
+        static_cast<int64_t>(blocks) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount / shape_.chunks;
+    return std::min(sequences, shape_.sequences()) * shape_.chunks;
   }
 
-  /// Launches `kernel`, whose chunks are clusters if `kExchange` says so.
-  template <Exchange kExchange, typename... Parameters>
+  /// Launches `kernel` with a block for every item.
+  template <typename... Parameters>
   void launch(void (*kernel)(Parameters...), int tile_bytes, Parameters... arguments) const {
-    cudaLaunchAttribute attribute;
-    cudaLaunchConfig_t config = configure(kernel, tile_bytes, &attribute);
-    config.numAttrs = kExchange == Exchange::cluster ? 1 : 0;
+    const cudaLaunchConfig_t config = configure(kernel, tile_bytes, shape_.items());
+    C10_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+
+  /// Launches `kernel` with `blocks` blocks that are on the device together, or not at all.
+  template <typename... Parameters>
+  void launch_running(void (*kernel)(Parameters...), int tile_bytes, int64_t blocks, Parameters... arguments) const {
+    cudaLaunchConfig_t config = configure(kernel, tile_bytes, blocks);
+    cudaLaunchAttribute cooperative;
+    cooperative.id = cudaLaunchAttributeCooperative;
+    cooperative.val.cooperative = 1;
+    config.attrs = &cooperative;
+    config.numAttrs = 1;
     C10_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
@@ -105,18 +117,12 @@ class Launcher {
   /// One chunk if it can hold all tokens, else as few and then as small ones as can be.
   static Shape divide(int64_t batch, int64_t tokens, int64_t channels) {
     Shape shape{batch, tokens, channels, 1, 1, static_cast<int>((channels + kLanes - 1) / kLanes), false};
-    const auto segments = [tokens](int64_t segment) { return (tokens + segment - 1) / segment; };
-    const int64_t alone = segments(kSegment<T, Exchange::none>);
-    if (alone <= kMaxWarps<T, Exchange::none>) {
-      shape.warps = static_cast<int>(alone);
-      return shape;
-    }
-    constexpr int64_t kMaxChunks = 65535;  // The limit of a grid's second dimension.
-    const int64_t shared = segments(kSegment<T, Exchange::global>);
-    const int64_t chunks = (shared + kMaxWarps<T, Exchange::global> - 1) / kMaxWarps<T, Exchange::global>;
-    TORCH_CHECK(chunks <= kMaxChunks, "bi_wkv: a sequence of ", tokens, " tokens is too long for CUDA");
+    const int64_t segments = (tokens + kSegment<T> - 1) / kSegment<T>;
+    const int64_t chunks = segments <= kMaxWarpsAlone ? 1 : (segments + kMaxWarps - 1) / kMaxWarps;
+    TORCH_CHECK(chunks <= std::numeric_limits<int>::max(), "bi_wkv: a sequence of ", tokens,
+                " tokens is too long for CUDA");
     shape.chunks = static_cast<int>(chunks);
-    shape.warps = static_cast<int>((shared + chunks - 1) / chunks);
+    shape.warps = static_cast<int>((segments + chunks - 1) / chunks);
     return shape;
   }
 
@@ -127,16 +133,12 @@ class Launcher {
   }
 
   template <typename Kernel>
-  cudaLaunchConfig_t configure(Kernel kernel, int tile_bytes, cudaLaunchAttribute* attribute) const {
+  cudaLaunchConfig_t configure(Kernel kernel, int tile_bytes, int64_t items) const {
     cudaLaunchConfig_t config{};
-    config.gridDim = dim3(blocks(shape_.batch * shape_.groups), static_cast<unsigned int>(shape_.chunks));
+    config.gridDim = dim3(blocks(items));
     config.blockDim = dim3(kLanes, static_cast<unsigned int>(shape_.warps));
-    config.dynamicSmemBytes = static_cast<size_t>(SharedMemory<T>::bytes(shape_.warps, shape_.chunks) + tile_bytes);
+    config.dynamicSmemBytes = static_cast<size_t>(SharedMemory<T>::bytes(shape_.warps) + tile_bytes);
     config.stream = stream_;
-    attribute->id = cudaLaunchAttributeClusterDimension;
-    attribute->val.clusterDim = {1, static_cast<unsigned int>(shape_.chunks), 1};
-    config.attrs = attribute;
-    config.numAttrs = 1;
     constexpr size_t kAlwaysAllowed = 48 << 10;
     if (config.dynamicSmemBytes > kAlwaysAllowed) {
       C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,

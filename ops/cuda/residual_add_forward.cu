@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardArgument
   // All loads before the first use.
   value.load(a.value + place.offset, place);
   if (a.gate != nullptr) gate.load(a.gate + place.offset, place);
-  x.load(a.x + place.offset, place);
+  if (a.x != nullptr) x.load(a.x + place.offset, place);
 
   float z[L::kElements];
 #pragma unroll
@@ -65,8 +65,10 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardArgument
 #pragma unroll
     for (int e = 0; e < L::kElements; ++e) z[e] *= factor;
   }
+  if (a.x != nullptr) {
 #pragma unroll
-  for (int e = 0; e < L::kElements; ++e) z[e] += x[e];
+    for (int e = 0; e < L::kElements; ++e) z[e] += x[e];
+  }
   store<L>(a.y + place.offset, place, z);
 
   if (a.kind == Feed::none) return;
@@ -79,33 +81,34 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardArgument
 
 using OptionalTensor = std::optional<at::Tensor>;
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& x_in, const at::Tensor& value_in,
+std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const OptionalTensor& x_in, const at::Tensor& value_in,
                                                        const OptionalTensor& gate_in,
                                                        const OptionalTensor& norm_weight_in,
                                                        const OptionalTensor& norm_bias_in,
                                                        const OptionalTensor& scale_in, const OptionalTensor& mask_in,
                                                        int64_t feed_in, double eps) {
-  check_residual_add(x_in, residual_branch(value_in, gate_in, norm_weight_in, norm_bias_in, scale_in, mask_in),
-                     feed_in);
-  TORCH_CHECK(residual_add_is_fused(x_in), "_residual_add_forward: no kernel for x of ", x_in.scalar_type(), " and ",
-              x_in.sizes());
-  const c10::cuda::CUDAGuard guard(x_in.device());
+  const ResidualBranch branch = residual_branch(value_in, gate_in, norm_weight_in, norm_bias_in, scale_in, mask_in);
+  check_residual_add(part(x_in), branch, feed_in);
+  const auto dtype = residual_add_dtype(part(x_in), branch);
+  TORCH_CHECK(residual_add_is_fused(part(x_in), branch), "_residual_add_forward: no kernel for sums of ", dtype,
+              " and ", value_in.sizes());
+  const c10::cuda::CUDAGuard guard(value_in.device());
   const auto kind = static_cast<Feed>(feed_in);
-  const at::Tensor x = x_in.contiguous(), value = value_in.contiguous(), gate = contiguous_part(gate_in);
+  const at::Tensor x = contiguous_part(x_in), value = value_in.contiguous(), gate = contiguous_part(gate_in);
   const at::Tensor norm_weight = float_part(norm_weight_in), norm_bias = float_part(norm_bias_in);
   const at::Tensor scale = float_part(scale_in), mask = float_part(mask_in);
-  const int64_t channels = x.size(2), rows = x.size(0) * x.size(1);
-  const at::Tensor y = at::empty_like(x);
+  const int64_t channels = value.size(2), rows = value.size(0) * value.size(1);
+  const at::Tensor y = at::empty(value.sizes(), value.options().dtype(dtype));
   const at::Tensor feed = kind == Feed::none ? at::empty({0}, value.options()) : at::empty_like(value);
-  const at::Tensor rstd = at::empty({kind == Feed::standardized ? rows : 0}, x.options().dtype(at::kFloat));
+  const at::Tensor rstd = at::empty({kind == Feed::standardized ? rows : 0}, value.options().dtype(at::kFloat));
   if (y.numel() == 0) return {y, feed, rstd};
 
   const bool aligned = is_aligned({x, value, gate, norm_weight, norm_bias, scale, y, feed});
-  with_dtypes(x.scalar_type(), value.scalar_type(), [&](auto x_tag, auto value_tag) {
+  with_dtypes(dtype, value.scalar_type(), [&](auto x_tag, auto value_tag) {
     using X = typename decltype(x_tag)::Type;
     using V = typename decltype(value_tag)::Type;
     const ForwardArguments<X, V> arguments{static_cast<int>(rows),
-                                           static_cast<int>(x.size(1)),
+                                           static_cast<int>(value.size(1)),
                                            static_cast<int>(channels),
                                            1.0F / static_cast<float>(channels),
                                            static_cast<float>(eps),
@@ -131,13 +134,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& x_in, c
 }
 
 /// Without gradients.
-std::tuple<at::Tensor, at::Tensor> residual_add_cuda(const at::Tensor& x, const at::Tensor& value,
+std::tuple<at::Tensor, at::Tensor> residual_add_cuda(const OptionalTensor& x, const at::Tensor& value,
                                                      const OptionalTensor& gate, const OptionalTensor& norm_weight,
                                                      const OptionalTensor& norm_bias, const OptionalTensor& scale,
                                                      const OptionalTensor& mask, int64_t feed, double eps) {
   const ResidualBranch branch = residual_branch(value, gate, norm_weight, norm_bias, scale, mask);
-  check_residual_add(x, branch, feed);
-  if (!residual_add_is_fused(x)) return residual_add_composite(x, branch, feed, eps);
+  check_residual_add(part(x), branch, feed);
+  if (!residual_add_is_fused(part(x), branch)) return residual_add_composite(part(x), branch, feed, eps);
   const auto [y, fed, rstd] = forward(x, value, gate, norm_weight, norm_bias, scale, mask, feed, eps);
   return {y, fed};
 }

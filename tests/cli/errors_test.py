@@ -58,7 +58,7 @@ class ConfigErrorsTest(CliTest):
 
     def test_values_of_flags(self):
         self.all_fail("--device", "gpu", says=["--device: must be cpu, cuda, cuda:N or auto, got 'gpu'"])
-        self.all_fail("--dtype", "float16", says=["--dtype: must be float64, float32 or bfloat16, got 'float16'"])
+        self.all_fail("--dtype", "half", says=["--dtype: must be float64, float32, bfloat16 or float16, got 'half'"])
         self.all_fail("--devise", "cpu", says=["unknown flag '--devise' (did you mean '--device'?)"])
 
 
@@ -156,7 +156,7 @@ class TrainErrorsTest(CliTest):
         return self.fails(code, "vrwkv-train", self.config, *extra, says=says)
 
     def test_help(self):
-        self.help_names_every_default("vrwkv-train", ["CONFIG", "key.path=value", "--device", "--dtype", "--resume"])
+        self.help_names_every_default("vrwkv-train", ["CONFIG", "key.path=value", "--device", "--dtype", "--resume", "--synthetic"])
 
     def test_data(self):
         empty = self.folder / "empty"

@@ -83,9 +83,9 @@ TEST(ConfigErrors, WrongTypes) {
 }
 
 TEST(ConfigErrors, Choices) {
-  EXPECT_EQ(
-      error_of("run: {dtype: bflaot16}"),
-      "x.yaml:1: 'run.dtype' must be one of float64, float32, bfloat16, got 'bflaot16' (did you mean 'bfloat16'?)");
+  EXPECT_EQ(error_of("run: {dtype: bflaot16}"),
+            "x.yaml:1: 'run.dtype' must be one of float64, float32, bfloat16, float16, got 'bflaot16' (did you mean "
+            "'bfloat16'?)");
   EXPECT_EQ(error_of("model: {variant: huge}"),
             "x.yaml:1: 'model.variant' must be one of none, tiny, small, base, large, got 'huge'");
   EXPECT_EQ(error_of("model: {head: 1}"), "x.yaml:1: 'model.head' must be one of linear, mlp_tanh, got '1'");
@@ -146,6 +146,17 @@ TEST(ConfigErrors, Ranges) {
       {"train.schedule.warmup_epochs", {"-1"}},
       {"train.schedule.warmup_ratio", {"-0.1", "1.1"}},
       {"train.schedule.min_lr_ratio", {"-0.1", "1.1"}},
+      {"train.optimizer.momentum", {"-0.1", "1"}},
+      {"train.schedule.step_epochs", {"0"}},
+      {"train.schedule.gamma", {"0", "1.1"}},
+      {"train.schedule.warmup_steps", {"-1"}},
+      {"train.loss.bce_threshold", {"-0.1", "1"}},
+      {"train.ema.decay", {"-0.1", "1"}},
+      {"train.ema.every", {"0"}},
+      {"train.loss_scale.initial", {"0"}},
+      {"train.loss_scale.growth", {"0.9"}},
+      {"train.loss_scale.backoff", {"0", "1.1"}},
+      {"train.loss_scale.interval", {"0"}},
       {"train.eval_every", {"0"}},
       {"train.checkpoint_every", {"0"}},
       {"train.checkpoint_every_steps", {"-1"}},
@@ -222,6 +233,101 @@ TEST(ConfigErrors, ValuesThatContradictEachOther) {
   EXPECT_EQ(error_of("data: {val: {list: v.txt}}"), "no error");
   // A crop larger than the resized image is padded: allowed.
   EXPECT_EQ(error_of("data: {eval_transform: {resize: 100, size: 224}}"), "no error");
+}
+
+TEST(ConfigErrors, ListsOfTexts) {
+  const std::string list = "x.yaml:1: 'train.freeze' must be a list of strings, got ";
+  EXPECT_EQ(error_of("train: {freeze: head}"), list + "'head'");
+  EXPECT_EQ(error_of("train: {freeze: [[a]]}"), list + "a list of 1");
+  EXPECT_EQ(error_of("train: {freeze: [a, 3]}"), list + "'3'; write it in quotes");
+  EXPECT_EQ(error_of("train: {freeze: [\"*.bias\", 'a?', '3']}"), "no error");
+  EXPECT_EQ(error_of("train: {freeze: []}"), "no error");
+}
+
+TEST(ConfigErrors, SyntheticDataHasNoMoreClassesThanTheHead) {
+  EXPECT_EQ(error_of("model: {num_classes: 3}\ndata:\n  val: {format: synthetic, synthetic: {classes: 4}}"),
+            "x.yaml:3: 'data.val.synthetic.classes' (4) must be at most 'model.num_classes' (3)");
+  EXPECT_EQ(error_of("model: {num_classes: 3}\ndata:\n  val: {synthetic: {classes: 4}}"), "no error");
+}
+
+TEST(ConfigErrors, AugmentationKeysThatCountOnlyWithAnotherValue) {
+  const auto refused = [](const std::vector<std::string>& with, const std::string& key, const std::string& value,
+                          const std::string& condition) {
+    std::vector<std::string> overrides{key + "=" + value};
+    overrides.insert(overrides.end(), with.begin(), with.end());
+    EXPECT_EQ(error_of("{}", overrides),
+              "command line: '" + key + "' is set, but counts only with " + condition + "; remove this key");
+  };
+  const std::string rand_augment = "data.train_transform.rand_augment.", erasing = "data.train_transform.erasing.";
+  for (const auto& [key, value] : std::vector<std::pair<std::string, std::string>>{
+           {"magnitude", "8"}, {"magnitude_std", "0.1"}, {"prob", "1"}, {"increasing", "false"}}) {
+    refused({}, rand_augment + key, value, "'" + rand_augment + "num_ops' above 0");
+    EXPECT_EQ(error_of("{}", {rand_augment + "num_ops=1", rand_augment + key + "=" + value}), "no error");
+  }
+  for (const auto& [key, value] : std::vector<std::pair<std::string, std::string>>{
+           {"fill", "zero"}, {"area", "[0.1, 0.2]"}, {"ratio", "[1, 2]"}, {"max_count", "2"}}) {
+    refused({}, erasing + key, value, "'" + erasing + "prob' above 0");
+    EXPECT_EQ(error_of("{}", {erasing + "prob=0.1", erasing + key + "=" + value}), "no error");
+  }
+  const std::string either = "'data.mix.mixup_alpha' or 'data.mix.cutmix_alpha' above 0";
+  refused({}, "data.mix.prob", "0.5", either);
+  refused({}, "data.mix.mode", "element", either);
+  for (const char* one : {"data.mix.mixup_alpha=1", "data.mix.cutmix_alpha=1"}) {
+    refused({one}, "data.mix.switch_prob", "0.25", "'data.mix.mixup_alpha' and 'data.mix.cutmix_alpha' above 0");
+    EXPECT_EQ(error_of("{}", {one, "data.mix.prob=0.5", "data.mix.mode=element"}), "no error");
+  }
+}
+
+TEST(ConfigErrors, AugmentationAcrossKeys) {
+  EXPECT_EQ(error_of("data: {train_transform: {erasing: {prob: 1, area: [0.5, 0.1]}}}"),
+            "x.yaml:1: 'data.train_transform.erasing.area' must be in ascending order, got [0.5, 0.1]");
+  EXPECT_EQ(error_of("data: {train_transform: {erasing: {prob: 1, ratio: [2, 1]}}}"),
+            "x.yaml:1: 'data.train_transform.erasing.ratio' must be in ascending order, got [2, 1]");
+  EXPECT_EQ(error_of("data: {train_transform: {three_augment: true, rand_augment: {num_ops: 2}}}"),
+            "x.yaml:1: 'data.train_transform.three_augment' is true, but 'data.train_transform.rand_augment.num_ops' is "
+            "2; set one of them to false or 0");
+}
+
+// A key without effect is refused, not ignored.
+TEST(ConfigErrors, KeysThatCountOnlyWithAnotherValue) {
+  const auto refused = [](const std::string& with, const std::string& key, const std::string& value,
+                          const std::string& condition) {
+    std::vector<std::string> overrides{key + "=" + value};
+    if (!with.empty()) overrides.push_back(with);
+    EXPECT_EQ(error_of("{}", overrides),
+              "command line: '" + key + "' is set, but counts only with " + condition + "; remove this key");
+  };
+  const std::string name = "'train.optimizer.name' ", policy = "'train.schedule.policy' ";
+  for (const char* other : {"", "train.optimizer.name=lamb"}) {
+    refused(other, "train.optimizer.momentum", "0.8", name + "sgd");
+    refused(other, "train.optimizer.nesterov", "true", name + "sgd");
+  }
+  refused("train.optimizer.name=sgd", "train.optimizer.betas", "[0.9, 0.95]", name + "adamw or lamb");
+  refused("train.optimizer.name=sgd", "train.optimizer.eps", "1e-6", name + "adamw or lamb");
+  refused("", "train.schedule.step_epochs", "3", policy + "step");
+  refused("train.schedule.policy=linear", "train.schedule.gamma", "0.5", policy + "step");
+  refused("train.schedule.policy=step", "train.schedule.by_epoch", "true", policy + "cosine or linear");
+  refused("train.schedule.policy=constant", "train.schedule.min_lr_ratio", "0.5", policy + "cosine, linear or step");
+  refused("", "train.loss.bce_threshold", "0.2", "'train.loss.name' bce");
+  refused("", "train.loss.bce_sum", "true", "'train.loss.name' bce");
+  for (const auto& [key, value] : std::vector<std::pair<std::string, std::string>>{
+           {"decay", "0.9"}, {"warmup", "true"}, {"every", "2"}, {"best_by", "raw"}}) {
+    refused("", "train.ema." + key, value, "'train.ema.enabled' true");
+    EXPECT_EQ(error_of("{}", {"train.ema.enabled=true", "train.ema." + key + "=" + value}), "no error");
+  }
+  for (const auto& [key, value] : std::vector<std::pair<std::string, std::string>>{
+           {"initial", "8"}, {"growth", "3"}, {"backoff", "0.25"}, {"interval", "7"}}) {
+    refused("run.dtype=bfloat16", "train.loss_scale." + key, value, "'run.dtype' float16");
+    EXPECT_EQ(error_of("{}", {"run.dtype=float16", "train.loss_scale." + key + "=" + value}), "no error");
+  }
+  refused("run.dtype=bfloat16", "run.tf32", "true", "'run.dtype' float32");
+  EXPECT_EQ(error_of("{}", {"run.tf32=true"}), "no error");
+  EXPECT_EQ(error_of("train: {optimizer: {name: sgd, momentum: 0, nesterov: true}}"),
+            "x.yaml:1: 'train.optimizer.nesterov' is true, but 'train.optimizer.momentum' is 0; set a momentum, or "
+            "remove this key");
+  EXPECT_EQ(error_of("train: {schedule: {warmup_epochs: 1, warmup_steps: 5}}"),
+            "x.yaml:1: 'train.schedule.warmup_steps' and 'train.schedule.warmup_epochs' are both set; set one of them "
+            "to 0");
 }
 
 }  // namespace

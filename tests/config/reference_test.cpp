@@ -24,7 +24,7 @@ TEST(ConfigReference, HoldsKeyTypeDefaultAndMeaning) {
   for (const char* row :
        {"| `train.epochs` | an integer >= 1 | `300` | ",
         "| `model.init_values` | a number >= 0, or null for none | `null` | ",
-        "| `run.dtype` | `float64`, `float32`, `bfloat16` | `float32` | ",
+        "| `run.dtype` | `float64`, `float32`, `bfloat16`, `float16` | `float32` | ",
         "| `data.normalize.std` | a list of 3 numbers > 0 | `[58.395, 57.12, 57.375]` | ",
         "| `run.output_dir` | a string | `runs/{name}` | ", "| `model.post_norm` | true or false | `false` | "}) {
     EXPECT_NE(text.find(row), std::string::npos) << row;

@@ -30,9 +30,14 @@ class RandomConfig {
     config.data.eval_transform.size = model.patch_size * whole(1, 100);
     std::ranges::sort(config.data.train_transform.scale);
     std::ranges::sort(config.data.train_transform.ratio);
+    for (data::DatasetOptions* dataset : {&config.data.train, &config.data.val}) {
+      dataset->synthetic.classes = whole(1, config.model.num_classes);
+    }
     config.train.grad_accumulation = whole(1, 1000);
     config.train.batch_size = config.train.grad_accumulation * whole(1, 1000);
     config.train.schedule.warmup_epochs = static_cast<double>(config.train.epochs) * real(0, 1);
+    leave_out_what_does_not_count(config);
+    leave_out_augmentation_that_does_not_count(config.data);
     for (data::DatasetOptions* dataset : {&config.data.train, &config.data.val}) {
       const bool lists =
           dataset->format == data::DatasetFormat::list || dataset->format == data::DatasetFormat::automatic;
@@ -43,6 +48,42 @@ class RandomConfig {
   }
 
  private:
+  static void leave_out_what_does_not_count(RunConfig& config) {
+    TrainOptions& train = config.train;
+    const TrainOptions usual;
+    if (train.optimizer.name == OptimizerName::sgd) {
+      train.optimizer.betas = usual.optimizer.betas;
+      train.optimizer.eps = usual.optimizer.eps;
+      train.optimizer.nesterov = train.optimizer.nesterov && train.optimizer.momentum > 0;
+    } else {
+      train.optimizer.momentum = usual.optimizer.momentum;
+      train.optimizer.nesterov = false;
+    }
+    const SchedulePolicy policy = train.schedule.policy;
+    if (policy != SchedulePolicy::step) {
+      train.schedule.step_epochs = usual.schedule.step_epochs;
+      train.schedule.gamma = usual.schedule.gamma;
+    }
+    if (policy == SchedulePolicy::step || policy == SchedulePolicy::constant) train.schedule.by_epoch = false;
+    if (policy == SchedulePolicy::constant) train.schedule.min_lr_ratio = usual.schedule.min_lr_ratio;
+    if (train.schedule.warmup_epochs > 0) train.schedule.warmup_steps = 0;
+    if (train.loss.name != LossName::bce) train.loss = usual.loss;
+    if (!train.ema.enabled) train.ema = usual.ema;
+    if (config.run.dtype != Dtype::float32) config.run.tf32 = false;
+    if (config.run.dtype != Dtype::float16) train.loss_scale = usual.loss_scale;
+  }
+
+  static void leave_out_augmentation_that_does_not_count(data::DataOptions& data) {
+    data::TrainTransformOptions& transform = data.train_transform;
+    std::ranges::sort(transform.erasing.area);
+    std::ranges::sort(transform.erasing.ratio);
+    if (transform.erasing.prob == 0) transform.erasing = {};
+    if (transform.three_augment) transform.rand_augment.num_ops = 0;
+    if (transform.rand_augment.num_ops == 0) transform.rand_augment = {};
+    if (!data.mix.enabled()) data.mix = {};
+    if (data.mix.mixup_alpha == 0 || data.mix.cutmix_alpha == 0) data.mix.switch_prob = data::MixOptions().switch_prob;
+  }
+
   int64_t whole(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random_); }
   double real(double low, double high) { return std::uniform_real_distribution<double>(low, high)(random_); }
 
@@ -120,7 +161,10 @@ class RandomConfig {
   void fill(const Section& section) {
     for (const Field& field : section.fields) {
       std::visit(Overloaded{
-                     [&](int64_t* value) { *value = whole(static_cast<int64_t>(field.range.low), 2147483647); },
+                     [&](int64_t* value) { 
+                       const double high = std::min(field.range.high, 2147483647.0);
+                       *value = whole(static_cast<int64_t>(field.range.low), static_cast<int64_t>(high));
+                      },
                      [&](double* value) { *value = number(field.range); },
                      [&](std::optional<double>* value) {
                        value->reset();
@@ -131,6 +175,10 @@ class RandomConfig {
                      },
                      [&](bool* value) { *value = whole(0, 1) == 1; },
                      [&](const PathText& path) { *path.value = text(); },
+                     [&](const TextList& list) {
+                       list.values->clear();
+                       for (int64_t left = whole(0, 3); left > 0; --left) list.values->push_back(text());
+                     },
                      [&](const DeviceText& device) {
                        *device.value = std::string("cuda:").append(std::to_string(whole(0, 99)));
                      },

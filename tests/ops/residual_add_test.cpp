@@ -42,7 +42,9 @@ class ResidualAdd : public ::testing::TestWithParam<at::Device> {
     Case expected = actual.to(at::kCPU, kDouble);
     expected.run(residual_add_reference, through);
     actual.run(ops::residual_add, through);
-    EXPECT_EQ(actual.output.x.scalar_type(), precision.x);
+    EXPECT_EQ(actual.output.x.scalar_type(), actual.x.defined()                    ? precision.x
+                                             : actual.branch.norm_weight.defined() ? precision.parameters()
+                                                                                   : precision.value);
     EXPECT_TRUE(actual.output.x.is_contiguous());
     if (inputs.feed != Feed::none) {
       EXPECT_EQ(actual.output.feed.scalar_type(), precision.value);
@@ -61,7 +63,7 @@ TEST_P(ResidualAdd, MatchesTheFormulaForAllPartsFeedsAndGradients) {
     // 65 takes the narrow accesses on CUDA.
     for (const int64_t channels :
          precision.x == at::kFloat ? std::vector<int64_t>{65, 192} : std::vector<int64_t>{192}) {
-      for (int parts = 0; parts <= kAll; ++parts) {
+      for (int parts = 0; parts <= kEvery; ++parts) {
         for (const Feed feed : kFeeds) {
           for (const Through through : {Through::x, Through::feed, Through::both}) {
             SCOPED_TRACE(c10::str(precision.x, " ", precision.value, " C ", channels, " parts ", parts, " feed ",
@@ -81,7 +83,7 @@ TEST_P(ResidualAdd, MatchesTheFormulaAtAwkwardShapes) {
       for (const int64_t channels : {1, 3, 7, 33, 100, 192, 196, 384, 768, 769, 1024, 2050}) {
         // Rows of a few channels can have a variance near 0, which magnifies the rounding of a reduced feed.
         if (precision.value == at::kBFloat16 && channels > 1 && channels < 33) continue;
-        for (const int parts : {0, static_cast<int>(kGate), kGate | kScale, static_cast<int>(kAll)}) {
+        for (const int parts : {0, static_cast<int>(kGate), kGate | kScale, static_cast<int>(kAll), kAlone | kNorm}) {
           for (const Feed feed : kFeeds) {
             SCOPED_TRACE(c10::str(precision.x, " ", precision.value, " B ", batch, " T ", tokens, " C ", channels,
                                   " parts ", parts, " feed ", static_cast<int>(feed)));
@@ -340,6 +342,18 @@ TEST_P(ResidualAdd, NamesWhatIsWrongWithItsArguments) {
   expect_error([](Case& c) { c.branch.mask = c.branch.mask.slice(0, 1); },
                "mask must have B = 2 elements, got [1, 1, 1]");
   expect_error([](Case& c) { c.branch.mask = c.branch.mask.to(at::kBool); }, "mask must be Float");
+  expect_error(
+      [](Case& c) {
+        c.x = at::Tensor();
+        c.branch.gate = c.branch.gate[0];
+      },
+      "gate must have the shape of value, [2, 6, 4], got [6, 4]");
+  expect_error(
+      [](Case& c) {
+        c.x = at::Tensor();
+        c.branch.value = c.branch.value.to(at::kDouble);
+      },
+      "value must have the dtype of norm_weight, Float, or be bfloat16 or float16, got Double");
   expect_error([](Case&) {}, "feed must be 0 (none), 1 (cast) or 2 (standardized), got 3", static_cast<Feed>(3));
   if (GetParam().is_cuda()) {
     expect_error([](Case& c) { c.branch.gate = c.branch.gate.cpu(); },

@@ -13,8 +13,8 @@ namespace vrwkv::testing {
 
 inline constexpr double kEps = 1e-5;
 
-/// The parts of a branch as bits, for loops over all combinations.
-enum Parts { kGate = 1, kNorm = 2, kScale = 4, kMask = 8, kAll = 15 };
+/// The parts of a call as bits, for loops over all combinations. kAlone: without x.
+enum Parts { kGate = 1, kNorm = 2, kScale = 4, kMask = 8, kAll = 15, kAlone = 16, kEvery = 31 };
 
 /// Which outputs have a gradient.
 enum class Through { x, feed, both };
@@ -74,7 +74,7 @@ struct ResidualCase {
     output = op(x, branch, feed, kEps);
     if (through != Through::feed || feed == ops::Feed::none) {
       outputs.push_back(output.x);
-      output_gradients.push_back(gy);
+      output_gradients.push_back(gy.to(output.x.scalar_type()));
     }
     if (through != Through::x && feed != ops::Feed::none) {
       outputs.push_back(output.feed);
@@ -94,6 +94,7 @@ inline ResidualCase random_residual_case(int64_t batch, int64_t tokens, int64_t 
     made.branch.norm_bias = tensor({channels});
   }
   if (parts & kScale) made.branch.scale = tensor({channels}) + 1;
+  if (parts & kAlone) made.x = at::Tensor();
   if (parts & kMask) made.branch.mask = at::bernoulli(at::full({batch, 1, 1}, 0.7, at::kDouble)) / 0.7;
   return made;
 }

@@ -21,7 +21,7 @@ ops::ResidualOutput residual_add_reference(const at::Tensor& x, const ops::Resid
   if (branch.norm_weight.defined()) z = standardized(z, eps) * branch.norm_weight + branch.norm_bias;
   if (branch.scale.defined()) z = z * branch.scale;
   if (branch.mask.defined()) z = z * branch.mask.view({-1, 1, 1});
-  const at::Tensor sum = x + z;
+  const at::Tensor sum = x.defined() ? x + z : z;
   if (feed == ops::Feed::none) return {sum, {}};
   return {sum, feed == ops::Feed::cast ? sum * 1 : standardized(sum, eps)};
 }

@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "tests/support/assert_close.h"
-#include "train/schedule.h"
 #include "vrwkv/vrwkv_classifier.h"
 
 namespace vrwkv::testing {
@@ -123,17 +122,6 @@ TEST(ParamGroups, DecayEverythingButNormsAndBiases) {
   for (const char* name : {"backbone.layers.0.ln0.weight", "backbone.ln1.bias", "backbone.layers.1.att.key_norm.weight",
                            "head.fc.bias", "backbone.patch_embed.projection.bias"}) {
     EXPECT_EQ(decay.at(name), 0.0) << name;
-  }
-}
-
-TEST(Schedule, WarmsUpAndEndsWhereItShould) {
-  const config::ScheduleOptions options{.warmup_epochs = 0, .warmup_ratio = 1e-3, .min_lr_ratio = 0.01};
-  EXPECT_NEAR(train::learning_rate(options, 1.0, 0, 100, 10), 1e-3, 1e-12);
-  EXPECT_NEAR(train::learning_rate(options, 1.0, 100, 100, 10), 0.01, 1e-12);
-  EXPECT_NEAR(train::learning_rate(options, 1.0, 50, 100, 10), 0.01 + 0.99 * 0.5, 1e-12);
-  EXPECT_NEAR(train::learning_rate(options, 2.0, 0, 100, 0), 2.0, 1e-12);
-  for (int64_t step = 10; step < 100; ++step) {
-    EXPECT_GT(train::learning_rate(options, 1.0, step, 100, 10), train::learning_rate(options, 1.0, step + 1, 100, 10));
   }
 }
 

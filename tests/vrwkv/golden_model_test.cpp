@@ -95,6 +95,20 @@ TEST_P(GoldenClassifier, MatchesWithActivationCheckpointing) {
   check(golden, load(golden, options), GetParam().device, at::kFloat, 1e-5, 1e-3);
 }
 
+TEST_P(GoldenClassifier, MatchesThePublishedKernelWithItsFormula) {
+  const Safetensors golden = read_golden(GetParam().file + ".safetensors");
+  const at::NoGradGuard no_grad;
+  for (const auto formula : {WkvFormula::published, WkvFormula::paper}) {
+    ClassifierOptions options = options_of(golden);
+    options.backbone.wkv = formula;
+    VrwkvClassifier model = load(golden, options);
+    model->to(GetParam().device);
+    const at::Tensor logits = model(golden.tensors.at("input").to(GetParam().device));
+    const bool matches = close("logits", golden.tensors.at("logits_official"), logits, 1e-5);
+    EXPECT_EQ(matches, formula == WkvFormula::published);
+  }
+}
+
 TEST_P(GoldenClassifier, StaysNearUnderAutocast) {
   const Safetensors golden = read_golden(GetParam().file + ".safetensors");
   VrwkvClassifier model = load(golden, options_of(golden));

@@ -191,6 +191,20 @@ TEST_F(WeightsTest, ReadsTheModelOfATrainingCheckpointAndItsClasses) {
   EXPECT_EQ(weights.classes, classes);
 }
 
+TEST_F(WeightsTest, TakesOffWhatAWrapperLeaves) {
+  write_safetensors(path_, {{"module.backbone.pos_embed", one_}, {"module.head.fc.bias", one_}});
+  EXPECT_TRUE(read_model_weights(path_).tensors.contains("backbone.pos_embed"));
+}
+
+TEST_F(WeightsTest, ReadsAveragedWeightsWhenAskedTo) {
+  write_safetensors(path_, {{"model.head.fc.bias", one_}, {"ema.head.fc.bias", 2 * one_}});
+  EXPECT_EQ(read_model_weights(path_).tensors.at("head.fc.bias").item<float>(), 1);
+  EXPECT_EQ(read_model_weights(path_, WeightSet::ema).tensors.at("head.fc.bias").item<float>(), 2);
+  write_safetensors(path_, {{"model.head.fc.bias", one_}});
+  const std::string error = message_of([&] { read_model_weights(path_, WeightSet::ema); });
+  EXPECT_NE(error.find("holds no averaged weights"), std::string::npos) << error;
+}
+
 TEST_F(WeightsTest, WritesClassNamesThatAreNotUtf8) {
   EXPECT_EQ(classes_to_json({"caf\xE9"}), "[\"caf\xEF\xBF\xBD\"]");
 }
@@ -201,16 +215,7 @@ TEST_F(WeightsTest, RefusesClassesThatAreNoList) {
   EXPECT_NE(error.find("must be a JSON list of names, got cat, dog"), std::string::npos) << error;
 }
 
-TEST_F(WeightsTest, SaysHowToConvertAPthFile) {
-  // A zip archive as torch.save writes it, and the pickle of versions before 1.6.
-  for (const auto& bytes :
-       {std::string("PK\x03\x04\0\0\x08\x08\0\0\0\0", 12), std::string("\x80\x02\x8A\nl\xFC\x9C", 7)}) {
-    write(bytes);
-    const std::string error = message_of([&] { read_model_weights(path_); });
-    EXPECT_NE(error.find(".pth file"), std::string::npos) << error;
-    EXPECT_NE(error.find("weights_only=True"), std::string::npos) << error;
-    EXPECT_NE(error.find(path_.string()), std::string::npos) << error;
-  }
+TEST_F(WeightsTest, RefusesOtherFormats) {
   write("GIF89a and so on");
   EXPECT_NE(message_of([&] { read_model_weights(path_); }).find("not a safetensors file"), std::string::npos);
 }

@@ -67,6 +67,28 @@ TEST(VrwkvVariants, LargeWithItsMlpHeadAt192HasThePublishedSize) {
   EXPECT_EQ(model->named_parameters()["head.2.weight"].sizes(), (at::IntArrayRef{1000, 3072}));
 }
 
+TEST(Vrwkv, PoolsTheMeanOfItsLastMap) {
+  torch::manual_seed(2);
+  const torch::NoGradGuard no_grad;
+  for (const bool post_norm : {false, true}) {
+    for (const bool with_cp : {false, true}) {
+      VrwkvOptions options = small_options();
+      options.post_norm = post_norm;
+      options.with_cp = with_cp;
+      Vrwkv model(options);
+      model->to(torch::kDouble);
+      for (auto& parameter : model->parameters()) parameter.add_(torch::randn_like(parameter), 0.1);
+      const torch::Tensor images = torch::randn({2, 3, 24, 40}, torch::kDouble);
+      const torch::Tensor map = model(images).back();
+      EXPECT_TRUE(close("pooled", map.mean({2, 3}), model->pooled(images), 1e-13));
+      // The map is a layer norm's result: without its weight and bias, tokens have mean 0 and variance 1.
+      const torch::Tensor tokens = ((map.flatten(2).transpose(1, 2) - model->ln1->bias) / model->ln1->weight);
+      EXPECT_TRUE(close("mean", torch::zeros({2, 15}, torch::kDouble), tokens.mean(2), 1e-10, 1e-10));
+      EXPECT_TRUE(close("variance", torch::ones({2, 15}, torch::kDouble), tokens.square().mean(2), 1e-4));
+    }
+  }
+}
+
 TEST(Vrwkv, StartsWithThePublishedValues) {
   torch::manual_seed(1);
   const VrwkvOptions options = small_options();

@@ -1,15 +1,10 @@
 #include "vrwkv/checkpoint/safetensors.h"
 
 #include <ATen/Functions.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -21,6 +16,7 @@
 #include <vector>
 
 #include "common/atomic_file.h"
+#include "vrwkv/checkpoint/file_mapping.h"
 
 namespace vrwkv {
 namespace {
@@ -57,41 +53,10 @@ constexpr std::array kDtypes{DtypeName{"F64", at::kDouble},
                              DtypeName{"F8_E5M2", at::kFloat8_e5m2},
                              DtypeName{"F8_E8M0", at::kFloat8_e8m0fnu}};
 
-/// A private mapping of a whole file: what is written to it stays in this process.
-class Mapping {
- public:
-  explicit Mapping(const std::filesystem::path& path) {
-    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) throw std::runtime_error("cannot open " + path.string() + ": " + std::strerror(errno));
-    struct stat status {};
-    const bool known = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
-    if (known) size_ = static_cast<uint64_t>(status.st_size);
-    // No swap space is set aside: a file may be larger than the memory, and hardly a page of it is ever changed.
-    constexpr int kFlags = MAP_PRIVATE | MAP_NORESERVE;
-    if (size_ > 0) data_ = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, kFlags, descriptor, 0);
-    const int reason = errno;
-    ::close(descriptor);
-    if (!known) throw std::runtime_error(path.string() + ": not a regular file");
-    if (data_ == MAP_FAILED) throw std::runtime_error(path.string() + ": cannot be mapped: " + std::strerror(reason));
-  }
-  ~Mapping() {
-    if (data_ != nullptr && data_ != MAP_FAILED) ::munmap(data_, size_);
-  }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-
-  uint64_t size() const { return size_; }
-  std::byte* at(uint64_t offset) const { return static_cast<std::byte*>(data_) + offset; }
-
- private:
-  void* data_ = nullptr;
-  uint64_t size_ = 0;
-};
-
 /// One file being read; every error names it.
 class Reader {
  public:
-  explicit Reader(const std::filesystem::path& path) : path_(path), file_(std::make_shared<Mapping>(path)) {}
+  explicit Reader(const std::filesystem::path& path) : path_(path), file_(std::make_shared<FileMapping>(path)) {}
 
   Safetensors read() {
     const json header = parse_header();
@@ -254,7 +219,7 @@ class Reader {
   };
 
   std::filesystem::path path_;
-  std::shared_ptr<const Mapping> file_;
+  std::shared_ptr<const FileMapping> file_;
   uint64_t data_start_ = 0;
   std::vector<Extent> extents_;
 };

@@ -18,7 +18,8 @@ std::optional<Grid> square_grid(at::IntArrayRef sizes) {
   return Grid{side, side};
 }
 
-/// `value` resized to the grid of `target` where both are position embeddings with as many channels; else itself.
+}  // namespace
+
 torch::Tensor fit_pos_embed(const std::string& name, const torch::Tensor& value, const torch::Tensor& target) {
   if (name != "pos_embed" && !name.ends_with(".pos_embed")) return value;
   const auto from = square_grid(value.sizes()), to = square_grid(target.sizes());
@@ -26,8 +27,6 @@ torch::Tensor fit_pos_embed(const std::string& name, const torch::Tensor& value,
   // Half precision is too coarse to interpolate in.
   return resize_pos_embed(value.scalar_type() == at::kDouble ? value : value.to(at::kFloat), *from, *to);
 }
-
-}  // namespace
 
 std::map<std::string, torch::Tensor> state_dict(const torch::nn::Module& module) {
   std::map<std::string, torch::Tensor> state;

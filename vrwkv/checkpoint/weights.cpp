@@ -1,32 +1,19 @@
 #include "vrwkv/checkpoint/weights.h"
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "vrwkv/checkpoint/pth.h"
 #include "vrwkv/checkpoint/safetensors.h"
 
 namespace vrwkv {
 namespace {
 
-/// .pth files are zip archives, the oldest ones bare pickles.
-void refuse_pickles(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string head(9, '\0');
-  file.read(head.data(), static_cast<std::streamsize>(head.size()));
-  // The length of a safetensors header may look like either magic, but is followed by the header's brace.
-  if (head[8] == '{') return;
-  const bool pickle = head[0] == '\x80' && head[1] >= 2 && head[1] <= 5;
-  if (!head.starts_with("PK\x03\x04") && !pickle) return;
-  throw std::runtime_error(path.string() +
-                           ": a PyTorch .pth file, which this version does not read; convert it in Python (pip install "
-                           "torch safetensors):\n"
-                           "  import torch, safetensors.torch\n"
-                           "  safetensors.torch.save_file(torch.load('in.pth', weights_only=True)['state_dict'], "
-                           "'out.safetensors')");
-}
-
-std::vector<std::string> parse_classes(const std::filesystem::path& path, const std::string& text) {
+std::vector<std::string> classes_in(const std::filesystem::path& path,
+                                    const std::map<std::string, std::string>& metadata) {
+  const auto found = metadata.find(kClassesKey);
+  if (found == metadata.end()) return {};
+  const std::string& text = found->second;
   try {
     return nlohmann::json::parse(text).get<std::vector<std::string>>();
   } catch (const nlohmann::json::exception&) {
@@ -35,29 +22,63 @@ std::vector<std::string> parse_classes(const std::filesystem::path& path, const 
   }
 }
 
-/// The tensors by their published names, where a file leaves `backbone.` out.
-std::map<std::string, torch::Tensor> with_backbone(std::map<std::string, torch::Tensor> tensors) {
-  if (!tensors.contains("patch_embed.projection.weight")) return tensors;
-  std::map<std::string, torch::Tensor> named;
-  for (const auto& [name, tensor] : tensors) {
-    named.emplace(name.starts_with("head.") ? name : "backbone." + name, tensor);
+/// A name without what PyTorch's wrappers put in front of it.
+std::string bare(std::string name) {
+  for (const std::string prefix : {"module.", "_orig_mod.", "module."}) {
+    if (name.starts_with(prefix)) name.erase(0, prefix.size());
   }
-  return named;
+  return name;
+}
+
+using Tensors = std::map<std::string, torch::Tensor>;
+
+/// The tensors by their published names, also where a file leaves `backbone.` out.
+Tensors published(const Tensors& tensors) {
+  Tensors named;
+  for (const auto& [name, tensor] : tensors) named.emplace(bare(name), tensor);
+  if (!named.contains("patch_embed.projection.weight")) return named;
+  Tensors complete;
+  for (const auto& [name, tensor] : named) {
+    complete.emplace(name.starts_with("head.") ? name : "backbone." + name, tensor);
+  }
+  return complete;
+}
+
+/// The tensors whose names start with `prefix`, without it.
+Tensors below(const Tensors& tensors, const std::string& prefix) {
+  Tensors found;
+  for (const auto& [name, tensor] : tensors) {
+    if (name.starts_with(prefix)) found.emplace(name.substr(prefix.size()), tensor);
+  }
+  return found;
+}
+
+Tensors chosen(const std::filesystem::path& path, const Tensors& tensors, WeightSet set) {
+  Tensors found = below(tensors, set == WeightSet::ema ? "ema." : "model.");
+  if (!found.empty()) return found;
+  if (set == WeightSet::raw) return tensors;  // A file of weights alone.
+  throw std::runtime_error(
+      path.string() +
+      ": holds no averaged weights (tensors ema.*); ask for the raw ones, or name a checkpoint of a "
+      "run that averages its weights");
 }
 
 }  // namespace
 
-ModelWeights read_model_weights(const std::filesystem::path& path) {
-  refuse_pickles(path);
-  const Safetensors file = read_safetensors(path);
+ModelWeights read_model_weights(const std::filesystem::path& path, WeightSet set) {
   ModelWeights weights;
-  const std::string prefix = "model.";
-  for (const auto& [name, tensor] : file.tensors) {
-    if (name.starts_with(prefix)) weights.tensors.emplace(name.substr(prefix.size()), tensor);
+  if (looks_like_pth(path)) {
+    PthFile file = read_pth(path, set);
+    weights.tensors = published(file.tensors);
+    weights.metadata = std::move(file.metadata);
+    weights.metadata.try_emplace(kWkvKey, kWkvPublished);
+  } else {
+    Safetensors file = read_safetensors(path);
+    weights.tensors = published(chosen(path, file.tensors, set));
+    weights.metadata = std::move(file.metadata);
+    weights.metadata.try_emplace(kWkvKey, kWkvPaper);
   }
-  if (weights.tensors.empty()) weights.tensors = with_backbone(file.tensors);
-  const auto classes = file.metadata.find(kClassesKey);
-  if (classes != file.metadata.end()) weights.classes = parse_classes(path, classes->second);
+  weights.classes = classes_in(path, weights.metadata);
   return weights;
 }
 

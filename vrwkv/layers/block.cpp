@@ -15,7 +15,8 @@ void BlockImpl::reset() {
   ln1 = register_module("ln1", torch::nn::LayerNorm(layer_norm_options(channels)));
   ln2 = register_module("ln2", torch::nn::LayerNorm(layer_norm_options(channels)));
   if (layer_ == 0) ln0 = register_module("ln0", torch::nn::LayerNorm(layer_norm_options(channels)));
-  att = register_module("att", SpatialMix(SpatialMixOptions{channels, options_.key_norm}));
+  att = register_module(
+      "att", SpatialMix(SpatialMixOptions{channels, options_.key_norm, options_.wkv == WkvFormula::published}));
   ffn = register_module("ffn", ChannelMix(ChannelMixOptions{channels, options_.hidden_rate, options_.key_norm}));
 }
 
@@ -35,24 +36,31 @@ NormAffine BlockImpl::branch_norm(const torch::nn::LayerNorm& norm) const {
 }
 
 Stream BlockImpl::add(const torch::Tensor& x, ops::ResidualBranch branch, const torch::nn::LayerNorm& norm,
-                      const torch::Tensor& scale, const torch::Tensor& mask, bool followed) const {
+                      const torch::Tensor& scale, const torch::Tensor& mask, ops::Feed feed) const {
   if (options_.post_norm) {
     branch.norm_weight = norm->weight;
     branch.norm_bias = norm->bias;
   }
   branch.scale = scale;
   branch.mask = mask;
-  const auto feed = options_.post_norm ? ops::Feed::cast : ops::Feed::standardized;
-  const auto [sum, next] = ops::residual_add(x, branch, followed ? feed : ops::Feed::none, kLayerNormEps);
+  const auto [sum, next] = ops::residual_add(x, branch, feed, kLayerNormEps);
   return {sum, next};
 }
 
-Stream BlockImpl::forward(Stream stream, Grid grid, const DropPathMasks& masks, bool followed) {
-  if (ln0) stream = {ln0(stream.x), {}};
+/// ln0 of the embedded patches.
+Stream BlockImpl::enter(const torch::Tensor& x) const {
+  const ops::ResidualBranch normalized{.value = x, .norm_weight = ln0->weight, .norm_bias = ln0->bias};
+  const auto [sum, next] = ops::residual_add({}, normalized, feed_of(options_), kLayerNormEps);
+  return {sum, next};
+}
+
+Stream BlockImpl::forward(Stream stream, Grid grid, const DropPathMasks& masks, ops::Feed next) {
+  if (ln0) stream = enter(stream.x);
   if (!stream.feed.defined()) stream.feed = make_feed(stream.x, !options_.post_norm);
-  stream = add(stream.x, {.value = att(stream.feed, branch_norm(ln1), grid)}, ln1, gamma1, masks.att, true);
+  stream =
+      add(stream.x, {.value = att(stream.feed, branch_norm(ln1), grid)}, ln1, gamma1, masks.att, feed_of(options_));
   const auto [value, gate] = ffn(stream.feed, branch_norm(ln2), grid);
-  return add(stream.x, {.value = value, .gate = gate}, ln2, gamma2, masks.ffn, followed);
+  return add(stream.x, {.value = value, .gate = gate}, ln2, gamma2, masks.ffn, next);
 }
 
 }  // namespace vrwkv

@@ -26,8 +26,13 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
 
-  /// Tokens of `grid`, row by row. `followed`: another block reads the result's feed, else it is undefined.
-  Stream forward(Stream stream, Grid grid, const DropPathMasks& masks, bool followed);
+  /// Tokens of `grid`, row by row. `next`: the feed of the result, for what reads it; Feed::none leaves it undefined.
+  Stream forward(Stream stream, Grid grid, const DropPathMasks& masks, ops::Feed next);
+
+  /// The feed that blocks of these options read.
+  static ops::Feed feed_of(const VrwkvOptions& options) {
+    return options.post_norm ? ops::Feed::cast : ops::Feed::standardized;
+  }
 
   /// Probability with which this block's branches are dropped: rises linearly over the blocks.
   double drop_path_rate() const;
@@ -39,8 +44,9 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
 
  private:
   NormAffine branch_norm(const torch::nn::LayerNorm& norm) const;
+  Stream enter(const torch::Tensor& x) const;
   Stream add(const torch::Tensor& x, ops::ResidualBranch branch, const torch::nn::LayerNorm& norm,
-             const torch::Tensor& scale, const torch::Tensor& mask, bool followed) const;
+             const torch::Tensor& scale, const torch::Tensor& mask, ops::Feed feed) const;
 
   VrwkvOptions options_;
   int64_t layer_;

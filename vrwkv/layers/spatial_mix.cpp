@@ -5,6 +5,7 @@
 
 #include "ops/bi_wkv.h"
 #include "ops/bi_wkv_gated.h"
+#include "ops/bi_wkv_published.h"
 #include "vrwkv/layers/layer_norm.h"
 #include "vrwkv/layers/token_mix.h"
 
@@ -28,7 +29,8 @@ void SpatialMixImpl::reset() {
 }
 
 void SpatialMixImpl::pretty_print(std::ostream& stream) const {
-  stream << "vrwkv::SpatialMix(embed_dims=" << options_.embed_dims << ", key_norm=" << options_.key_norm << ")";
+  stream << "vrwkv::SpatialMix(embed_dims=" << options_.embed_dims << ", key_norm=" << options_.key_norm
+         << ", published_wkv=" << options_.published_wkv << ")";
 }
 
 torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid) {
@@ -38,8 +40,10 @@ torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffin
   const torch::Tensor r = receptance(mixed[2]);
   const auto tokens = static_cast<double>(grid.tokens());
   const torch::Tensor w = spatial_decay / tokens, u = spatial_first / tokens;
-  if (!key_norm) return output(ops::bi_wkv_gated(w, u, k, v, r));
-  return output(torch::sigmoid(r) * key_norm(ops::bi_wkv(w, u, k, v)));
+  if (!key_norm && !options_.published_wkv) return output(ops::bi_wkv_gated(w, u, k, v, r));
+  torch::Tensor y = options_.published_wkv ? ops::bi_wkv_published(w, u, k, v) : ops::bi_wkv(w, u, k, v);
+  if (key_norm) y = key_norm(y);
+  return output(torch::sigmoid(r) * y);
 }
 
 }  // namespace vrwkv

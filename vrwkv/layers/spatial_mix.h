@@ -13,6 +13,7 @@ namespace vrwkv {
 struct SpatialMixOptions {
   int64_t embed_dims;
   bool key_norm;
+  bool published_wkv = false;  ///< The public kernel's formula instead of the paper's.
 };
 
 /// VRWKV's attention: Q-Shift, linear r, k, v, Bi-WKV and a gate (arXiv 2403.02308, equations 2 to 4).
