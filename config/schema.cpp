@@ -95,8 +95,7 @@ Section rand_augment_section(data::RandAugmentOptions& options) {
       .about = "RandAugment: operations drawn from a list of 15. docs/augmentation.md has the list.",
       .fields =
           {
-              {"num_ops", &options.num_ops, Range::between(0, 15),
-               "Operations drawn for each image; 0: off."},
+              {"num_ops", &options.num_ops, Range::between(0, 15), "Operations drawn for each image; 0: off."},
               {"magnitude", &options.magnitude, Range::between(0, 10), "Mean strength of an operation."},
               {"magnitude_std", &options.magnitude_std, Range::at_least(0),
                "Standard deviation of the strength, which is limited to 0 to 10."},
@@ -207,6 +206,9 @@ Section data_section(data::DataOptions& data) {
       .fields =
           {
               {"workers", &data.workers, Range::at_least(0), "Loader threads; 0: one per core."},
+              {"repeats", &data.repeats, Range::between(1, 64),
+               "Repeated augmentation: so many different views of an image in an epoch, one after the other; the epoch "
+               "keeps its length and has accordingly fewer images. 1: off."},
               {"prefetch_batches", &data.prefetch_batches, Range::at_least(1), "Batches prepared ahead."},
               {"max_corrupt_share", &data.max_corrupt_share, Range::between(0, 1),
                "Training stops when more of an epoch's images than this share are unreadable."},

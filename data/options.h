@@ -109,6 +109,7 @@ struct DataOptions {
   EvalTransformOptions eval_transform;
   NormalizeOptions normalize;
   MixOptions mix;
+  int64_t repeats = 1;               ///< Training views of an image in an epoch, whose length stays; 1: off.
   int64_t workers = 0;               ///< Loader threads; 0: one per core.
   int64_t prefetch_batches = 4;      ///< Batches prepared ahead.
   double max_corrupt_share = 0.001;  ///< Training stops when more of an epoch's images are unreadable.

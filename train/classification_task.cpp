@@ -25,6 +25,7 @@ std::unique_ptr<data::Loader> make_train_loader(const config::RunConfig& config,
   options.seed = static_cast<uint64_t>(config.run.seed);
   options.shuffle = true;
   options.drop_last = true;
+  options.repeats = config.data.repeats;
   options.corrupt = data::CorruptPolicy::skip;
   options.max_corrupt_share = config.data.max_corrupt_share;
   return std::make_unique<data::Loader>(std::move(dataset), data::train_transform(config.data.train_transform),
@@ -77,8 +78,8 @@ void ClassificationTask::bring(Fetched& target, const data::Batch& batch, int64_
                                                config_.data.normalize, eval::weights_dtype(precision_.dtype));
   const data::BatchPlace place{static_cast<uint64_t>(config_.run.seed), epoch_, number};
   const data::AugmentedBatch augmented =
-      data::augment_batch(images, batch.labels.to(precision_.device, /*non_blocking=*/true), batch.indices,
-                          config_.data, config_.model.num_classes, place);
+      data::augment_batch(images, batch.labels.to(precision_.device, /*non_blocking=*/true), batch.views, config_.data,
+                          config_.model.num_classes, place);
   put(target.images, augmented.images);
   put(target.labels, augmented.targets);
 }

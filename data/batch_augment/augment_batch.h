@@ -25,9 +25,9 @@ struct AugmentedBatch {
 bool augments_batches(const DataOptions& options);
 
 /// Erases (in place), then mixes normalised floating-point images [B, 3, H, W] with labels int64 [B] on any device.
-/// `indices` are the samples' in the dataset. What is drawn is drawn on the host, so it is the same on every device;
+/// `views` are Batch::views. What is drawn is drawn on the host, so it is the same on every device;
 /// only the noise of erasing is the device's. Throws c10::Error for other shapes or dtypes.
-AugmentedBatch augment_batch(const at::Tensor& images, const at::Tensor& labels, const std::vector<int64_t>& indices,
+AugmentedBatch augment_batch(const at::Tensor& images, const at::Tensor& labels, const std::vector<int64_t>& views,
                              const DataOptions& options, int64_t classes, const BatchPlace& place);
 
 }  // namespace vrwkv::data

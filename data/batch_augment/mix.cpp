@@ -42,8 +42,8 @@ MixedRow cut(int64_t height, int64_t width, double lambda, Generator& generator)
   const int64_t middle_x = generator.integer(width);
   const int64_t top = std::max<int64_t>(middle_y - rows / 2, 0);
   const int64_t left = std::max<int64_t>(middle_x - columns / 2, 0);
-  const int64_t bottom = std::min(middle_y + (rows + 1) / 2, height);
-  const int64_t right = std::min(middle_x + (columns + 1) / 2, width);
+  const int64_t bottom = std::min(middle_y + rows / 2, height);
+  const int64_t right = std::min(middle_x + columns / 2, width);
   MixedRow row;
   row.box = {top, left, bottom - top, right - left};
   row.label = 1.0 - static_cast<double>(row.box.height * row.box.width) / static_cast<double>(height * width);

@@ -21,8 +21,9 @@ struct MixedRow {
 };
 
 /// Draws what happens to a batch of `size` images of height x width. The partners are a random permutation; lambda is
-/// of Beta(alpha, alpha). CutMix's box has sides sqrt(1 - lambda) of the image's and a uniform middle, and is cut off
-/// at the image's sides, with the label's weight following (timm's and mmpretrain's `correct_lam`).
+/// of Beta(alpha, alpha). CutMix's box has sides sqrt(1 - lambda) of the image's (halves of them to whole pixels) and a
+/// uniform middle, and is cut off at the image's sides, with the label's weight following (timm's and mmpretrain's
+/// `correct_lam`).
 std::vector<MixedRow> draw_mix(int64_t size, int64_t height, int64_t width, const MixOptions& options,
                                Generator& generator);
 

@@ -283,9 +283,10 @@ TEST(ConfigErrors, AugmentationAcrossKeys) {
             "x.yaml:1: 'data.train_transform.erasing.area' must be in ascending order, got [0.5, 0.1]");
   EXPECT_EQ(error_of("data: {train_transform: {erasing: {prob: 1, ratio: [2, 1]}}}"),
             "x.yaml:1: 'data.train_transform.erasing.ratio' must be in ascending order, got [2, 1]");
-  EXPECT_EQ(error_of("data: {train_transform: {three_augment: true, rand_augment: {num_ops: 2}}}"),
-            "x.yaml:1: 'data.train_transform.three_augment' is true, but 'data.train_transform.rand_augment.num_ops' is "
-            "2; set one of them to false or 0");
+  EXPECT_EQ(
+      error_of("data: {train_transform: {three_augment: true, rand_augment: {num_ops: 2}}}"),
+      "x.yaml:1: 'data.train_transform.three_augment' is true, but 'data.train_transform.rand_augment.num_ops' is "
+      "2; set one of them to false or 0");
 }
 
 // A key without effect is refused, not ignored.

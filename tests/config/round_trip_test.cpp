@@ -161,10 +161,10 @@ class RandomConfig {
   void fill(const Section& section) {
     for (const Field& field : section.fields) {
       std::visit(Overloaded{
-                     [&](int64_t* value) { 
+                     [&](int64_t* value) {
                        const double high = std::min(field.range.high, 2147483647.0);
                        *value = whole(static_cast<int64_t>(field.range.low), static_cast<int64_t>(high));
-                      },
+                     },
                      [&](double* value) { *value = number(field.range); },
                      [&](std::optional<double>* value) {
                        value->reset();

@@ -38,8 +38,7 @@ TEST(ShippedConfigs, ImageNetRecipes) {
     double drop_path;
   };
   data::TrainTransformOptions transform;
-  transform.rand_augment = {
-      .num_ops = 2, .magnitude = 9.0, .magnitude_std = 0.5, .prob = 0.5, .increasing = true};
+  transform.rand_augment = {.num_ops = 2, .magnitude = 9.0, .magnitude_std = 0.5, .prob = 0.5, .increasing = true};
   transform.erasing.prob = 0.25;
   const data::MixOptions mix{.mixup_alpha = 0.8, .cutmix_alpha = 1.0, .prob = 1.0, .switch_prob = 0.5};
   for (const auto& [variant, drop_path] : {Recipe{"tiny", 0.0}, Recipe{"small", 0.3}, Recipe{"base", 0.5}}) {
