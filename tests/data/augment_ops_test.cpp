@@ -1,12 +1,12 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <limits>
 #include <map>
 #include <set>
 #include <string>
 
+#include "data/augment/named.h"
 #include "data/augment/operations.h"
 #include "tests/data/test_data.h"
 #include "tests/support/golden.h"
@@ -19,37 +19,11 @@ using testing::max_difference;
 using testing::message_of;
 using testing::random_image;
 
-using Operation = std::function<at::Tensor(const at::Tensor&, double)>;
-
-template <at::Tensor (*function)(const at::Tensor&)>
-at::Tensor plain(const at::Tensor& image, double /*argument*/) {
-  return function(image);
-}
-
-template <at::Tensor (*function)(const at::Tensor&, int64_t)>
-at::Tensor whole(const at::Tensor& image, double argument) {
-  return function(image, static_cast<int64_t>(argument));
-}
-
-const std::map<std::string, Operation>& operations() {
-  static const std::map<std::string, Operation> kOperations{{"auto_contrast", plain<auto_contrast>},
-                                                            {"equalize", plain<equalize>},
-                                                            {"invert", plain<invert>},
-                                                            {"grayscale", plain<grayscale>},
-                                                            {"posterize", whole<posterize>},
-                                                            {"solarize", whole<solarize>},
-                                                            {"solarize_add", whole<solarize_add>},
-                                                            {"color", color},
-                                                            {"contrast", contrast},
-                                                            {"brightness", brightness},
-                                                            {"sharpness", sharpness},
-                                                            {"gaussian_blur", gaussian_blur},
-                                                            {"rotate", rotate},
-                                                            {"shear_x", shear_x},
-                                                            {"shear_y", shear_y},
-                                                            {"translate_x_rel", translate_x_rel},
-                                                            {"translate_y_rel", translate_y_rel}};
-  return kOperations;
+/// The operations by their names.
+std::map<std::string, at::Tensor (*)(const at::Tensor&, double)> operations() {
+  std::map<std::string, at::Tensor (*)(const at::Tensor&, double)> all;
+  for (const NamedOperation& operation : named_operations()) all.emplace(operation.name, operation.apply);
+  return all;
 }
 
 // A photo and what Pillow made of it.
