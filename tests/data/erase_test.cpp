@@ -94,9 +94,9 @@ TEST(Erase, FillsTheBoxesAndNothingElse) {
 
 TEST(Erase, TakesNothingFromTheGlobalGenerator) {
   at::Tensor images = at::zeros({1, 3, 8, 8});
-  at::globalContext().defaultGenerator(at::kCPU).set_current_seed(3);
+  at::manual_seed(3);
   const at::Tensor expected = at::rand({4});
-  at::globalContext().defaultGenerator(at::kCPU).set_current_seed(3);
+  at::manual_seed(3);
   erase(images, {{{0, 0, 8, 8}}}, ErasingFill::noise, 1);
   EXPECT_TRUE(at::rand({4}).equal(expected));
 }
