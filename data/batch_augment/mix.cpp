@@ -74,7 +74,7 @@ at::Tensor column(const std::vector<MixedRow>& rows, const Field& field, const a
   for (const MixedRow& row : rows) {
     values.push_back(std::invoke(field, row));
   }
-  return at::tensor(values, options.device(at::kCPU)).to(options.device(), /*non_blocking=*/true);
+  return at::tensor(values).to(options, /*non_blocking=*/true);
 }
 
 at::Tensor partners(const std::vector<MixedRow>& rows, at::Device device) {
