@@ -282,7 +282,7 @@ TEST(ConfigErrors, AugmentationAcrossKeys) {
   EXPECT_EQ(error_of("data: {train_transform: {erasing: {prob: 1, area: [0.5, 0.1]}}}"),
             "x.yaml:1: 'data.train_transform.erasing.area' must be in ascending order, got [0.5, 0.1]");
   EXPECT_EQ(error_of("data: {train_transform: {erasing: {prob: 1, ratio: [2, 1]}}}"),
-            "x.yaml:1: 'data.train_transform.erasing.ratio' must be in ascending order, got [2, 1]");
+            "x.yaml:1: 'data.train_transform.erasing.ratio' must be in ascending order, got [2.0, 1.0]");
   EXPECT_EQ(
       error_of("data: {train_transform: {three_augment: true, rand_augment: {num_ops: 2}}}"),
       "x.yaml:1: 'data.train_transform.three_augment' is true, but 'data.train_transform.rand_augment.num_ops' is "
