@@ -40,6 +40,49 @@ class CrossChecks {
           "is set, but '" + section + ".format' does not use it; set the format to list, or remove this key");
   }
 
+  void rand_augment(const data::RandAugmentOptions& options) {
+    const data::RandAugmentOptions usual;
+    const std::string section = "data.train_transform.rand_augment.";
+    const std::string condition = "'" + section + "num_ops' above 0";
+    const bool on = options.num_ops > 0;
+    only_where(on, options.magnitude == usual.magnitude, section + "magnitude", condition);
+    only_where(on, options.magnitude_std == usual.magnitude_std, section + "magnitude_std", condition);
+    only_where(on, options.prob == usual.prob, section + "prob", condition);
+    only_where(on, options.increasing == usual.increasing, section + "increasing", condition);
+  }
+
+  void erasing(const data::ErasingOptions& options) {
+    const data::ErasingOptions usual;
+    const std::string section = "data.train_transform.erasing.";
+    const std::string condition = "'" + section + "prob' above 0";
+    const bool on = options.prob > 0;
+    only_where(on, options.fill == usual.fill, section + "fill", condition);
+    only_where(on, options.area == usual.area, section + "area", condition);
+    only_where(on, options.ratio == usual.ratio, section + "ratio", condition);
+    only_where(on, options.max_count == usual.max_count, section + "max_count", condition);
+    ascending(options.area, section + "area");
+    ascending(options.ratio, section + "ratio");
+  }
+
+  void mix(const data::MixOptions& options) {
+    const data::MixOptions usual;
+    const std::string either = "'data.mix.mixup_alpha' or 'data.mix.cutmix_alpha' above 0";
+    only_where(options.enabled(), options.prob == usual.prob, "data.mix.prob", either);
+    only_where(options.enabled(), options.mode == usual.mode, "data.mix.mode", either);
+    only_where(options.mixup_alpha > 0 && options.cutmix_alpha > 0, options.switch_prob == usual.switch_prob,
+               "data.mix.switch_prob", "'data.mix.mixup_alpha' and 'data.mix.cutmix_alpha' above 0");
+  }
+
+  void augmentation(const data::DataOptions& options) {
+    const data::TrainTransformOptions& transform = options.train_transform;
+    rand_augment(transform.rand_augment);
+    erasing(transform.erasing);
+    mix(options.mix);
+    check(!transform.three_augment || transform.rand_augment.num_ops == 0, "data.train_transform.three_augment",
+          "is true, but 'data.train_transform.rand_augment.num_ops' is " +
+              std::to_string(transform.rand_augment.num_ops) + "; set one of them to false or 0");
+  }
+
   void synthetic(const data::DatasetOptions& dataset, const std::string& section, int64_t num_classes) {
     if (dataset.format != data::DatasetFormat::synthetic) return;
     check(dataset.synthetic.classes <= num_classes, section + ".synthetic.classes",
@@ -137,6 +180,7 @@ void check_across_keys(const RunConfig& config, const Node& root, Problems& prob
   checks.multiple_of_patch(config.data.eval_transform.size, "data.eval_transform.size", backbone.patch_size);
   checks.ascending(config.data.train_transform.scale, "data.train_transform.scale");
   checks.ascending(config.data.train_transform.ratio, "data.train_transform.ratio");
+  checks.augmentation(config.data);
 
   const TrainOptions& train = config.train;
   checks.check(train.batch_size % train.grad_accumulation == 0, "train.grad_accumulation",

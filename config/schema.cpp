@@ -89,6 +89,62 @@ Section dataset_section(const std::string& name, const std::string& about, data:
   };
 }
 
+Section rand_augment_section(data::RandAugmentOptions& options) {
+  return {
+      .name = "rand_augment",
+      .about = "RandAugment: operations drawn from a list of 15. docs/augmentation.md has the list.",
+      .fields =
+          {
+              {"num_ops", &options.num_ops, Range::between(0, 15), "Operations drawn for each image; 0: off."},
+              {"magnitude", &options.magnitude, Range::between(0, 10), "Mean strength of an operation."},
+              {"magnitude_std", &options.magnitude_std, Range::at_least(0),
+               "Standard deviation of the strength, which is limited to 0 to 10."},
+              {"prob", &options.prob, Range::between(0, 1), "Probability that a drawn operation is applied."},
+              {"increasing", &options.increasing, Range::any(),
+               "Every operation is stronger at a higher magnitude; false: posterize, solarize and the colour factors "
+               "run over their ranges."},
+          },
+      .sections = {},
+  };
+}
+
+Section erasing_section(data::ErasingOptions& options) {
+  return {
+      .name = "erasing",
+      .about = "Random erasing of rectangles, after normalisation.",
+      .fields =
+          {
+              {"prob", &options.prob, Range::between(0, 1), "Probability that an image is erased; 0: off."},
+              {"fill", choice(options.fill, {"noise", "zero"}), Range::any(),
+               "`noise`: standard normal noise, in normalised units; `zero`: the mean colour."},
+              {"area", std::span<double>(options.area), Range::positive_share(),
+               "Least and most share of the image's area, all rectangles together."},
+              {"ratio", std::span<double>(options.ratio), Range::above(0), "Least and most height over width."},
+              {"max_count", &options.max_count, Range::between(1, 64), "An erased image has 1 to so many rectangles."},
+          },
+      .sections = {},
+  };
+}
+
+Section mix_section(data::MixOptions& mix) {
+  return {
+      .name = "mix",
+      .about = "Mixup and CutMix of the images of a training batch (of each accumulation step), and of their labels.",
+      .fields =
+          {
+              {"mixup_alpha", &mix.mixup_alpha, Range::at_least(0),
+               "Mixup with a weight from Beta(alpha, alpha); 0: off."},
+              {"cutmix_alpha", &mix.cutmix_alpha, Range::at_least(0),
+               "CutMix with a share from Beta(alpha, alpha); 0: off."},
+              {"prob", &mix.prob, Range::between(0, 1), "Probability of mixing at all."},
+              {"switch_prob", &mix.switch_prob, Range::between(0, 1), "Probability of CutMix where both are on."},
+              {"mode", choice(mix.mode, {"batch", "element"}), Range::any(),
+               "What is drawn once: `batch`: for all images of a batch; `element`: for each image."},
+          },
+      .sections = {},
+  };
+}
+
 Section train_transform_section(data::TrainTransformOptions& transform) {
   return {
       .name = "train_transform",
@@ -107,8 +163,12 @@ Section train_transform_section(data::TrainTransformOptions& transform) {
                "random_resized: least and most width over height."},
               {"padding", &transform.padding, Range::at_least(0), "pad: pixels added on each side."},
               {"hflip", &transform.hflip, Range::between(0, 1), "Probability of a horizontal flip."},
+              {"three_augment", &transform.three_augment, Range::any(),
+               "3-Augment of DeiT III: grey, solarized or blurred; not together with `rand_augment`."},
+              {"color_jitter", &transform.color_jitter, Range::between(0, 1),
+               "Brightness, contrast and saturation change by factors within 1 +- this; 0: off."},
           },
-      .sections = {},
+      .sections = {rand_augment_section(transform.rand_augment), erasing_section(transform.erasing)},
   };
 }
 
@@ -146,6 +206,9 @@ Section data_section(data::DataOptions& data) {
       .fields =
           {
               {"workers", &data.workers, Range::at_least(0), "Loader threads; 0: one per core."},
+              {"repeats", &data.repeats, Range::between(1, 64),
+               "Repeated augmentation: so many different views of an image in an epoch, one after the other; the epoch "
+               "keeps its length and has accordingly fewer images. 1: off."},
               {"prefetch_batches", &data.prefetch_batches, Range::at_least(1), "Batches prepared ahead."},
               {"max_corrupt_share", &data.max_corrupt_share, Range::between(0, 1),
                "Training stops when more of an epoch's images than this share are unreadable."},
@@ -157,6 +220,7 @@ Section data_section(data::DataOptions& data) {
               train_transform_section(data.train_transform),
               eval_transform_section(data.eval_transform),
               normalize_section(data.normalize),
+              mix_section(data.mix),
           },
   };
 }

@@ -50,7 +50,8 @@ Loader::Loader(std::shared_ptr<const Dataset> dataset, Transform transform, cons
                                   .batch_size = options.batch_size,
                                   .drop_last = options.drop_last,
                                   .rank = options.rank,
-                                  .world_size = options.world_size}),
+                                  .world_size = options.world_size,
+                                  .repeats = options.repeats}),
       pin_memory_(options.pin_memory && at::hasCUDA()) {
   const int64_t count = thread_count(options_.workers);
   threads_.reserve(static_cast<std::size_t>(count));
@@ -112,6 +113,7 @@ void Loader::add_slots() {
     slot->batch.labels = at::empty({count}, at::TensorOptions().dtype(at::kLong).pinned_memory(pin_memory_));
     slot->batch.names.resize(static_cast<std::size_t>(count));
     slot->batch.indices.resize(static_cast<std::size_t>(count));
+    slot->batch.views.resize(static_cast<std::size_t>(count));
     slot->corrupt.resize(static_cast<std::size_t>(count));
     slot->missing = count;
     {
@@ -223,7 +225,7 @@ void Loader::work() {
 
 /// Rows of a slot are distinct objects, so that workers write to them without the lock.
 void Loader::load(const Task& task) {
-  LoadedSample sample = load_sample(*dataset_, task.index, transform_, options_.seed, task.epoch, options_.corrupt);
+  LoadedSample sample = load_sample(*dataset_, task.view, transform_, options_.seed, task.epoch, options_.corrupt);
   Batch& batch = task.slot->batch;
   const auto row = static_cast<std::size_t>(task.row);
   const auto bytes = static_cast<std::size_t>(sample.image.numel());
@@ -232,6 +234,7 @@ void Loader::load(const Task& task) {
   batch.labels.mutable_data_ptr<int64_t>()[row] = sample.label;
   batch.names[row] = std::move(sample.name);
   batch.indices[row] = sample.index;
+  batch.views[row] = sample.view;
   task.slot->corrupt[row] = std::move(sample.corrupt);
 }
 

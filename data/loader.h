@@ -33,6 +33,7 @@ struct LoaderOptions {
   double max_corrupt_share = 0.001;  ///< skip: highest share of an epoch's images; if above 0, one is always allowed.
   int64_t rank = 0;
   int64_t world_size = 1;
+  int64_t repeats = 1;  ///< SamplerOptions::repeats.
 };
 
 struct Batch {
@@ -40,6 +41,7 @@ struct Batch {
   at::Tensor labels;               ///< int64 [B].
   std::vector<std::string> names;  ///< EncodedSample::name of each.
   std::vector<int64_t> indices;    ///< Dataset index of each.
+  std::vector<int64_t> views;      ///< LoadedSample::view of each.
 };
 
 /// Counted since start_epoch, over the batches that next() has returned.
@@ -50,7 +52,8 @@ struct LoaderStats {
 
 /// Reads, decodes and transforms batches ahead of the caller on threads of its own. The batches of an epoch are a
 /// function of (dataset, transform, seed, epoch), whatever the number of workers; what happens to a sample depends on
-/// (seed, epoch, its index in the dataset) alone. The loader itself is used from one thread.
+/// (seed, epoch, its index in the dataset and which of its repeats it is) alone. The loader itself is used from one
+/// thread.
 class Loader {
  public:
   /// Throws std::invalid_argument for options out of range, UsageError for an empty dataset or fewer images than a
@@ -89,7 +92,7 @@ class Loader {
   struct Task {
     std::shared_ptr<Slot> slot;
     int64_t row = 0;
-    int64_t index = 0;
+    int64_t view = 0;  ///< As Sampler numbers them.
     int64_t epoch = 0;
   };
 
@@ -117,7 +120,7 @@ class Loader {
   // Guarded by mutex_ from here on.
   bool stopping_ = false;
   int64_t epoch_ = 0;
-  std::vector<int64_t> order_;               ///< Dataset indices of this rank's epoch.
+  std::vector<int64_t> order_;               ///< The views of this rank's epoch, as Sampler numbers them.
   std::deque<std::shared_ptr<Slot>> slots_;  ///< The batches after the last returned one, in order.
   int64_t first_slot_ = 0;                   ///< Batch number of slots_.front().
   int64_t next_position_ = 0;                ///< Into order_, of the next sample that a worker takes.

@@ -33,6 +33,31 @@ struct DatasetOptions {
 /// that size, zero padding, then a random crop of `size`; `resize`: plain resize to size x size.
 enum class TrainCrop { random_resized, pad, resize };
 
+/// RandAugment (Cubuk et al. 2020) with timm's list of 15 operations; see docs/augmentation.md.
+struct RandAugmentOptions {
+  int64_t num_ops = 0;         ///< Operations drawn for an image, with replacement; 0: off.
+  double magnitude = 9.0;      ///< Mean strength, 0 ... 10.
+  double magnitude_std = 0.5;  ///< Standard deviation of the strength of each operation.
+  double prob = 0.5;           ///< Probability that a drawn operation is applied.
+  bool increasing = true;      ///< Every operation is stronger at a higher magnitude.
+
+  bool operator==(const RandAugmentOptions&) const = default;
+};
+
+/// What an erased rectangle is filled with, in normalised units: standard normal noise of each value, or 0 (the mean).
+enum class ErasingFill { noise, zero };
+
+/// Random erasing (Zhong et al. 2017), after normalisation.
+struct ErasingOptions {
+  double prob = 0.0;  ///< Probability that an image is erased; 0: off.
+  ErasingFill fill = ErasingFill::noise;
+  std::array<double, 2> area{0.02, 1.0 / 3.0};          ///< Share of the image, of all rectangles together.
+  std::array<double, 2> ratio{3.0 / 10.0, 10.0 / 3.0};  ///< Height over width of a rectangle.
+  int64_t max_count = 1;                                ///< 1 ... max_count rectangles in an erased image.
+
+  bool operator==(const ErasingOptions&) const = default;
+};
+
 struct TrainTransformOptions {
   int64_t size = 224;  ///< Side in pixels of the result.
   TrainCrop crop = TrainCrop::random_resized;
@@ -40,6 +65,10 @@ struct TrainTransformOptions {
   std::array<double, 2> ratio{3.0 / 4.0, 4.0 / 3.0};  ///< random_resized: width over height.
   int64_t padding = 4;                                ///< pad: pixels added on each side.
   double hflip = 0.5;                                 ///< Probability of a horizontal flip.
+  RandAugmentOptions rand_augment;
+  bool three_augment = false;  ///< 3-Augment of DeiT III: grey, solarized or blurred, one of them for each image.
+  double color_jitter = 0.0;   ///< Brightness, contrast and saturation by factors within 1 +- this; 0: off.
+  ErasingOptions erasing;
 
   bool operator==(const TrainTransformOptions&) const = default;
 };
@@ -58,12 +87,29 @@ struct NormalizeOptions {
   bool operator==(const NormalizeOptions&) const = default;
 };
 
+/// One draw of mixing for all images of a batch, or one for each.
+enum class MixMode { batch, element };
+
+/// Mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019) of the images of a batch; see docs/augmentation.md.
+struct MixOptions {
+  double mixup_alpha = 0.0;   ///< lambda ~ Beta(alpha, alpha); 0: no mixup.
+  double cutmix_alpha = 0.0;  ///< lambda ~ Beta(alpha, alpha); 0: no CutMix.
+  double prob = 1.0;          ///< Probability that a batch (or an image) is mixed at all.
+  double switch_prob = 0.5;   ///< Probability of CutMix where both are on.
+  MixMode mode = MixMode::batch;
+
+  bool enabled() const { return mixup_alpha > 0.0 || cutmix_alpha > 0.0; }
+  bool operator==(const MixOptions&) const = default;
+};
+
 struct DataOptions {
   DatasetOptions train;
   DatasetOptions val;
   TrainTransformOptions train_transform;
   EvalTransformOptions eval_transform;
   NormalizeOptions normalize;
+  MixOptions mix;
+  int64_t repeats = 1;               ///< Training views of an image in an epoch, whose length stays; 1: off.
   int64_t workers = 0;               ///< Loader threads; 0: one per core.
   int64_t prefetch_batches = 4;      ///< Batches prepared ahead.
   double max_corrupt_share = 0.001;  ///< Training stops when more of an epoch's images are unreadable.

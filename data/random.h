@@ -3,6 +3,9 @@
 #include <cmath>
 #include <cstdint>
 #include <numbers>
+#include <numeric>
+#include <utility>
+#include <vector>
 
 namespace vrwkv::data {
 
@@ -11,6 +14,10 @@ enum class RandomStream : std::uint64_t {
   order = 0,
   transform = 1,
   replacement = 2,
+  augment = 3,
+  erasing = 4,
+  noise = 5,
+  mix = 6,
   synthetic_class = 16,
   synthetic_image = 17
 };
@@ -21,6 +28,9 @@ class Generator {
  public:
   Generator(std::uint64_t seed, std::uint64_t epoch, std::uint64_t index, RandomStream stream)
       : state_(absorb(absorb(absorb(absorb(0, seed), epoch), index), static_cast<std::uint64_t>(stream))) {}
+
+  /// A generator for another use at the same place: a function of this one's state, which does not move.
+  Generator branch(RandomStream stream) const { return Generator(absorb(state_, static_cast<std::uint64_t>(stream))); }
 
   /// 64 random bits.
   std::uint64_t bits() { return mix(state_ += kStep); }
@@ -49,6 +59,8 @@ class Generator {
   }
 
  private:
+  explicit Generator(std::uint64_t state) : state_(state) {}
+
   static constexpr std::uint64_t kStep = 0x9E3779B97F4A7C15ULL;
 
   static constexpr std::uint64_t mix(std::uint64_t z) {
@@ -63,5 +75,15 @@ class Generator {
 
   std::uint64_t state_;
 };
+
+/// 0 ... size - 1 in an order drawn uniformly (Fisher-Yates: std::shuffle differs between libraries).
+inline std::vector<std::int64_t> permutation(std::int64_t size, Generator& generator) {
+  std::vector<std::int64_t> order(static_cast<std::size_t>(size));
+  std::iota(order.begin(), order.end(), 0);
+  for (std::int64_t left = size; left > 1; --left) {
+    std::swap(order[static_cast<std::size_t>(left - 1)], order[static_cast<std::size_t>(generator.integer(left))]);
+  }
+  return order;
+}
 
 }  // namespace vrwkv::data

@@ -6,26 +6,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 
+#include "data/check_image.h"
 #include "data/image_codec.h"
 
 namespace vrwkv::data {
 namespace {
 
 constexpr int64_t kChannels = 3;
-
-void check_image(const char* function, const at::Tensor& image) {
-  if (image.scalar_type() != at::kByte || image.dim() != 3 || image.size(2) != kChannels || image.numel() == 0 ||
-      !image.is_contiguous() || !image.is_cpu()) {
-    std::ostringstream text;
-    text << function << ": expected a contiguous uint8 image [H, W, 3] on the CPU, got " << image.scalar_type() << " "
-         << image.sizes() << " with strides " << image.strides() << " on " << image.device();
-    throw std::invalid_argument(text.str());
-  }
-}
 
 void check_size(const char* function, int64_t height, int64_t width) {
   if (height < 1 || width < 1) {

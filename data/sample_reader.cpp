@@ -44,22 +44,23 @@ at::Tensor transformed(const EncodedSample& sample, const at::Tensor& image, con
   return view;
 }
 
-LoadedSample load_one(const Dataset& dataset, int64_t index, const Transform& transform, std::uint64_t seed,
+LoadedSample load_one(const Dataset& dataset, int64_t view, const Transform& transform, std::uint64_t seed,
                       int64_t epoch) {
+  const int64_t index = view % dataset.size();
   const EncodedSample sample = dataset.get(index);
-  Generator generator(seed, static_cast<std::uint64_t>(epoch), static_cast<std::uint64_t>(index),
+  Generator generator(seed, static_cast<std::uint64_t>(epoch), static_cast<std::uint64_t>(view),
                       RandomStream::transform);
-  return {transformed(sample, decode(sample), transform, generator), sample.label, index, sample.name, {}};
+  return {transformed(sample, decode(sample), transform, generator), sample.label, index, view, sample.name, {}};
 }
 
 }  // namespace
 
-LoadedSample load_sample(const Dataset& dataset, int64_t index, const Transform& transform, std::uint64_t seed,
+LoadedSample load_sample(const Dataset& dataset, int64_t view, const Transform& transform, std::uint64_t seed,
                          int64_t epoch, CorruptPolicy policy) {
-  Generator replacements(seed, static_cast<std::uint64_t>(epoch), static_cast<std::uint64_t>(index),
+  Generator replacements(seed, static_cast<std::uint64_t>(epoch), static_cast<std::uint64_t>(view),
                          RandomStream::replacement);
   std::vector<CorruptImage> corrupt;
-  int64_t candidate = index;
+  int64_t candidate = view;
   while (true) {
     try {
       LoadedSample loaded = load_one(dataset, candidate, transform, seed, epoch);
@@ -69,7 +70,7 @@ LoadedSample load_sample(const Dataset& dataset, int64_t index, const Transform&
       if (policy == CorruptPolicy::fail) {
         throw;
       }
-      corrupt.push_back({candidate, error.what()});
+      corrupt.push_back({candidate % dataset.size(), error.what()});
     }
     if (corrupt.size() > kMaxReplacements) {
       throw ImageError("no readable image in " + std::to_string(corrupt.size()) +

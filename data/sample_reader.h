@@ -23,15 +23,17 @@ struct LoadedSample {
   at::Tensor image;  ///< uint8 [S, S, 3].
   int64_t label = 0;
   int64_t index = 0;  ///< In the dataset: of the image that was loaded, which may be a replacement.
+  int64_t view = 0;   ///< The number that its random draws are a function of: `index`, unless it is repeated.
   std::string name;
   std::vector<CorruptImage> corrupt;  ///< Images met on the way that were skipped.
 };
 
-/// Reads, decodes and transforms sample `index`. The result is a function of (dataset, index, transform, seed, epoch).
+/// Reads, decodes and transforms view number `view`, as Sampler numbers them: of the sample at `view` modulo the
+/// dataset's size. The result is a function of (dataset, view, transform, seed, epoch).
 /// With CorruptPolicy::skip a corrupt image is replaced by others drawn from the whole dataset.
 /// Throws ImageError for a corrupt image (for `skip`: after many corrupt ones in a row), and std::runtime_error, naming
 /// the file, when the transform fails.
-LoadedSample load_sample(const Dataset& dataset, int64_t index, const Transform& transform, std::uint64_t seed,
+LoadedSample load_sample(const Dataset& dataset, int64_t view, const Transform& transform, std::uint64_t seed,
                          int64_t epoch, CorruptPolicy policy);
 
 }  // namespace vrwkv::data

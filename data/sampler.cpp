@@ -3,7 +3,6 @@
 #include <numeric>
 #include <stdexcept>
 #include <string>
-#include <utility>
 
 #include "common/errors.h"
 #include "data/random.h"
@@ -11,21 +10,17 @@
 namespace vrwkv::data {
 
 std::vector<int64_t> epoch_permutation(int64_t size, std::uint64_t seed, int64_t epoch) {
-  std::vector<int64_t> order(static_cast<std::size_t>(size));
-  std::iota(order.begin(), order.end(), 0);
   Generator generator(seed, static_cast<std::uint64_t>(epoch), 0, RandomStream::order);
-  for (int64_t left = size; left > 1; --left) {  // Fisher-Yates: std::shuffle differs between libraries
-    std::swap(order[static_cast<std::size_t>(left - 1)], order[static_cast<std::size_t>(generator.integer(left))]);
-  }
-  return order;
+  return permutation(size, generator);
 }
 
 Sampler::Sampler(int64_t size, const SamplerOptions& options) : size_(size), options_(options), samples_(0) {
   if (size < 0 || options.batch_size < 1 || options.world_size < 1 || options.rank < 0 ||
-      options.rank >= options.world_size) {
+      options.rank >= options.world_size || options.repeats < 1) {
     throw std::invalid_argument("Sampler: size " + std::to_string(size) + ", batch size " +
                                 std::to_string(options.batch_size) + ", rank " + std::to_string(options.rank) + " of " +
-                                std::to_string(options.world_size) + " is out of range");
+                                std::to_string(options.world_size) + ", or " + std::to_string(options.repeats) +
+                                " repeats, is out of range");
   }
   if (!options.drop_last) {
     samples_ = (size - options.rank + options.world_size - 1) / options.world_size;
@@ -51,7 +46,9 @@ std::vector<int64_t> Sampler::epoch(int64_t epoch) const {
   }
   std::vector<int64_t> share(static_cast<std::size_t>(samples_));
   for (int64_t i = 0; i < samples_; ++i) {
-    share[static_cast<std::size_t>(i)] = order[static_cast<std::size_t>(i * options_.world_size + options_.rank)];
+    const int64_t position = i * options_.world_size + options_.rank;
+    const int64_t view = position % options_.repeats;
+    share[static_cast<std::size_t>(i)] = view * size_ + order[static_cast<std::size_t>(position / options_.repeats)];
   }
   return share;
 }

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "data/augment/policies.h"
 #include "data/resize.h"
 
 namespace vrwkv::data {
@@ -39,6 +40,14 @@ at::Tensor train_crop(const at::Tensor& image, const TrainTransformOptions& opti
   throw std::logic_error("train_view: unknown TrainCrop");
 }
 
+at::Tensor augmented(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator) {
+  at::Tensor result = augment::rand_augment(image, options.rand_augment, generator);
+  if (options.three_augment) {
+    result = augment::three_augment(result, generator);
+  }
+  return options.color_jitter > 0.0 ? augment::color_jitter(result, options.color_jitter, generator) : result;
+}
+
 }  // namespace
 
 Box random_resized_box(int64_t height, int64_t width, const TrainTransformOptions& options, Generator& generator) {
@@ -68,7 +77,9 @@ Box random_resized_box(int64_t height, int64_t width, const TrainTransformOption
 
 at::Tensor train_view(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator) {
   const at::Tensor cropped = train_crop(image, options, generator);
-  return generator.uniform() < options.hflip ? hflip(cropped) : cropped;
+  const at::Tensor flipped = generator.uniform() < options.hflip ? hflip(cropped) : cropped;
+  Generator augment = generator.branch(RandomStream::augment);
+  return augmented(flipped, options, augment);
 }
 
 at::Tensor eval_view(const at::Tensor& image, const EvalTransformOptions& options) {

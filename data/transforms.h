@@ -25,7 +25,9 @@ struct Box {
 /// middle.
 Box random_resized_box(int64_t height, int64_t width, const TrainTransformOptions& options, Generator& generator);
 
-/// Training view of an image uint8 [H, W, 3]: `options.crop`, then a random horizontal flip; uint8 [size, size, 3].
+/// Training view of an image uint8 [H, W, 3]: `options.crop`, a random horizontal flip, then RandAugment, 3-Augment
+/// and color jitter where they are on; uint8 [size, size, 3]. Erasing comes after normalisation
+/// (batch_augment/erase.h).
 at::Tensor train_view(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator);
 
 /// Evaluation view of an image uint8 [H, W, 3]: short side resized, then the centre; uint8 [size, size, 3].

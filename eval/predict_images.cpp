@@ -5,27 +5,14 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
-#include <span>
 
-#include "data/file_bytes.h"
 #include "data/image_codec.h"
+#include "data/read_image.h"
 #include "data/transforms.h"
 #include "eval/predict_tensor.h"
 
 namespace vrwkv::eval {
 namespace {
-
-/// The evaluation view of an image file, uint8 [S, S, 3]. Throws data::ImageError that names the file.
-at::Tensor read_view(const std::string& path, const data::EvalTransformOptions& options) {
-  if (!std::filesystem::exists(path)) throw data::ImageError(path + ": does not exist");
-  if (!std::filesystem::is_regular_file(path)) throw data::ImageError(path + ": is not a file");
-  const auto bytes = data::read_file_bytes(path);
-  try {
-    return data::eval_view(data::decode_image(*bytes), options);
-  } catch (const data::ImageError& error) {
-    throw data::ImageError(path + ": " + error.what());
-  }
-}
 
 std::vector<ClassProbability> top_classes(const at::Tensor& probabilities, int64_t top_k) {
   const auto [values, labels] = at::sort(probabilities, /*stable=*/true, /*dim=*/0, /*descending=*/true);
@@ -56,7 +43,7 @@ void predict_images(VrwkvClassifier model, const std::vector<std::string>& paths
   };
   for (const std::string& path : paths) {
     try {
-      views.push_back(read_view(path, config.data.eval_transform));
+      views.push_back(data::eval_view(data::read_image(path), config.data.eval_transform));
       batch_paths.push_back(path);
     } catch (const data::ImageError& error) {
       sinks.unreadable(path, error.what());

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "common/log.h"
+#include "data/batch_augment/augment_batch.h"
 #include "data/transforms.h"
 #include "eval/check_classes.h"
 #include "eval/report.h"
@@ -28,6 +29,7 @@ std::unique_ptr<data::Loader> make_train_loader(const config::RunConfig& config,
   options.seed = static_cast<uint64_t>(config.run.seed);
   options.shuffle = true;
   options.drop_last = true;
+  options.repeats = config.data.repeats;
   options.corrupt = data::CorruptPolicy::skip;
   options.max_corrupt_share = config.data.max_corrupt_share;
   return std::make_unique<data::Loader>(std::move(dataset), data::train_transform(config.data.train_transform),
@@ -57,27 +59,46 @@ ClassificationTask::ClassificationTask(const config::RunConfig& config, at::Devi
 void ClassificationTask::start_epoch(int64_t epoch, int64_t first_batch) {
   former_wait_seconds_ += train_loader_->stats().wait_seconds;
   train_loader_->start_epoch(epoch, first_batch);
+  epoch_ = epoch;
+  next_batch_ = first_batch;
 }
 
 void ClassificationTask::fetch(int64_t parts) {
-  const auto bring = [this](torch::Tensor& to, const torch::Tensor& from) {
-    if (!to.defined()) to = torch::empty_like(from, from.options().device(precision_.device).pinned_memory(false));
-    to.copy_(from, /*non_blocking=*/true);
-  };
   fetched_.resize(static_cast<size_t>(parts));
   for (Fetched& target : fetched_) {
     auto batch = train_loader_->next();
     if (!batch) throw std::logic_error("ClassificationTask::fetch: the epoch has no further batch");
-    bring(target.images, batch->images);
-    bring(target.labels, batch->labels);
+    bring(target, *batch, world_->size() * next_batch_++ + world_->rank());
     target.names = std::move(batch->names);
   }
 }
 
+void ClassificationTask::bring(Fetched& target, const data::Batch& batch, int64_t number) {
+  const auto put = [this](torch::Tensor& to, const torch::Tensor& from) {
+    if (!to.defined()) to = torch::empty_like(from, from.options().device(precision_.device).pinned_memory(false));
+    to.copy_(from, /*non_blocking=*/true);
+  };
+  if (!data::augments_batches(config_.data)) {
+    put(target.images, batch.images);
+    put(target.labels, batch.labels);
+    return;
+  }
+  const torch::Tensor images = data::normalize(batch.images.to(precision_.device, /*non_blocking=*/true),
+                                               config_.data.normalize, eval::weights_dtype(precision_.dtype));
+  const data::BatchPlace place{static_cast<uint64_t>(config_.run.seed), epoch_, number};
+  const data::AugmentedBatch augmented =
+      data::augment_batch(images, batch.labels.to(precision_.device, /*non_blocking=*/true), batch.views, config_.data,
+                          config_.model.num_classes, place);
+  put(target.images, augmented.images);
+  put(target.labels, augmented.targets);
+}
+
 torch::Tensor ClassificationTask::loss(int64_t part) {
   const Fetched& batch = fetched_.at(static_cast<size_t>(part));
+  const bool augmented = batch.images.is_floating_point();  // Then they are normalised, too.
   const torch::Tensor images =
-      data::normalize(batch.images, config_.data.normalize, eval::weights_dtype(precision_.dtype));
+      augmented ? batch.images
+                : data::normalize(batch.images, config_.data.normalize, eval::weights_dtype(precision_.dtype));
   const eval::PrecisionGuard precision(precision_);
   return classification_loss(model_(images), batch.labels, config_.train.loss, config_.train.label_smoothing);
 }

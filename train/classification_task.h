@@ -31,11 +31,14 @@ class ClassificationTask : public Task {
   std::map<std::string, std::string> metadata() const override;
 
  private:
-  /// A batch, its tensors on the device: images uint8 [B, H, W, 3], labels int64 [B].
+  /// A batch on the device. Without augmentation of batches: images uint8 [B, H, W, 3], labels int64 [B]. With erasing
+  /// or mixing: normalised images floating point [B, 3, H, W]; with mixing: targets float32 [B, classes] as `labels`.
   struct Fetched {
     torch::Tensor images, labels;
     std::vector<std::string> names;  ///< Of the files.
   };
+
+  void bring(Fetched& target, const data::Batch& batch, int64_t number);
 
   config::RunConfig config_;
   std::shared_ptr<distributed::World> world_;
@@ -43,7 +46,8 @@ class ClassificationTask : public Task {
   std::shared_ptr<const data::Dataset> train_data_;
   std::unique_ptr<data::Loader> train_loader_, eval_loader_;
   VrwkvClassifier model_{nullptr};
-  std::vector<Fetched> fetched_;    ///< Kept, so that their addresses stay.
+  std::vector<Fetched> fetched_;  ///< Kept, so that their addresses stay.
+  int64_t epoch_ = 0, next_batch_ = 0;
   double former_wait_seconds_ = 0;  ///< Of the epochs before the present one.
 };
 

@@ -258,6 +258,45 @@ TEST(ConfigErrors, MicroBatchesAreAnotherWayToSplit) {
   EXPECT_EQ(error_of("train: {batch_size: 8, micro_batch_size: 4}"), "no error");
 }
 
+TEST(ConfigErrors, AugmentationKeysThatCountOnlyWithAnotherValue) {
+  const auto refused = [](const std::vector<std::string>& with, const std::string& key, const std::string& value,
+                          const std::string& condition) {
+    std::vector<std::string> overrides{key + "=" + value};
+    overrides.insert(overrides.end(), with.begin(), with.end());
+    EXPECT_EQ(error_of("{}", overrides),
+              "command line: '" + key + "' is set, but counts only with " + condition + "; remove this key");
+  };
+  const std::string rand_augment = "data.train_transform.rand_augment.", erasing = "data.train_transform.erasing.";
+  for (const auto& [key, value] : std::vector<std::pair<std::string, std::string>>{
+           {"magnitude", "8"}, {"magnitude_std", "0.1"}, {"prob", "1"}, {"increasing", "false"}}) {
+    refused({}, rand_augment + key, value, "'" + rand_augment + "num_ops' above 0");
+    EXPECT_EQ(error_of("{}", {rand_augment + "num_ops=1", rand_augment + key + "=" + value}), "no error");
+  }
+  for (const auto& [key, value] : std::vector<std::pair<std::string, std::string>>{
+           {"fill", "zero"}, {"area", "[0.1, 0.2]"}, {"ratio", "[1, 2]"}, {"max_count", "2"}}) {
+    refused({}, erasing + key, value, "'" + erasing + "prob' above 0");
+    EXPECT_EQ(error_of("{}", {erasing + "prob=0.1", erasing + key + "=" + value}), "no error");
+  }
+  const std::string either = "'data.mix.mixup_alpha' or 'data.mix.cutmix_alpha' above 0";
+  refused({}, "data.mix.prob", "0.5", either);
+  refused({}, "data.mix.mode", "element", either);
+  for (const char* one : {"data.mix.mixup_alpha=1", "data.mix.cutmix_alpha=1"}) {
+    refused({one}, "data.mix.switch_prob", "0.25", "'data.mix.mixup_alpha' and 'data.mix.cutmix_alpha' above 0");
+    EXPECT_EQ(error_of("{}", {one, "data.mix.prob=0.5", "data.mix.mode=element"}), "no error");
+  }
+}
+
+TEST(ConfigErrors, AugmentationAcrossKeys) {
+  EXPECT_EQ(error_of("data: {train_transform: {erasing: {prob: 1, area: [0.5, 0.1]}}}"),
+            "x.yaml:1: 'data.train_transform.erasing.area' must be in ascending order, got [0.5, 0.1]");
+  EXPECT_EQ(error_of("data: {train_transform: {erasing: {prob: 1, ratio: [2, 1]}}}"),
+            "x.yaml:1: 'data.train_transform.erasing.ratio' must be in ascending order, got [2.0, 1.0]");
+  EXPECT_EQ(
+      error_of("data: {train_transform: {three_augment: true, rand_augment: {num_ops: 2}}}"),
+      "x.yaml:1: 'data.train_transform.three_augment' is true, but 'data.train_transform.rand_augment.num_ops' is "
+      "2; set one of them to false or 0");
+}
+
 // A key without effect is refused, not ignored.
 TEST(ConfigErrors, KeysThatCountOnlyWithAnotherValue) {
   const auto refused = [](const std::string& with, const std::string& key, const std::string& value,

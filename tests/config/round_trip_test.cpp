@@ -38,6 +38,7 @@ class RandomConfig {
     config.train.micro_batch_size = config.train.grad_accumulation == 1 ? config.train.batch_size : 0;
     config.train.schedule.warmup_epochs = static_cast<double>(config.train.epochs) * real(0, 1);
     leave_out_what_does_not_count(config);
+    leave_out_augmentation_that_does_not_count(config.data);
     for (data::DatasetOptions* dataset : {&config.data.train, &config.data.val}) {
       const bool lists =
           dataset->format == data::DatasetFormat::list || dataset->format == data::DatasetFormat::automatic;
@@ -71,6 +72,17 @@ class RandomConfig {
     if (!train.ema.enabled) train.ema = usual.ema;
     if (config.run.dtype != Dtype::float32) config.run.tf32 = false;
     if (config.run.dtype != Dtype::float16) train.loss_scale = usual.loss_scale;
+  }
+
+  static void leave_out_augmentation_that_does_not_count(data::DataOptions& data) {
+    data::TrainTransformOptions& transform = data.train_transform;
+    std::ranges::sort(transform.erasing.area);
+    std::ranges::sort(transform.erasing.ratio);
+    if (transform.erasing.prob == 0) transform.erasing = {};
+    if (transform.three_augment) transform.rand_augment.num_ops = 0;
+    if (transform.rand_augment.num_ops == 0) transform.rand_augment = {};
+    if (!data.mix.enabled()) data.mix = {};
+    if (data.mix.mixup_alpha == 0 || data.mix.cutmix_alpha == 0) data.mix.switch_prob = data::MixOptions().switch_prob;
   }
 
   int64_t whole(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random_); }
@@ -150,7 +162,10 @@ class RandomConfig {
   void fill(const Section& section) {
     for (const Field& field : section.fields) {
       std::visit(Overloaded{
-                     [&](int64_t* value) { *value = whole(static_cast<int64_t>(field.range.low), 2147483647); },
+                     [&](int64_t* value) {
+                       const double high = std::min(field.range.high, 2147483647.0);
+                       *value = whole(static_cast<int64_t>(field.range.low), static_cast<int64_t>(high));
+                     },
                      [&](double* value) { *value = number(field.range); },
                      [&](std::optional<double>* value) {
                        value->reset();

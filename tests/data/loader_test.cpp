@@ -343,5 +343,28 @@ TEST(Loader, WorkersStartNoThreadsOfTheirOwn) {
   at::set_num_threads(threads);
 }
 
+TEST(Loader, RepeatsAnImageInDifferentViews) {
+  LoaderOptions options = training(2);
+  options.repeats = 2;
+  Loader loader(dataset_of(16), small_transform(), options);
+  Loader plain(dataset_of(16), small_transform(), training(1));
+  const auto batches = epoch_of(loader, 1), usual = epoch_of(plain, 1);
+  ASSERT_EQ(batches.size(), 4U);
+  for (const Batch& batch : batches) {
+    for (std::size_t i = 0; i < 4; i += 2) {
+      EXPECT_EQ(batch.indices[i], batch.indices[i + 1]);
+      EXPECT_EQ(batch.views[i], batch.indices[i]);
+      EXPECT_EQ(batch.views[i + 1], batch.indices[i] + 16);
+      EXPECT_EQ(batch.names[i], batch.names[i + 1]);
+      const auto row = static_cast<int64_t>(i);
+      EXPECT_FALSE(batch.images[row].equal(batch.images[row + 1]));
+    }
+  }
+  // The first view is the one that the image has without repeats.
+  EXPECT_EQ(batches[0].indices[2], usual[0].indices[1]);
+  EXPECT_TRUE(batches[0].images[2].equal(usual[0].images[1]));
+  EXPECT_EQ(usual[0].views, usual[0].indices);
+}
+
 }  // namespace
 }  // namespace vrwkv::data

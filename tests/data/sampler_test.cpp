@@ -95,6 +95,38 @@ TEST(Sampler, KeepsTheOrderWithoutShuffle) {
   EXPECT_EQ(Sampler(6, {.batch_size = 4, .drop_last = true}).epoch(3), range(4));
 }
 
+// Repeated augmentation: view v of sample i is number v * size + i.
+TEST(Sampler, RepeatsSamplesInAnEpochOfTheSameLength) {
+  constexpr int64_t kSize = 101;
+  for (const int64_t repeats : {2, 3, 64}) {
+    for (const int64_t world : {1, 3}) {
+      std::vector<int64_t> order(static_cast<std::size_t>(kSize / world * world));
+      for (int64_t rank = 0; rank < world; ++rank) {
+        const Sampler sampler(kSize, {.seed = 3,
+                                      .shuffle = true,
+                                      .batch_size = 1,
+                                      .drop_last = true,
+                                      .rank = rank,
+                                      .world_size = world,
+                                      .repeats = repeats});
+        EXPECT_EQ(sampler.samples_per_epoch(), kSize / world);
+        const auto share = sampler.epoch(4);
+        ASSERT_EQ(std::ssize(share), kSize / world);
+        for (std::size_t i = 0; i < share.size(); ++i) {
+          order[i * static_cast<std::size_t>(world) + static_cast<std::size_t>(rank)] = share[i];
+        }
+      }
+      const auto samples = epoch_permutation(kSize, 3, 4);
+      for (std::size_t i = 0; i < order.size(); ++i) {
+        const auto position = static_cast<int64_t>(i);
+        EXPECT_EQ(order[i] % kSize, samples[static_cast<std::size_t>(position / repeats)]);
+        EXPECT_EQ(order[i] / kSize, position % repeats);
+      }
+    }
+  }
+  EXPECT_THROW(Sampler(8, {.repeats = 0}), std::invalid_argument);
+}
+
 TEST(Sampler, RefusesWhatLeavesNoBatch) {
   EXPECT_THROW(Sampler(15, {.batch_size = 8, .drop_last = true, .world_size = 2}), UsageError);
   EXPECT_NO_THROW(Sampler(16, {.batch_size = 8, .drop_last = true, .world_size = 2}));

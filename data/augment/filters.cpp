@@ -1,0 +1,133 @@
+#include <ATen/ops/empty_like.h>
+
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "data/augment/blend.h"
+#include "data/augment/operations.h"
+#include "data/check_image.h"
+
+namespace vrwkv::data::augment {
+namespace {
+
+constexpr double kMaxRadius = 1000.0;
+constexpr int kPasses = 3;
+
+/// The 3 x 3 mean around `centre`, which counts five times; a rounded quotient, as 13 never leaves a half.
+int smoothed(const std::uint8_t* centre, int64_t stride) {
+  int sum = 4 * *centre;
+  for (int64_t row = -1; row <= 1; ++row) {
+    const std::uint8_t* middle = centre + row * stride;
+    sum += middle[-3] + middle[0] + middle[3];
+  }
+  return (2 * sum + 13) / 26;
+}
+
+/// A box of width 2 * radius + 1: whole pixels to either side weigh `whole`, the two beyond them `edge`, in units of
+/// 2^-24. Pillow computes in these units and in float32; the last digit of a level depends on it.
+struct BoxWeights {
+  int64_t reach = 0;
+  std::uint32_t whole = 0;
+  std::uint32_t edge = 0;
+};
+
+/// The box whose kPasses-fold convolution has the variance of the Gaussian (Gwosdek et al. 2011, equations 10 to 14).
+BoxWeights box_of(double radius) {
+  const auto narrow = static_cast<float>(radius);
+  const float variance = narrow * narrow / static_cast<float>(kPasses);
+  const auto length = static_cast<float>(std::sqrt(12.0 * static_cast<double>(variance) + 1.0));
+  const auto reach = static_cast<float>(std::floor((static_cast<double>(length) - 1.0) / 2.0));
+  float fraction = (2 * reach + 1) * (reach * (reach + 1) - 3 * variance);
+  fraction /= 6 * (variance - (reach + 1) * (reach + 1));
+  const float box = reach + fraction;
+  BoxWeights weights;
+  weights.reach = static_cast<int64_t>(box);
+  weights.whole = static_cast<std::uint32_t>(static_cast<float>(1U << 24U) / (box * 2 + 1));
+  weights.edge = ((1U << 24U) - static_cast<std::uint32_t>(weights.reach * 2 + 1) * weights.whole) / 2;
+  return weights;
+}
+
+/// One line of `count` pixels, `step` bytes apart, blurred kPasses times in place; the ends are repeated outwards.
+class LineBlur {
+ public:
+  LineBlur(const BoxWeights& weights, int64_t count)
+      : weights_(weights), count_(count), padded_(static_cast<std::size_t>(count + 2 * (weights.reach + 1))) {}
+
+  void operator()(std::uint8_t* line, int64_t step) {
+    for (int pass = 0; pass < kPasses; ++pass) {
+      pad(line, step);
+      blur(line, step);
+    }
+  }
+
+ private:
+  void pad(const std::uint8_t* line, int64_t step) {
+    const auto margin = weights_.reach + 1;
+    auto* to = padded_.data();
+    for (int64_t i = 0; i < margin; ++i) to[i] = line[0];
+    for (int64_t i = 0; i < count_; ++i) to[margin + i] = line[i * step];
+    for (int64_t i = 0; i < margin; ++i) to[margin + count_ + i] = line[(count_ - 1) * step];
+  }
+
+  void blur(std::uint8_t* line, int64_t step) const {
+    const std::uint32_t* window = padded_.data();  // its first element is the left edge of pixel 0's box
+    const int64_t width = 2 * weights_.reach + 1;
+    std::uint32_t sum = 0;
+    for (int64_t i = 1; i <= width; ++i) sum += window[i];
+    for (int64_t x = 0; x < count_; ++x, ++window) {
+      const std::uint32_t bulk = sum * weights_.whole + (window[0] + window[width + 1]) * weights_.edge;
+      line[x * step] = static_cast<std::uint8_t>((bulk + (1U << 23U)) >> 24U);
+      sum += window[width + 1] - window[1];
+    }
+  }
+
+  BoxWeights weights_;
+  int64_t count_;
+  std::vector<std::uint32_t> padded_;
+};
+
+}  // namespace
+
+at::Tensor sharpness(const at::Tensor& image, double factor) {
+  check_image("sharpness", image);
+  check_finite("sharpness", factor);
+  at::Tensor result = image.clone();  // the border
+  const int64_t stride = 3 * image.size(1);
+  const auto narrow = static_cast<float>(factor);
+  for (int64_t y = 1; y < image.size(0) - 1; ++y) {
+    const auto* from = image.const_data_ptr<std::uint8_t>() + y * stride;
+    auto* to = result.mutable_data_ptr<std::uint8_t>() + y * stride;
+    for (int64_t i = 3; i < stride - 3; ++i) {
+      to[i] = blend(smoothed(from + i, stride), from[i], narrow);
+    }
+  }
+  return result;
+}
+
+at::Tensor gaussian_blur(const at::Tensor& image, double radius) {
+  check_image("gaussian_blur", image);
+  if (!(radius >= 0.0 && radius <= kMaxRadius)) {
+    throw std::invalid_argument("gaussian_blur: expected a radius from 0 to 1000, got " + std::to_string(radius));
+  }
+  at::Tensor result = image.clone();
+  if (radius == 0.0) {
+    return result;
+  }
+  const BoxWeights weights = box_of(radius);
+  const int64_t height = image.size(0);
+  const int64_t stride = 3 * image.size(1);
+  auto* pixels = result.mutable_data_ptr<std::uint8_t>();
+  LineBlur along_row(weights, image.size(1));
+  for (int64_t y = 0; y < height; ++y) {
+    for (int64_t c = 0; c < 3; ++c) along_row(pixels + y * stride + c, 3);
+  }
+  LineBlur along_column(weights, height);
+  for (int64_t i = 0; i < stride; ++i) {
+    along_column(pixels + i, stride);
+  }
+  return result;
+}
+
+}  // namespace vrwkv::data::augment
