@@ -53,7 +53,9 @@ void add_ops_flags(CLI::App& command, OpsFlags& flags) {
 }
 
 void add_network_flags(CLI::App& command, NetworkFlags& flags) {
-  command.add_option("--variant", flags.variants, "Models: tiny, small, base, large")
+  command
+      .add_option("--variant", flags.variants,
+                  "Models: tiny, small, base, large, vrwkv6_tiny, vrwkv6_small, vrwkv6_base")
       ->type_name("NAME ...")
       ->default_str("tiny small base");
   command.add_option("--sizes", flags.sizes, "Sides of the square images in pixels")

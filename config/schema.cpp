@@ -24,6 +24,8 @@ Section model_section(Document& document) {
               {"depth", &model.depth, Range::at_least(1), "Number of blocks."},
               {"hidden_rate", &model.hidden_rate, Range::at_least(1),
                "Hidden channels of the channel mix, as a multiple of `embed_dims`."},
+              {"attention", choice(model.attention, {"bi_wkv", "bi_wkv6"}), Range::any(),
+               "Attention of the blocks: VRWKV's, or VRWKV6's (on the CPU alone), in heads of 64 channels."},
               {"post_norm", &model.post_norm, Range::any(), "Normalise each mix's output instead of its input."},
               {"init_values", &model.init_values, Range::at_least(0),
                "Start of the layer scale; null: no layer scale."},
@@ -260,7 +262,9 @@ Section run_section(RunOptions& run) {
 
 }  // namespace
 
-std::vector<std::string> variant_names() { return {"none", "tiny", "small", "base", "large"}; }
+std::vector<std::string> variant_names() {
+  return {"none", "tiny", "small", "base", "large", "vrwkv6_tiny", "vrwkv6_small", "vrwkv6_base"};
+}
 
 Section describe(Document& document) {
   return {

@@ -2,10 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
-namespace vrwkv::ops {
+#include "ops/bi_wkv6_head.h"
 
-/// Channels of one head of bi_wkv6, the side of its states.
-inline constexpr int64_t kBiWkv6HeadSize = 64;
+namespace vrwkv::ops {
 
 /// Bidirectional attention of VRWKV6 (that of RWKV-6, arXiv 2404.05892, read in both directions of time), in O(T)
 /// time and memory. For every batch element and head of N = 64 channels, with row vectors and d_t = exp(-exp(w_t)):

@@ -8,7 +8,7 @@
 #include <array>
 #include <memory>
 
-#include "ops/bi_wkv6.h"
+#include "ops/bi_wkv6_head.h"
 
 namespace vrwkv::ops::cpu::VRWKV_ISA {
 namespace {

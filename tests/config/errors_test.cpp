@@ -87,7 +87,8 @@ TEST(ConfigErrors, Choices) {
       error_of("run: {dtype: bflaot16}"),
       "x.yaml:1: 'run.dtype' must be one of float64, float32, bfloat16, got 'bflaot16' (did you mean 'bfloat16'?)");
   EXPECT_EQ(error_of("model: {variant: huge}"),
-            "x.yaml:1: 'model.variant' must be one of none, tiny, small, base, large, got 'huge'");
+            "x.yaml:1: 'model.variant' must be one of none, tiny, small, base, large, "
+            "vrwkv6_tiny, vrwkv6_small, vrwkv6_base, got 'huge'");
   EXPECT_EQ(error_of("model: {head: 1}"), "x.yaml:1: 'model.head' must be one of linear, mlp_tanh, got '1'");
   EXPECT_EQ(error_of("model: {head: [linear]}"),
             "x.yaml:1: 'model.head' must be one of linear, mlp_tanh, got a list of 1");
