@@ -19,6 +19,9 @@ SHAPES = {
     "finetune_example": [],
     "vrwkv_small_in1k": ["model.depth=3"],
     "vrwkv_base_in1k": ["model.depth=2"],
+    "vrwkv6_tiny_in1k": ["model.depth=3"],
+    "vrwkv6_small_in1k": ["model.depth=2"],
+    "vrwkv6_base_in1k": ["model.depth=2"],
     "vrwkv_large_in22k_192": ["model.depth=2", "model.num_classes=1200"],
     "vrwkv_large_22kto1k_384": ["model.depth=2"],
 }

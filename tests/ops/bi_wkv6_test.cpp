@@ -132,20 +132,19 @@ TEST_P(BiWkv6, MatchesTheFormulaAtAwkwardShapesAndExtremeDecays) {
   struct Decays {
     double low, high;
   };
-  for (const int64_t tokens : {1, 2, 3, 15, 16, 17, 33, 50}) {
+  for (const int64_t tokens : {1, 2, 3, 15, 16, 17, 33}) {
     // Factors near 1, spread over (0, 1), near 0, all of these side by side, and 0 or 1 to the last bit.
     for (const auto& [low, high] : {Decays{-20, -10}, {-4, 1}, {2, 4}, {-12, 6}, {-50, 50}}) {
       const int64_t heads = 1 + tokens % 3;
       SCOPED_TRACE(c10::str("T ", tokens, " heads ", heads, " w ", low, " to ", high));
-      Case expected = random_case(2, tokens, heads, low, high);
-      Case actual = expected, narrow = expected.to(at::kFloat, at::kFloat);
-      Case rounded = narrow.to(at::kDouble, at::kDouble);
+      // Inputs that float32 holds, so that only the op's error is measured.
+      Case narrow = random_case(2, tokens, heads, low, high).to(at::kFloat, at::kFloat);
+      Case expected = narrow.to(at::kDouble, at::kDouble), wide = expected;
       expected.run(reference);
-      actual.run(ops::bi_wkv6);
-      expect_equal_results(expected, actual, 1e-12, 1e-11);
-      rounded.run(reference);
+      wide.run(ops::bi_wkv6);
       narrow.run(ops::bi_wkv6);
-      expect_equal_results(rounded, narrow, 1e-5, 1e-5);
+      expect_equal_results(expected, wide, 1e-12, 1e-11);
+      expect_equal_results(expected, narrow, 1e-5, 1e-5);
     }
   }
 }
