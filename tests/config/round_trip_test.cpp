@@ -26,6 +26,12 @@ class RandomConfig {
     model.in_channels = 3;
     model.patch_size = whole(1, 64);
     model.img_size = model.patch_size * whole(1, 100);
+    if (model.attention == Attention::bi_wkv6) {
+      model.embed_dims = 64 * whole(1, 1000);
+      if (model.wkv == WkvFormula::published) model.wkv = WkvFormula::paper;
+      model.init_mode = InitMode::fancy;
+      model.linear_init = LinearInit::trunc_normal;
+    }
     config.data.train_transform.size = model.patch_size * whole(1, 100);
     config.data.eval_transform.size = model.patch_size * whole(1, 100);
     std::ranges::sort(config.data.train_transform.scale);
