@@ -55,7 +55,9 @@ void add_ops_flags(CLI::App& command, OpsFlags& flags) {
 namespace {
 
 void add_case_flags(CLI::App& command, NetworkFlags& flags) {
-  command.add_option("--variant", flags.variants, "Models: tiny, small, base, large")
+  command
+      .add_option("--variant", flags.variants,
+                  "Models: tiny, small, base, large, vrwkv6_tiny, vrwkv6_small, vrwkv6_base")
       ->type_name("NAME ...")
       ->default_str("tiny small base");
   command.add_option("--sizes", flags.sizes, "Sides of the square images in pixels")
@@ -81,6 +83,14 @@ void add_network_flags(CLI::App& command, NetworkFlags& flags) {
 
 void add_scaling_flags(CLI::App& command, ScalingFlags& flags) {
   add_case_flags(command, flags);
+  command.add_option("--gradients", flags.gradients, "As train.distributed.gradients: own or bfloat16")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"own", "bfloat16"}))
+      ->capture_default_str();
+  command.add_option("--bucket-mb", flags.bucket_mb, "As train.distributed.bucket_mb")
+      ->type_name("N")
+      ->check(cli::positive_integer())
+      ->capture_default_str();
   command.add_option("--steps", flags.steps, "Steps of each measurement")
       ->type_name("N")
       ->check(cli::positive_integer())

@@ -27,6 +27,8 @@ struct NetworkFlags : CommonFlags {
 
 struct ScalingFlags : NetworkFlags {
   std::string steps = "30";
+  std::string gradients = "own";
+  std::string bucket_mb = "25";
 };
 
 void add_ops_flags(CLI::App& command, OpsFlags& flags);

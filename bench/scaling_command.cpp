@@ -74,16 +74,16 @@ double time_reduction(int64_t bytes, int64_t steps, at::Device device, distribut
 }
 
 ScalingResult measure_scaling(const NetworkCase& network, const eval::Precision& precision, GraphMode graph,
-                              int64_t steps, distributed::World& world) {
+                              int64_t steps, distributed::World& world, const distributed::Options& options) {
   ScalingResult result{network, world.size()};
-  ClassifierOptions options = variant_options(network.variant);
-  options.backbone.img_size = network.image_size;
-  for (const auto& parameter : VrwkvClassifier(options)->parameters()) {
+  ClassifierOptions model = variant_options(network.variant);
+  model.backbone.img_size = network.image_size;
+  for (const auto& parameter : VrwkvClassifier(model)->parameters()) {
     result.gradient_bytes += static_cast<int64_t>(parameter.nbytes());
   }
   const at::Device device = precision.device;
   result.alone_ms = time_steps(make_train_step(network, precision), graph, steps, device, world);
-  result.together_ms = time_steps(make_train_step(network, precision, &world), graph, steps, device, world);
+  result.together_ms = time_steps(make_train_step(network, precision, &world, options), graph, steps, device, world);
   result.reduce_ms = time_reduction(result.gradient_bytes, steps, device, world);
   return result;
 }
@@ -133,10 +133,13 @@ int run_scaling(const ScalingFlags& flags) {
   const Environment where = environment(device);
   nlohmann::ordered_json report = where.json();
   report["scaling"] = nlohmann::ordered_json::array();
+  distributed::Options options;
+  options.bucket_mb = config::parse_integer(flags.bucket_mb).value();
+  if (flags.gradients == "bfloat16") options.gradients = distributed::GradientDtype::bfloat16;
   std::vector<ScalingResult> results;
   for (const NetworkCase& network : make_cases(flags, device)) {
     results.push_back(measure_scaling(network, precision, parse_graph_mode(flags.graph),
-                                      config::parse_integer(flags.steps).value(), world));
+                                      config::parse_integer(flags.steps).value(), world, options));
     report["scaling"].push_back(scaling_json(results.back(), dtype));
     if (world.is_main() && flags.json != "-") write_report(flags.json, report);
   }

@@ -80,7 +80,7 @@ std::vector<int64_t> default_image_sizes(at::Device device) {
 
 int64_t default_batch(const std::string& variant, int64_t image_size, at::Device device) {
   int64_t batch = 256;
-  if (variant == "base") batch = 128;
+  if (variant.ends_with("base")) batch = 128;
   if (variant == "large") batch = 32;
   if (device.is_cpu()) batch = kCpuBatch;
   if (image_size <= kReferenceSide) return batch;

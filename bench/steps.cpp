@@ -89,8 +89,10 @@ Step make_model_step(const NetworkCase& network, const eval::Precision& precisio
   };
 }
 
-Step make_train_step(const NetworkCase& network, const eval::Precision& precision, distributed::World* world) {
+Step make_train_step(const NetworkCase& network, const eval::Precision& precision, distributed::World* world,
+                     const distributed::Options& options) {
   const auto training = std::make_shared<Training>(network, precision, world);
+  training->options.distributed = options;
   return [training] { training->step(); };
 }
 

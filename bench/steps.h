@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include "distributed/options.h"
 #include "distributed/world.h"
 #include "eval/precision.h"
 
@@ -31,6 +32,7 @@ Step make_model_step(const NetworkCase& network, const eval::Precision& precisio
 /// The trainer's step on random images and labels on the device: forward, cross-entropy with label smoothing, backward,
 /// gradient clipping and AdamW, with the published options. Drop path is off. With `world`, gradients are averaged over
 /// its processes; all must then take the same number of steps.
-Step make_train_step(const NetworkCase& network, const eval::Precision& precision, distributed::World* world = nullptr);
+Step make_train_step(const NetworkCase& network, const eval::Precision& precision, distributed::World* world = nullptr,
+                     const distributed::Options& options = {});
 
 }  // namespace vrwkv::bench

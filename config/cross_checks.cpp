@@ -73,6 +73,18 @@ class CrossChecks {
                "data.mix.switch_prob", "'data.mix.mixup_alpha' and 'data.mix.cutmix_alpha' above 0");
   }
 
+  void progressive(const data::TrainTransformOptions& transform, int64_t patch_size) {
+    const data::ProgressiveOptions& options = transform.progressive;
+    const std::string section = "data.train_transform.progressive.";
+    only_where(options.start_size > 0, options.epochs == 0, section + "epochs", "'" + section + "start_size' above 0");
+    if (options.start_size == 0) return;
+    multiple_of_patch(options.start_size, section + "start_size", patch_size);
+    check(options.start_size < transform.size, section + "start_size",
+          "(" + std::to_string(options.start_size) + ") must be less than 'data.train_transform.size' (" +
+              std::to_string(transform.size) + ")");
+    check(options.epochs > 0, section + "epochs", "is 0, but 'start_size' is set; say in how many epochs it grows");
+  }
+
   void augmentation(const data::DataOptions& options) {
     const data::TrainTransformOptions& transform = options.train_transform;
     rand_augment(transform.rand_augment);
@@ -181,6 +193,7 @@ void check_across_keys(const RunConfig& config, const Node& root, Problems& prob
   checks.ascending(config.data.train_transform.scale, "data.train_transform.scale");
   checks.ascending(config.data.train_transform.ratio, "data.train_transform.ratio");
   checks.augmentation(config.data);
+  checks.progressive(config.data.train_transform, backbone.patch_size);
 
   const TrainOptions& train = config.train;
   checks.check(train.batch_size % train.grad_accumulation == 0, "train.grad_accumulation",

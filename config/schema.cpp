@@ -24,6 +24,8 @@ Section model_section(Document& document) {
               {"depth", &model.depth, Range::at_least(1), "Number of blocks."},
               {"hidden_rate", &model.hidden_rate, Range::at_least(1),
                "Hidden channels of the channel mix, as a multiple of `embed_dims`."},
+              {"attention", choice(model.attention, {"bi_wkv", "bi_wkv6"}), Range::any(),
+               "Attention of the blocks: VRWKV's, or VRWKV6's (on the CPU alone), in heads of 64 channels."},
               {"post_norm", &model.post_norm, Range::any(), "Normalise each mix's output instead of its input."},
               {"init_values", &model.init_values, Range::at_least(0),
                "Start of the layer scale; null: no layer scale."},
@@ -86,6 +88,21 @@ Section dataset_section(const std::string& name, const std::string& about, data:
                "For `list`: a text file of `relative/path label` lines; paths are relative to `path`."},
           },
       .sections = {synthetic_section(dataset.synthetic)},
+  };
+}
+
+Section progressive_section(data::ProgressiveOptions& options) {
+  return {
+      .name = "progressive",
+      .about =
+          "Smaller samples at first, which cost less: the side grows linearly, in multiples of `model.patch_size`.",
+      .fields =
+          {
+              {"start_size", &options.start_size, Range::at_least(0),
+               "Side in pixels of the first epoch's samples; 0: `size` throughout."},
+              {"epochs", &options.epochs, Range::at_least(0), "Epochs before the first one with samples of `size`."},
+          },
+      .sections = {},
   };
 }
 
@@ -168,7 +185,8 @@ Section train_transform_section(data::TrainTransformOptions& transform) {
               {"color_jitter", &transform.color_jitter, Range::between(0, 1),
                "Brightness, contrast and saturation change by factors within 1 +- this; 0: off."},
           },
-      .sections = {rand_augment_section(transform.rand_augment), erasing_section(transform.erasing)},
+      .sections = {progressive_section(transform.progressive), rand_augment_section(transform.rand_augment),
+                   erasing_section(transform.erasing)},
   };
 }
 
@@ -447,7 +465,9 @@ Section run_section(RunOptions& run) {
 
 }  // namespace
 
-std::vector<std::string> variant_names() { return {"none", "tiny", "small", "base", "large"}; }
+std::vector<std::string> variant_names() {
+  return {"none", "tiny", "small", "base", "large", "vrwkv6_tiny", "vrwkv6_small", "vrwkv6_base"};
+}
 
 Section describe(Document& document) {
   return {

@@ -9,7 +9,7 @@
 namespace vrwkv::config {
 
 /// The named models that `model.variant` can start from, in the order of its names.
-enum class ModelVariant { none, tiny, small, base, large };
+enum class ModelVariant { none, tiny, small, base, large, vrwkv6_tiny, vrwkv6_small, vrwkv6_base };
 
 std::vector<std::string> variant_names();
 

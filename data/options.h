@@ -58,6 +58,15 @@ struct ErasingOptions {
   bool operator==(const ErasingOptions&) const = default;
 };
 
+/// Training begins with smaller images, which cost less, and grows to the full size (progressive learning, Tan and Le,
+/// arXiv 2104.00298).
+struct ProgressiveOptions {
+  int64_t start_size = 0;  ///< Side in pixels of the first epoch's samples; 0: the full size throughout.
+  int64_t epochs = 0;      ///< The epoch (from 0) that has the full size first.
+
+  bool operator==(const ProgressiveOptions&) const = default;
+};
+
 struct TrainTransformOptions {
   int64_t size = 224;  ///< Side in pixels of the result.
   TrainCrop crop = TrainCrop::random_resized;
@@ -65,6 +74,7 @@ struct TrainTransformOptions {
   std::array<double, 2> ratio{3.0 / 4.0, 4.0 / 3.0};  ///< random_resized: width over height.
   int64_t padding = 4;                                ///< pad: pixels added on each side.
   double hflip = 0.5;                                 ///< Probability of a horizontal flip.
+  ProgressiveOptions progressive;
   RandAugmentOptions rand_augment;
   bool three_augment = false;  ///< 3-Augment of DeiT III: grey, solarized or blurred, one of them for each image.
   double color_jitter = 0.0;   ///< Brightness, contrast and saturation by factors within 1 +- this; 0: off.

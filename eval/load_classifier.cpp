@@ -30,7 +30,8 @@ VrwkvClassifier load_classifier(const ClassifierOptions& options, const ModelWei
   ClassifierOptions quick = options;
   quick.backbone.linear_init = LinearInit::trunc_normal;  // overwritten at once; orthogonal matrices take their time
   WkvFormula& wkv = quick.backbone.wkv;
-  if (wkv == WkvFormula::automatic && of_the_public_kernel(weights)) {
+  const bool two_formulas = quick.backbone.attention == Attention::bi_wkv;
+  if (two_formulas && wkv == WkvFormula::automatic && of_the_public_kernel(weights)) {
     wkv = WkvFormula::published;
     log::info("weights of the public kernel: evaluated with its formula of Bi-WKV; model.wkv=paper for the paper's");
   }

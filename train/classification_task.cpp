@@ -18,7 +18,7 @@ namespace {
 
 std::unique_ptr<data::Loader> make_train_loader(const config::RunConfig& config,
                                                 std::shared_ptr<const data::Dataset> dataset, at::Device device,
-                                                const distributed::World& world) {
+                                                const distributed::World& world, int64_t size) {
   data::LoaderOptions options;
   options.batch_size = split_batch(config.train, world.size()).part;
   options.rank = world.rank();
@@ -32,22 +32,30 @@ std::unique_ptr<data::Loader> make_train_loader(const config::RunConfig& config,
   options.repeats = config.data.repeats;
   options.corrupt = data::CorruptPolicy::skip;
   options.max_corrupt_share = config.data.max_corrupt_share;
-  return std::make_unique<data::Loader>(std::move(dataset), data::train_transform(config.data.train_transform),
-                                        options);
+  data::TrainTransformOptions transform = config.data.train_transform;
+  transform.size = size;
+  return std::make_unique<data::Loader>(std::move(dataset), data::train_transform(transform), options);
 }
 
 }  // namespace
+
+int64_t sample_size(const data::TrainTransformOptions& transform, int64_t patch_size, int64_t epoch) {
+  const auto& [start, epochs] = transform.progressive;
+  if (start == 0 || epoch >= epochs) return transform.size;
+  return start + (transform.size - start) * epoch / epochs / patch_size * patch_size;
+}
 
 ClassificationTask::ClassificationTask(const config::RunConfig& config, at::Device device,
                                        std::shared_ptr<distributed::World> world)
     : config_(config),
       world_(std::move(world)),
       precision_{device, config.run.dtype},
-      train_data_(data::open_dataset(config.data.train)) {
+      train_data_(data::open_dataset(config.data.train)),
+      input_size_(sample_size(config.data.train_transform, config.model.backbone.patch_size, 0)) {
   const auto val_data = data::open_dataset(config.data.val);
   eval::check_classes(*train_data_, "data.train", config, nullptr);
   data::check_same_classes(*train_data_, *val_data);
-  train_loader_ = make_train_loader(config, train_data_, device, *world_);
+  train_loader_ = make_train_loader(config, train_data_, device, *world_, input_size_);
   eval_loader_ = eval::make_eval_loader(config, val_data, device, *world_);
   torch::manual_seed(static_cast<uint64_t>(config.run.seed));
   model_ = VrwkvClassifier(config.model);
@@ -58,6 +66,13 @@ ClassificationTask::ClassificationTask(const config::RunConfig& config, at::Devi
 
 void ClassificationTask::start_epoch(int64_t epoch, int64_t first_batch) {
   former_wait_seconds_ += train_loader_->stats().wait_seconds;
+  const int64_t size = sample_size(config_.data.train_transform, config_.model.backbone.patch_size, epoch);
+  if (size != input_size_) {
+    input_size_ = size;
+    train_loader_.reset();  // Its threads first.
+    train_loader_ = make_train_loader(config_, train_data_, precision_.device, *world_, size);
+    fetched_.clear();
+  }
   train_loader_->start_epoch(epoch, first_batch);
   epoch_ = epoch;
   next_batch_ = first_batch;

@@ -11,6 +11,9 @@
 
 namespace vrwkv::train {
 
+/// Side in pixels of the training samples of `epoch` (from 0): transform.size, or on the way there.
+int64_t sample_size(const data::TrainTransformOptions& transform, int64_t patch_size, int64_t epoch);
+
 /// Image classification: a VRWKV with its head, the loss of train.loss, top-1 and top-5.
 class ClassificationTask : public Task {
  public:
@@ -23,6 +26,7 @@ class ClassificationTask : public Task {
   torch::nn::Module& model() override { return *model_; }
   int64_t batches_per_epoch() const override { return train_loader_->batches_per_epoch(); }
   void start_epoch(int64_t epoch, int64_t first_batch) override;
+  int64_t input_size() const override { return input_size_; }
   void fetch(int64_t parts) override;
   torch::Tensor loss(int64_t part) override;
   std::vector<std::string> batch_names() const override;
@@ -48,6 +52,7 @@ class ClassificationTask : public Task {
   VrwkvClassifier model_{nullptr};
   std::vector<Fetched> fetched_;  ///< Kept, so that their addresses stay.
   int64_t epoch_ = 0, next_batch_ = 0;
+  int64_t input_size_;              ///< Side in pixels of the present epoch's samples.
   double former_wait_seconds_ = 0;  ///< Of the epochs before the present one.
 };
 

@@ -31,7 +31,8 @@ std::vector<std::string> init_weights(const config::RunConfig& config, const std
     std::vector<std::string> lines = describe(transfer_weights(model, weights.tensors));
     lines.insert(lines.begin(), "weights from " + path.string());
     const bool published = weights.metadata.at(kWkvKey) == kWkvPublished;
-    if (published && config.model.backbone.wkv != WkvFormula::published) {
+    const VrwkvOptions& backbone = config.model.backbone;
+    if (published && backbone.attention == Attention::bi_wkv && backbone.wkv != WkvFormula::published) {
       lines.emplace_back("they were trained with the public kernel's formula of Bi-WKV; this run uses the paper's");
     }
     return lines;

@@ -16,11 +16,13 @@
 namespace vrwkv::train {
 namespace {
 
-/// Full names of the parameters that layer norms own.
+/// Full names of the parameters that layer norms and group norms own.
 std::unordered_set<std::string> norm_parameter_names(const torch::nn::Module& model) {
   std::unordered_set<std::string> names;
   for (const auto& child : model.named_modules()) {
-    if (child.value()->as<torch::nn::LayerNormImpl>() == nullptr) continue;
+    const bool is_norm = child.value()->as<torch::nn::LayerNormImpl>() != nullptr ||
+                         child.value()->as<torch::nn::GroupNormImpl>() != nullptr;
+    if (!is_norm) continue;
     for (const auto& parameter : child.value()->named_parameters(/*recurse=*/false)) {
       names.insert(child.key().empty() ? parameter.key() : child.key() + "." + parameter.key());
     }

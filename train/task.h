@@ -32,6 +32,10 @@ class Task {
   /// Starts reading epoch `epoch` (from 0) at its batch `first_batch`.
   virtual void start_epoch(int64_t epoch, int64_t first_batch) = 0;
 
+  /// Something that differs where the batches of an epoch have another shape than those before (their side, say); the
+  /// same for a task whose batches are all alike.
+  virtual int64_t input_size() const { return 0; }
+
   /// Brings the next `parts` batches of the epoch to the model's device, each time to the same places.
   virtual void fetch(int64_t parts) = 0;
 

@@ -181,7 +181,9 @@ bool Trainer::due(int64_t every) const { return every > 0 && state_.step % every
 void Trainer::train_epoch() {
   const int64_t epoch = state_.epoch();
   task_.model().train();
+  const int64_t former_size = task_.input_size();
   task_.start_epoch(epoch, state_.step_in_epoch() * split_.parts);
+  if (task_.input_size() != former_size) recorded_step_.record_anew();
   start_window();
   while (state_.epoch() == epoch) {
     step();

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "common/errors.h"
+#include "ops/bi_wkv6_head.h"
 
 namespace vrwkv {
 
@@ -30,6 +31,25 @@ void validate_out_indices(const VrwkvOptions& options) {
     require(index > last, "out_indices", index, "strictly ascending (after " + std::to_string(last) + ")");
     last = index;
   }
+}
+
+/// VRWKV6 in the sizes of VRWKV.
+ClassifierOptions vrwkv6_options(const std::string& size) {
+  ClassifierOptions options = variant_options(size);
+  options.backbone.attention = Attention::bi_wkv6;
+  if (options.backbone.init_values) options.backbone.init_values = 1e-5;
+  return options;
+}
+
+void validate_bi_wkv6(const VrwkvOptions& options) {
+  require(options.embed_dims % ops::kBiWkv6HeadSize == 0, "embed_dims", options.embed_dims,
+          "whole heads of " + std::to_string(ops::kBiWkv6HeadSize) + " channels with attention bi_wkv6");
+  require(options.wkv != WkvFormula::published, "wkv", "published",
+          "auto or paper with attention bi_wkv6, whose published weights know one formula");
+  require(options.init_mode == InitMode::fancy, "init_mode", options.init_mode == InitMode::local ? "local" : "global",
+          "fancy with attention bi_wkv6");
+  require(options.linear_init == LinearInit::trunc_normal, "linear_init", "zero_orthogonal",
+          "trunc_normal with attention bi_wkv6");
 }
 
 }  // namespace
@@ -61,7 +81,12 @@ ClassifierOptions variant_options(const std::string& name) {
     options.head = HeadKind::mlp_tanh;
     return options;
   }
-  throw UsageError("model variant must be one of tiny, small, base, large, got '" + name + "'");
+  for (const char* size : {"tiny", "small", "base"}) {
+    if (name == std::string("vrwkv6_") + size) return vrwkv6_options(size);
+  }
+  throw UsageError(
+      "model variant must be one of tiny, small, base, large, vrwkv6_tiny, vrwkv6_small, vrwkv6_base, got '" + name +
+      "'");
 }
 
 void validate(const VrwkvOptions& backbone) {
@@ -81,6 +106,7 @@ void validate(const VrwkvOptions& backbone) {
   require(is_rate(backbone.drop_rate), "drop_rate", backbone.drop_rate, "in [0, 1)");
   require(is_rate(backbone.drop_path_rate), "drop_path_rate", backbone.drop_path_rate, "in [0, 1)");
   validate_out_indices(backbone);
+  if (backbone.attention == Attention::bi_wkv6) validate_bi_wkv6(backbone);
 }
 
 void validate(const ClassifierOptions& options) {

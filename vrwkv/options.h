@@ -23,14 +23,19 @@ enum class HeadKind { linear, mlp_tanh };
 /// (ops/bi_wkv_published.h). `automatic` is the paper's, except where published weights are evaluated.
 enum class WkvFormula { automatic, paper, published };
 
+/// The attention of the blocks: `bi_wkv` is VRWKV's (arXiv 2403.02308), `bi_wkv6` VRWKV6's, with the decays and token
+/// mixes of RWKV-6 (arXiv 2404.05892), in heads of 64 channels within which Q-Shift works too.
+enum class Attention { bi_wkv, bi_wkv6 };
+
 /// The VRWKV backbone (arXiv 2403.02308). Names are those of the published configurations.
 struct VrwkvOptions {
-  int64_t img_size = 224;             ///< Side in pixels of the square input that pos_embed is made for.
-  int64_t patch_size = 16;            ///< Side in pixels of a patch; input sides must be multiples of it.
-  int64_t in_channels = 3;            ///< Channels of the input image.
-  int64_t embed_dims = 192;           ///< C, channels of a token.
-  int64_t depth = 12;                 ///< Number of blocks.
-  int64_t hidden_rate = 4;            ///< Hidden channels of the channel mix over C.
+  int64_t img_size = 224;    ///< Side in pixels of the square input that pos_embed is made for.
+  int64_t patch_size = 16;   ///< Side in pixels of a patch; input sides must be multiples of it.
+  int64_t in_channels = 3;   ///< Channels of the input image.
+  int64_t embed_dims = 192;  ///< C, channels of a token.
+  int64_t depth = 12;        ///< Number of blocks.
+  int64_t hidden_rate = 4;   ///< Hidden channels of the channel mix over C.
+  Attention attention = Attention::bi_wkv;
   bool post_norm = false;             ///< Normalise the output of each mix instead of its input.
   std::optional<double> init_values;  ///< Start of the layer scale gamma1, gamma2; without it there is none.
   bool key_norm = false;              ///< LayerNorm after Bi-WKV and on the channel mix's hidden values.
@@ -56,7 +61,8 @@ struct ClassifierOptions {
   bool operator==(const ClassifierOptions&) const = default;
 };
 
-/// The published variants: "tiny", "small", "base" and "large" (the last at 384 px with its MLP head).
+/// The published variants: "tiny", "small", "base" and "large" (the last at 384 px with its MLP head), and
+/// "vrwkv6_tiny", "vrwkv6_small" and "vrwkv6_base".
 /// Throws UsageError for another name.
 ClassifierOptions variant_options(const std::string& name);
 

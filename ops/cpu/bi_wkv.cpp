@@ -1,34 +1,14 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Functions.h>
 #include <ATen/OpMathType.h>
-#include <ATen/Version.h>
 #include <torch/library.h>
 
 #include "ops/bi_wkv_check.h"
+#include "ops/cpu/best_kernel.h"
 #include "ops/cpu/bi_wkv_kernel.h"
 
 namespace vrwkv::ops::cpu {
 namespace {
-
-/// The kernels for the best instruction set that LibTorch uses here (ATEN_CPU_CAPABILITY lowers it).
-template <typename T>
-struct Kernels {
-  void (*forward)(const BiWkvInputs<T>&, T*) = isa_default::bi_wkv_forward<T>;
-  void (*backward)(const BiWkvInputs<T>&, const BiWkvGradients<T>&) = isa_default::bi_wkv_backward<T>;
-
-  Kernels() {
-#if defined(VRWKV_X86_KERNELS)
-    const std::string capability = at::get_cpu_capability();
-    if (capability == "AVX512") {
-      forward = isa_avx512::bi_wkv_forward<T>;
-      backward = isa_avx512::bi_wkv_backward<T>;
-    } else if (capability == "AVX2") {
-      forward = isa_avx2::bi_wkv_forward<T>;
-      backward = isa_avx2::bi_wkv_backward<T>;
-    }
-#endif
-  }
-};
 
 /// Contiguous inputs in the accumulation dtype. Reduced precision is widened as a whole: on a CPU the conversion costs
 /// little beside the exponentials.
@@ -61,7 +41,7 @@ at::Tensor forward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k
   at::Tensor y = at::empty_like(in.k);
   if (y.numel() > 0) {
     AT_DISPATCH_FLOATING_TYPES(y.scalar_type(), "bi_wkv", [&] {
-      Kernels<scalar_t>().forward(in.inputs<scalar_t>(), y.mutable_data_ptr<scalar_t>());
+      VRWKV_BEST_KERNEL(bi_wkv_forward<scalar_t>)(in.inputs<scalar_t>(), y.mutable_data_ptr<scalar_t>());
     });
   }
   return y.to(k.scalar_type());
@@ -79,10 +59,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> backward(const at::Te
   at::Tensor gu = at::zeros_like(gw);
   if (gk.numel() > 0) {
     AT_DISPATCH_FLOATING_TYPES(gk.scalar_type(), "bi_wkv_backward", [&] {
-      Kernels<scalar_t>().backward(
-          in.inputs<scalar_t>(),
-          {gy_wide.const_data_ptr<scalar_t>(), gk.mutable_data_ptr<scalar_t>(), gv.mutable_data_ptr<scalar_t>(),
-           gw.mutable_data_ptr<scalar_t>(), gu.mutable_data_ptr<scalar_t>()});
+      VRWKV_BEST_KERNEL(bi_wkv_backward<scalar_t>)
+      (in.inputs<scalar_t>(),
+       {gy_wide.const_data_ptr<scalar_t>(), gk.mutable_data_ptr<scalar_t>(), gv.mutable_data_ptr<scalar_t>(),
+        gw.mutable_data_ptr<scalar_t>(), gu.mutable_data_ptr<scalar_t>()});
     });
   }
   const auto narrow = k.scalar_type();

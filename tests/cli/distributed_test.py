@@ -37,20 +37,19 @@ class Distributed(CliTest):
             "train.distributed.timeout=20", *synthetic, *more,
         ]
 
+    def start_rank(self, rank, processes, port, command, **variables):
+        environment = dict(
+            os.environ, CUDA_VISIBLE_DEVICES="", RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_RANK=str(rank),
+            LOCAL_WORLD_SIZE=str(processes), MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
+        )
+        environment.update(variables)
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                text=True, cwd=self.folder, env=environment)
+
     def start(self, processes, folder, *more):
         """All ranks of a run, as a launcher starts them."""
         port = str(free_port())
-        running = []
-        for rank in range(processes):
-            environment = dict(
-                os.environ, CUDA_VISIBLE_DEVICES="", RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_RANK=str(rank),
-                LOCAL_WORLD_SIZE=str(processes), MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
-            )
-            running.append(
-                subprocess.Popen(self.command(folder, *more), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                 stderr=subprocess.STDOUT, text=True, cwd=self.folder, env=environment)
-            )
-        return running
+        return [self.start_rank(rank, processes, port, self.command(folder, *more)) for rank in range(processes)]
 
     def end(self, running, codes):
         """What each printed; checks the exit codes."""
@@ -186,6 +185,34 @@ class Distributed(CliTest):
         result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
         self.assertEqual(result.returncode, 2, result.stderr)
         self.assertIn("RANK must be an integer from 0 to 1, got '2'", result.stderr)
+
+    def test_two_hosts(self):
+        """Each in a network namespace of its own, with one cable between them."""
+        names = [f"vrwkv{os.getpid()}{letter}" for letter in "ab"]
+        cable = [f"vr{os.getpid() % 100000}{letter}" for letter in "ab"]
+
+        def ip(*arguments):
+            subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+        try:
+            for name in names:
+                ip("netns", "add", name)
+                self.addCleanup(subprocess.run, ["ip", "netns", "del", name], capture_output=True)
+            ip("link", "add", cable[0], "netns", names[0], "type", "veth", "peer", "name", cable[1], "netns", names[1])
+            for host in range(2):
+                ip("-n", names[host], "address", "add", f"10.231.7.{host + 1}/24", "dev", cable[host])
+                ip("-n", names[host], "link", "set", cable[host], "up")
+                ip("-n", names[host], "link", "set", "lo", "up")
+        except (OSError, subprocess.CalledProcessError) as problem:
+            self.skipTest(f"network namespaces cannot be made here: {problem}")
+        self.train(1, "one_host")
+        running = [
+            self.start_rank(host, 2, "29531", ["ip", "netns", "exec", names[host], *self.command("two_hosts")],
+                            MASTER_ADDR="10.231.7.1", GLOO_SOCKET_IFNAME=cable[host], LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
+            for host in range(2)
+        ]
+        self.end(running, [0, 0])
+        self.assert_same("one_host", "two_hosts", 1e-10)
 
     @unittest.skipUnless(TORCHRUN.exists(), "no torchrun beside this Python")
     def test_torchrun_restarts_a_killed_run(self):

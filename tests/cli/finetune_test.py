@@ -16,18 +16,23 @@ SHAPES = {
     "cifar10_vrwkv_tiny": ["model.depth=2"],
     "imagenet_1k": ["model.depth=2"],
     "vrwkv_tiny_in1k": [],
+    "cifar10_full_recipe": ["model.depth=2"],
+    "finetune_digits": ["model.depth=2"],
     "finetune_example": [],
     "vrwkv_small_in1k": ["model.depth=3"],
     "vrwkv_base_in1k": ["model.depth=2"],
+    "vrwkv6_tiny_in1k": ["model.depth=3"],
+    "vrwkv6_small_in1k": ["model.depth=2"],
+    "vrwkv6_base_in1k": ["model.depth=2"],
     "vrwkv_large_in22k_192": ["model.depth=2", "model.num_classes=1200"],
     "vrwkv_large_22kto1k_384": ["model.depth=2"],
 }
-INITIAL = {"finetune_example": "vrwkv_tiny_in1k", "vrwkv_large_22kto1k_384": "vrwkv_large_in22k_192"}
+INITIAL = {"finetune_digits": "cifar10_full_recipe", "finetune_example": "vrwkv_tiny_in1k", "vrwkv_large_22kto1k_384": "vrwkv_large_in22k_192"}
 
 
 class ShippedConfigs(CliTest):
     def train(self, name, *more, **options):
-        size = 32 if "micro" in name or "cifar" in name else 64
+        size = 32 if "micro" in name or "cifar" in name or "digits" in name else 64
         synthetic = [
             f"data.{part}.{key}"
             for part in ("train", "val")
@@ -35,7 +40,7 @@ class ShippedConfigs(CliTest):
         ]
         return self.run_program(
             "vrwkv-train", CONFIGS / f"{name}.yaml", f"run.output_dir={self.folder / name}", "run.threads=1",
-            "data.workers=1", "run.dtype=float32", "train.epochs=1", "train.batch_size=2", "train.grad_accumulation=1",
+            "data.workers=1", "run.dtype=float32", "train.epochs=1", "train.batch_size=2", "train.micro_batch_size=0",
             "train.schedule.warmup_epochs=0", "train.log_every=1", "train.keep_checkpoints=0", "eval.batch_size=2",
             *synthetic, *SHAPES[name], *more, **options,
         )
@@ -103,6 +108,13 @@ class ShippedConfigs(CliTest):
         self.assertEqual(last["kind"], "eval")
         self.assertEqual(last["images"], 1024)
         self.assertGreater(last["top1"], 50)  # Chance: 10.
+        folder = self.folder / "fewer"
+        self.run_program(
+            "vrwkv-train", CONFIGS / "digits_vrwkv_micro.yaml", "--synthetic", f"run.output_dir={folder}",
+            "data.val.synthetic.images=7", "train.epochs=1", "train.batch_size=256", "run.threads=1",
+        )
+        last = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()][-1]
+        self.assertEqual(last["images"], 7)
 
 
 if __name__ == "__main__":

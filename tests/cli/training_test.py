@@ -68,6 +68,18 @@ class Training(CliTest):
                     changed, _, _ = self.train(f"change_{number}_{i}", *([start] if start else []), change)
                     self.assertGreater(self.difference(base[start], changed, name), 0)
 
+    def test_images_grow(self):
+        """16 pixels at last, 8 at first: resumed in the middle, the run is the same."""
+        more = ["train.epochs=4", "data.train_transform.progressive.start_size=8",
+                "data.train_transform.progressive.epochs=3"]
+        full, _, _ = self.train("full_size", "train.epochs=4")
+        grown, steps, _ = self.train("grown", *more)
+        self.assertGreater(self.difference(full, grown, "model.head.fc.weight"), 0)
+        self.train("resumed", *more, "train.epochs=2", "train.schedule.policy=constant")
+        again, _, _ = self.train("resumed", *more, "train.schedule.policy=constant", "--resume")
+        constant, _, _ = self.train("constant", *more, "train.schedule.policy=constant")
+        self.assertEqual(again["model.head.fc.weight"], constant["model.head.fc.weight"])
+
     def test_decay_rules_differ_in_what_has_one_dimension(self):
         by_name, _, _ = self.train("norm_bias", "model.init_values=1", "train.optimizer.weight_decay=1")
         by_shape, _, _ = self.train("layer_wise", "model.init_values=1", "train.optimizer.weight_decay=1",

@@ -87,7 +87,8 @@ TEST(ConfigErrors, Choices) {
             "x.yaml:1: 'run.dtype' must be one of float64, float32, bfloat16, float16, got 'bflaot16' (did you mean "
             "'bfloat16'?)");
   EXPECT_EQ(error_of("model: {variant: huge}"),
-            "x.yaml:1: 'model.variant' must be one of none, tiny, small, base, large, got 'huge'");
+            "x.yaml:1: 'model.variant' must be one of none, tiny, small, base, large, "
+            "vrwkv6_tiny, vrwkv6_small, vrwkv6_base, got 'huge'");
   EXPECT_EQ(error_of("model: {head: 1}"), "x.yaml:1: 'model.head' must be one of linear, mlp_tanh, got '1'");
   EXPECT_EQ(error_of("model: {head: [linear]}"),
             "x.yaml:1: 'model.head' must be one of linear, mlp_tanh, got a list of 1");
@@ -284,6 +285,19 @@ TEST(ConfigErrors, AugmentationKeysThatCountOnlyWithAnotherValue) {
     refused({one}, "data.mix.switch_prob", "0.25", "'data.mix.mixup_alpha' and 'data.mix.cutmix_alpha' above 0");
     EXPECT_EQ(error_of("{}", {one, "data.mix.prob=0.5", "data.mix.mode=element"}), "no error");
   }
+}
+
+TEST(ConfigErrors, ProgressiveSizes) {
+  const std::string section = "data.train_transform.progressive.";
+  const auto error = [&](const std::string& start, const std::string& epochs) {
+    return error_of("{}", {section + "start_size=" + start, section + "epochs=" + epochs});
+  };
+  EXPECT_EQ(error("128", "3"), "no error");
+  EXPECT_EQ(error("0", "3"), "command line: '" + section + "epochs' is set, but counts only with '" + section +
+                                 "start_size' above 0; remove this key");
+  EXPECT_NE(error("130", "3").find("multiple of 'model.patch_size'"), std::string::npos) << error("130", "3");
+  EXPECT_NE(error("224", "3").find("must be less than 'data.train_transform.size' (224)"), std::string::npos);
+  EXPECT_NE(error("128", "0").find("'start_size' is set; say in how many epochs it grows"), std::string::npos);
 }
 
 TEST(ConfigErrors, AugmentationAcrossKeys) {

@@ -27,8 +27,14 @@ int64_t count_parameters(const ClassifierOptions& options) {
   const int64_t c = o.embed_dims;
   const int64_t hidden = o.hidden_rate * c;
   const int64_t tokens = (o.img_size / o.patch_size) * (o.img_size / o.patch_size);
-  int64_t block = 2 * 2 * c;                // ln1, ln2
-  block += 2 * c + 3 * c + 4 * c * c;       // decay, first, three mixes, four linear layers
+  int64_t block = 2 * 2 * c;  // ln1, ln2
+  if (o.attention == Attention::bi_wkv6) {
+    block += 8 * c + 5 * c * c;                          // six mixes, decay, first, five linear layers
+    block += c * 5 * 32 + 5 * 32 * c + c * 64 + 64 * c;  // what mixes and decay make of the token
+    block += 2 * c;                                      // ln_x
+  } else {
+    block += 2 * c + 3 * c + 4 * c * c;  // decay, first, three mixes, four linear layers
+  }
   block += 2 * c + 2 * c * hidden + c * c;  // two mixes, key, value, receptance
   if (o.key_norm) block += 2 * c + 2 * hidden;
   if (o.init_values) block += 2 * c;
@@ -43,6 +49,9 @@ TEST(VariantOptions, HaveThePublishedParameterCounts) {
   EXPECT_EQ(count_parameters(variant_options("tiny")), 6'155'176);
   EXPECT_EQ(count_parameters(variant_options("small")), 23'820'136);
   EXPECT_EQ(count_parameters(variant_options("base")), 93'645'544);
+  EXPECT_EQ(count_parameters(variant_options("vrwkv6_tiny")), 7'641'256);
+  EXPECT_EQ(count_parameters(variant_options("vrwkv6_small")), 27'677'032);
+  EXPECT_EQ(count_parameters(variant_options("vrwkv6_base")), 104'898'280);
   ClassifierOptions large = variant_options("large");
   EXPECT_EQ(large.backbone.img_size, 384);
   large.backbone.img_size = 192;
@@ -64,8 +73,17 @@ TEST(VariantOptions, NormsAndHeads) {
   EXPECT_EQ(large.backbone.depth, 24);
   EXPECT_EQ(large.backbone.linear_init, LinearInit::zero_orthogonal);
   EXPECT_EQ(large.head, HeadKind::mlp_tanh);
-  for (const char* name : {"tiny", "small", "base", "large"}) EXPECT_EQ(error_of(variant_options(name)), "no error");
-  for (const char* name : {"", "none", "Tiny", "huge"}) EXPECT_THROW(variant_options(name), UsageError) << name;
+  for (const char* name : {"vrwkv6_small", "vrwkv6_base"}) {
+    const VrwkvOptions backbone = variant_options(name).backbone;
+    EXPECT_EQ(backbone.attention, Attention::bi_wkv6);
+    EXPECT_TRUE(backbone.post_norm);
+    EXPECT_EQ(backbone.init_values, 1e-5);
+  }
+  for (const char* name : {"tiny", "small", "base", "large", "vrwkv6_tiny", "vrwkv6_small", "vrwkv6_base"}) {
+    EXPECT_EQ(error_of(variant_options(name)), "no error");
+  }
+  for (const char* name : {"", "none", "Tiny", "huge", "vrwkv6_", "vrwkv6_large"})
+    EXPECT_THROW(variant_options(name), UsageError) << name;
 }
 
 TEST(ValidateOptions, RefusesWhatContradictsItself) {
@@ -97,6 +115,21 @@ TEST(ValidateOptions, RefusesWhatContradictsItself) {
   EXPECT_EQ(with([](Options& o) { o.backbone.out_indices = {3, 3}; }),
             "out_indices must be strictly ascending (after 3), got 3");
   EXPECT_EQ(with([](Options& o) { o.backbone.out_indices = {0, 5, 11}; }), "no error");
+}
+
+TEST(ValidateOptions, RefusesWhatVrwkv6DoesNotKnow) {
+  const auto error = [](const std::string& key) {
+    return config::error_of("model: {variant: vrwkv6_tiny}", {"model." + key});
+  };
+  const auto says = [](const std::string& message, const std::string& part) {
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+  };
+  says(error("embed_dims=100"), "embed_dims must be whole heads of 64 channels with attention bi_wkv6, got 100");
+  says(error("wkv=published"), "wkv must be auto or paper with attention bi_wkv6");
+  says(error("init_mode=global"), "init_mode must be fancy with attention bi_wkv6, got global");
+  says(error("linear_init=zero_orthogonal"), "linear_init must be trunc_normal with attention bi_wkv6");
+  EXPECT_EQ(error("embed_dims=128"), "no error");
+  EXPECT_EQ(config::error_of("{}", {"model.attention=bi_wkv6"}), "no error");
 }
 
 // The file's ranges and validate() state the same bounds: at the least valid value and just below, both agree.

@@ -26,6 +26,12 @@ class RandomConfig {
     model.in_channels = 3;
     model.patch_size = whole(1, 64);
     model.img_size = model.patch_size * whole(1, 100);
+    if (model.attention == Attention::bi_wkv6) {
+      model.embed_dims = 64 * whole(1, 1000);
+      if (model.wkv == WkvFormula::published) model.wkv = WkvFormula::paper;
+      model.init_mode = InitMode::fancy;
+      model.linear_init = LinearInit::trunc_normal;
+    }
     config.data.train_transform.size = model.patch_size * whole(1, 100);
     config.data.eval_transform.size = model.patch_size * whole(1, 100);
     std::ranges::sort(config.data.train_transform.scale);
@@ -35,6 +41,11 @@ class RandomConfig {
     }
     config.train.grad_accumulation = whole(1, 1000);
     config.train.batch_size = config.train.grad_accumulation * whole(1, 1000);
+    auto& progressive = config.data.train_transform.progressive;
+    progressive = {};
+    if (config.data.train_transform.size > model.patch_size && whole(0, 1) == 1) {
+      progressive = {.start_size = model.patch_size, .epochs = whole(1, 100)};
+    }
     config.train.micro_batch_size = config.train.grad_accumulation == 1 ? config.train.batch_size : 0;
     config.train.schedule.warmup_epochs = static_cast<double>(config.train.epochs) * real(0, 1);
     leave_out_what_does_not_count(config);

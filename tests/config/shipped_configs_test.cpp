@@ -25,25 +25,32 @@ TEST(ShippedConfigs, AllLoadAndThereAreNoOthers) {
     EXPECT_EQ(config.data.train_transform.size, config.model.backbone.img_size);
     EXPECT_EQ(config.data.eval_transform.size, config.model.backbone.img_size);
   }
-  EXPECT_EQ(names, (std::set<std::string>{"digits_vrwkv_micro.yaml", "cifar10_vrwkv_tiny.yaml", "imagenet_1k.yaml",
-                                          "vrwkv_tiny_in1k.yaml", "vrwkv_small_in1k.yaml", "vrwkv_base_in1k.yaml",
-                                          "vrwkv_large_in22k_192.yaml", "vrwkv_large_22kto1k_384.yaml",
-                                          "finetune_example.yaml"}));
+  EXPECT_EQ(names,
+            (std::set<std::string>{"digits_vrwkv_micro.yaml", "cifar10_vrwkv_tiny.yaml", "imagenet_1k.yaml",
+                                   "vrwkv_tiny_in1k.yaml", "vrwkv_small_in1k.yaml", "vrwkv_base_in1k.yaml",
+                                   "vrwkv6_tiny_in1k.yaml", "vrwkv6_small_in1k.yaml", "vrwkv6_base_in1k.yaml",
+                                   "vrwkv_large_in22k_192.yaml", "vrwkv_large_22kto1k_384.yaml",
+                                   "finetune_example.yaml", "cifar10_full_recipe.yaml", "finetune_digits.yaml"}));
 }
 
 // The published recipes, as far as this version has them.
 TEST(ShippedConfigs, ImageNetRecipes) {
   struct Recipe {
-    std::string variant;
+    std::string file, variant;
     double drop_path;
   };
   data::TrainTransformOptions transform;
   transform.rand_augment = {.num_ops = 2, .magnitude = 9.0, .magnitude_std = 0.5, .prob = 0.5, .increasing = true};
   transform.erasing.prob = 0.25;
   const data::MixOptions mix{.mixup_alpha = 0.8, .cutmix_alpha = 1.0, .prob = 1.0, .switch_prob = 0.5};
-  for (const auto& [variant, drop_path] : {Recipe{"tiny", 0.0}, Recipe{"small", 0.3}, Recipe{"base", 0.5}}) {
-    SCOPED_TRACE(variant);
-    const RunConfig config = load("vrwkv_" + variant + "_in1k");
+  for (const auto& [file, variant, drop_path] : {Recipe{"vrwkv_tiny", "tiny", 0.0},
+                                                 {"vrwkv_small", "small", 0.3},
+                                                 {"vrwkv_base", "base", 0.5},
+                                                 {"vrwkv6_tiny", "vrwkv6_tiny", 0.0},
+                                                 {"vrwkv6_small", "vrwkv6_small", 0.3},
+                                                 {"vrwkv6_base", "vrwkv6_base", 0.5}}) {
+    SCOPED_TRACE(file);
+    const RunConfig config = load(file + "_in1k");
     ClassifierOptions model = variant_options(variant);
     model.backbone.drop_path_rate = drop_path;
     EXPECT_EQ(config.model, model);
@@ -57,7 +64,7 @@ TEST(ShippedConfigs, ImageNetRecipes) {
     EXPECT_EQ(config.train.schedule.warmup_ratio, 1e-3);
     EXPECT_EQ(config.data.eval_transform.resize, 256);
     EXPECT_EQ(config.data.train_transform, transform);
-    EXPECT_EQ(config.data.mix, variant == "tiny" ? data::MixOptions() : mix);
+    EXPECT_EQ(config.data.mix, variant.ends_with("tiny") ? data::MixOptions() : mix);
     EXPECT_EQ(config.data.normalize, data::NormalizeOptions());
     EXPECT_EQ(config.run.dtype, Dtype::float32);
   }

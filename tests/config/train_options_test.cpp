@@ -55,6 +55,11 @@ run: {dtype: float16}
   EXPECT_EQ(config.run.dtype, Dtype::float16);
 }
 
+TEST(TrainOptions, ProgressiveSizesReachTheirMembers) {
+  const RunConfig config = load_text("data: {train_transform: {progressive: {start_size: 96, epochs: 7}}}");
+  EXPECT_EQ(config.data.train_transform.progressive, (data::ProgressiveOptions{.start_size = 96, .epochs = 7}));
+}
+
 TEST(TrainOptions, EveryNameGivesItsEnumerator) {
   const auto train = [](const std::string& text) { return load_text("train: {" + text + "}").train; };
   EXPECT_EQ(train("optimizer: {name: adamw}").optimizer.name, OptimizerName::adamw);

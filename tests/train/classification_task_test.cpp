@@ -61,6 +61,16 @@ std::vector<double> expected_losses(ClassificationTask& task, const config::RunC
   return losses;
 }
 
+TEST(ClassificationTask, SamplesGrowToTheirFullSize) {
+  data::TrainTransformOptions transform;
+  transform.size = 224;
+  EXPECT_EQ(sample_size(transform, 16, 0), 224);
+  transform.progressive = {.start_size = 128, .epochs = 4};
+  std::vector<int64_t> sizes;
+  for (int64_t epoch = 0; epoch < 6; ++epoch) sizes.push_back(sample_size(transform, 16, epoch));
+  EXPECT_EQ(sizes, (std::vector<int64_t>{128, 144, 176, 192, 224, 224}));
+}
+
 TEST(ClassificationTask, FetchesWhatTheAugmentationMakes) {
   config::RunConfig plain = small_config(), erased = small_config(), mixed = small_config(), all = small_config();
   erased.data.train_transform.erasing.prob = 0.8;

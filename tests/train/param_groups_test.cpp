@@ -92,6 +92,16 @@ TEST(ParamGroups, TheRulesDifferInTheLayerScale) {
   EXPECT_EQ(groups[1].lr_scale, 1.0);
 }
 
+TEST(ParamGroups, TheGroupNormOfVrwkv6IsANorm) {
+  ClassifierOptions six = small_options();
+  six.backbone.embed_dims = 64;
+  six.backbone.attention = Attention::bi_wkv6;
+  const auto found = settings_of(*VrwkvClassifier(six), {});
+  const std::string att = "backbone.layers.1.att.";
+  for (const char* name : {"ln_x.weight", "ln_x.bias"}) EXPECT_EQ(found.at(att + name).decay, 0.0) << name;
+  for (const char* name : {"time_faaaa", "time_decay", "time_maa_w2"}) EXPECT_EQ(found.at(att + name).decay, 0.05);
+}
+
 TEST(ParamGroups, ABareBackboneHasTheSameIdsAndOtherModelsHaveNone) {
   config::OptimizerOptions options;
   options.layer_decay = 0.9;

@@ -43,7 +43,10 @@ TEST(VrwkvVariants, HaveThePublishedNamesShapesAndCounts) {
   for (const auto& variant : {Variant{"tiny", "vrwkv_T", 6155176},
                               {"small", "vrwkv_S", 23820136},
                               {"base", "vrwkv_B", 93645544},
-                              {"large", "vrwkv_L", 0}}) {
+                              {"large", "vrwkv_L", 0},
+                              {"vrwkv6_tiny", "vrwkv6_T", 7641256},
+                              {"vrwkv6_small", "vrwkv6_S", 27677032},
+                              {"vrwkv6_base", "vrwkv6_B", 104898280}}) {
     SCOPED_TRACE(variant.name);
     ClassifierOptions options = variant_options(variant.name);
     options.head = HeadKind::linear;  // The file lists L with a linear head.

@@ -15,9 +15,14 @@ void BlockImpl::reset() {
   ln1 = register_module("ln1", torch::nn::LayerNorm(layer_norm_options(channels)));
   ln2 = register_module("ln2", torch::nn::LayerNorm(layer_norm_options(channels)));
   if (layer_ == 0) ln0 = register_module("ln0", torch::nn::LayerNorm(layer_norm_options(channels)));
-  att = register_module(
-      "att", SpatialMix(SpatialMixOptions{channels, options_.key_norm, options_.wkv == WkvFormula::published}));
-  ffn = register_module("ffn", ChannelMix(ChannelMixOptions{channels, options_.hidden_rate, options_.key_norm}));
+  const bool heads = options_.attention == Attention::bi_wkv6;
+  if (heads) {
+    att6 = register_module("att", SpatialMix6(SpatialMix6Options{channels, options_.key_norm}));
+  } else {
+    att = register_module(
+        "att", SpatialMix(SpatialMixOptions{channels, options_.key_norm, options_.wkv == WkvFormula::published}));
+  }
+  ffn = register_module("ffn", ChannelMix(ChannelMixOptions{channels, options_.hidden_rate, options_.key_norm, heads}));
 }
 
 void BlockImpl::pretty_print(std::ostream& stream) const {
@@ -28,6 +33,11 @@ void BlockImpl::pretty_print(std::ostream& stream) const {
 double BlockImpl::drop_path_rate() const {
   if (options_.depth == 1) return 0.0;
   return options_.drop_path_rate * static_cast<double>(layer_) / static_cast<double>(options_.depth - 1);
+}
+
+torch::Tensor BlockImpl::attend(const torch::Tensor& feed, Grid grid) {
+  const NormAffine norm = branch_norm(ln1);
+  return att6 ? att6(feed, norm, grid) : att(feed, norm, grid);
 }
 
 /// What a branch applies to its feed: nothing where its output is normalised instead.
@@ -57,8 +67,7 @@ Stream BlockImpl::enter(const torch::Tensor& x) const {
 Stream BlockImpl::forward(Stream stream, Grid grid, const DropPathMasks& masks, ops::Feed next) {
   if (ln0) stream = enter(stream.x);
   if (!stream.feed.defined()) stream.feed = make_feed(stream.x, !options_.post_norm);
-  stream =
-      add(stream.x, {.value = att(stream.feed, branch_norm(ln1), grid)}, ln1, gamma1, masks.att, feed_of(options_));
+  stream = add(stream.x, {.value = attend(stream.feed, grid)}, ln1, gamma1, masks.att, feed_of(options_));
   const auto [value, gate] = ffn(stream.feed, branch_norm(ln2), grid);
   return add(stream.x, {.value = value, .gate = gate}, ln2, gamma2, masks.ffn, next);
 }

@@ -8,6 +8,7 @@
 #include "vrwkv/layers/channel_mix.h"
 #include "vrwkv/layers/grid.h"
 #include "vrwkv/layers/spatial_mix.h"
+#include "vrwkv/layers/spatial_mix6.h"
 #include "vrwkv/layers/stream.h"
 #include "vrwkv/options.h"
 
@@ -38,11 +39,14 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
   double drop_path_rate() const;
 
   torch::nn::LayerNorm ln0{nullptr}, ln1{nullptr}, ln2{nullptr};
+  // One of the two, by options.attention; both are called `att`.
   SpatialMix att{nullptr};
+  SpatialMix6 att6{nullptr};
   ChannelMix ffn{nullptr};
   torch::Tensor gamma1, gamma2;  ///< [C] layer scale; undefined without init_values.
 
  private:
+  torch::Tensor attend(const torch::Tensor& feed, Grid grid);
   NormAffine branch_norm(const torch::nn::LayerNorm& norm) const;
   Stream enter(const torch::Tensor& x) const;
   Stream add(const torch::Tensor& x, ops::ResidualBranch branch, const torch::nn::LayerNorm& norm,

@@ -3,6 +3,7 @@
 #include <torch/nn/options/linear.h>
 
 #include "ops/squared_relu.h"
+#include "vrwkv/layers/head_shift.h"
 #include "vrwkv/layers/layer_norm.h"
 #include "vrwkv/layers/token_mix.h"
 
@@ -24,11 +25,12 @@ void ChannelMixImpl::reset() {
 
 void ChannelMixImpl::pretty_print(std::ostream& stream) const {
   stream << "vrwkv::ChannelMix(embed_dims=" << options_.embed_dims << ", hidden_rate=" << options_.hidden_rate
-         << ", key_norm=" << options_.key_norm << ")";
+         << ", key_norm=" << options_.key_norm << ", head_shift=" << options_.head_shift << ")";
 }
 
 GatedValue ChannelMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid) {
-  const std::vector<torch::Tensor> mixed = mix_tokens(feed, norm, {spatial_mix_k, spatial_mix_r}, grid);
+  const auto mix = options_.head_shift ? mix_head_tokens : mix_tokens;
+  const std::vector<torch::Tensor> mixed = mix(feed, norm, {spatial_mix_k, spatial_mix_r}, grid);
   torch::Tensor k = ops::squared_relu(key(mixed[0]));
   if (key_norm) k = key_norm(k);
   return {value(k), receptance(mixed[1])};

@@ -14,6 +14,7 @@ struct ChannelMixOptions {
   int64_t embed_dims;
   int64_t hidden_rate;
   bool key_norm;
+  bool head_shift = false;  ///< Q-Shift within each head of 64 channels, as VRWKV6 does, instead of over all channels.
 };
 
 /// sigmoid(gate) * value, [B, T, C] each: the product is left to the residual sum, which reads both once.
