@@ -76,13 +76,15 @@ class CrossChecks {
   void progressive(const data::TrainTransformOptions& transform, int64_t patch_size) {
     const data::ProgressiveOptions& options = transform.progressive;
     const std::string section = "data.train_transform.progressive.";
-    only_where(options.start_size > 0, options.epochs == 0, section + "epochs", "'" + section + "start_size' above 0");
+    only_where(options.start_size > 0, options.epochs == 0, section + "growth_epochs",
+               "'" + section + "start_size' above 0");
     if (options.start_size == 0) return;
     multiple_of_patch(options.start_size, section + "start_size", patch_size);
     check(options.start_size < transform.size, section + "start_size",
           "(" + std::to_string(options.start_size) + ") must be less than 'data.train_transform.size' (" +
               std::to_string(transform.size) + ")");
-    check(options.epochs > 0, section + "epochs", "is 0, but 'start_size' is set; say in how many epochs it grows");
+    check(options.epochs > 0, section + "growth_epochs",
+          "is 0, but 'start_size' is set; say in how many epochs it grows");
   }
 
   void augmentation(const data::DataOptions& options) {

@@ -100,7 +100,8 @@ Section progressive_section(data::ProgressiveOptions& options) {
           {
               {"start_size", &options.start_size, Range::at_least(0),
                "Side in pixels of the first epoch's samples; 0: `size` throughout."},
-              {"epochs", &options.epochs, Range::at_least(0), "Epochs before the first one with samples of `size`."},
+              {"growth_epochs", &options.epochs, Range::at_least(0),
+               "Epochs before the first one with samples of `size`."},
           },
       .sections = {},
   };

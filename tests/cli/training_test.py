@@ -71,7 +71,7 @@ class Training(CliTest):
     def test_images_grow(self):
         """16 pixels at last, 8 at first: resumed in the middle, the run is the same."""
         more = ["train.epochs=4", "data.train_transform.progressive.start_size=8",
-                "data.train_transform.progressive.epochs=3"]
+                "data.train_transform.progressive.growth_epochs=3"]
         full, _, _ = self.train("full_size", "train.epochs=4")
         grown, steps, _ = self.train("grown", *more)
         self.assertGreater(self.difference(full, grown, "model.head.fc.weight"), 0)

@@ -290,10 +290,10 @@ TEST(ConfigErrors, AugmentationKeysThatCountOnlyWithAnotherValue) {
 TEST(ConfigErrors, ProgressiveSizes) {
   const std::string section = "data.train_transform.progressive.";
   const auto error = [&](const std::string& start, const std::string& epochs) {
-    return error_of("{}", {section + "start_size=" + start, section + "epochs=" + epochs});
+    return error_of("{}", {section + "start_size=" + start, section + "growth_epochs=" + epochs});
   };
   EXPECT_EQ(error("128", "3"), "no error");
-  EXPECT_EQ(error("0", "3"), "command line: '" + section + "epochs' is set, but counts only with '" + section +
+  EXPECT_EQ(error("0", "3"), "command line: '" + section + "growth_epochs' is set, but counts only with '" + section +
                                  "start_size' above 0; remove this key");
   EXPECT_NE(error("130", "3").find("multiple of 'model.patch_size'"), std::string::npos) << error("130", "3");
   EXPECT_NE(error("224", "3").find("must be less than 'data.train_transform.size' (224)"), std::string::npos);

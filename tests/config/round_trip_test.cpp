@@ -81,6 +81,9 @@ class RandomConfig {
     if (train.schedule.warmup_epochs > 0) train.schedule.warmup_steps = 0;
     if (train.loss.name != LossName::bce) train.loss = usual.loss;
     if (!train.ema.enabled) train.ema = usual.ema;
+    if (!train.anomaly.spike_factor) train.anomaly.window = usual.anomaly.window;
+    if (train.anomaly.answer != AnomalyAnswer::skip) train.anomaly.max_in_a_row = usual.anomaly.max_in_a_row;
+    if (train.anomaly.answer != AnomalyAnswer::rollback) train.anomaly.max_rollbacks = usual.anomaly.max_rollbacks;
     if (config.run.dtype != Dtype::float32) config.run.tf32 = false;
     if (config.run.dtype != Dtype::float16) train.loss_scale = usual.loss_scale;
   }

@@ -56,7 +56,7 @@ run: {dtype: float16}
 }
 
 TEST(TrainOptions, ProgressiveSizesReachTheirMembers) {
-  const RunConfig config = load_text("data: {train_transform: {progressive: {start_size: 96, epochs: 7}}}");
+  const RunConfig config = load_text("data: {train_transform: {progressive: {start_size: 96, growth_epochs: 7}}}");
   EXPECT_EQ(config.data.train_transform.progressive, (data::ProgressiveOptions{.start_size = 96, .epochs = 7}));
 }
 
