@@ -44,7 +44,7 @@ TEST(LearningCurvesTest, TheScriptHoldsTheNumbersOfTheLog) {
                                         eval_line(1, 2.25, 40, 90) + "[1]\n{\"kind\":7}\n",
                                     "a \"run\" \\n");
   EXPECT_EQ(rows_of(script, "train"), (std::vector<std::string>{"0.5 2.5 0.001 5.7 NaN ", "1 NaN 0.001 NaN NaN "}));
-  EXPECT_EQ(rows_of(script, "eval"), (std::vector<std::string>{"1 2.25 40 90 "}));
+  EXPECT_EQ(rows_of(script, "eval"), (std::vector<std::string>{"1 2.25 40 90 NaN "}));
   EXPECT_NE(script.find("\"a \\\"run\\\" \\\\n\""), std::string::npos) << script;
   EXPECT_EQ(occurrences(script, "\nplot "), 3U);
 }
@@ -57,6 +57,15 @@ TEST(LearningCurvesTest, PanelsWithoutValuesAreLeftOut) {
   const std::string eval_only = train::learning_curves_script(eval_line(1, kNan, 50, kNan), "run");
   EXPECT_EQ(occurrences(eval_only, "\nplot "), 1U);
   EXPECT_EQ(occurrences(eval_only, "top-5"), 0U);
+}
+
+TEST(LearningCurvesTest, TheMovingAverageHasACurveOfItsOwn) {
+  const std::string without = eval_line(1, 2.5, 40, 90);
+  const std::string with = json{{"kind", "eval"}, {"epoch", 2}, {"top1", 41}, {"ema_top1", 45}}.dump() + "\n";
+  const std::string script = train::learning_curves_script(without + with, "run");
+  EXPECT_EQ(rows_of(script, "eval"), (std::vector<std::string>{"1 2.5 40 90 NaN ", "2 NaN 41 NaN 45 "}));
+  EXPECT_EQ(occurrences(script, "top-1 of the moving average"), 1U);
+  EXPECT_EQ(occurrences(train::learning_curves_script(without, "run"), "moving average"), 0U);
 }
 
 TEST(LearningCurvesTest, ManyPointsAreAveraged) {

@@ -94,7 +94,7 @@ struct Series {
 
 struct Metrics {
   Series train;  ///< epoch, loss, lr, grad_norm, data_wait
-  Series eval;   ///< epoch, loss, top1, top5
+  Series eval;   ///< epoch, loss, top1, top5, ema_top1
 };
 
 double number(const nlohmann::json& line, const char* key) {
@@ -117,7 +117,7 @@ Metrics parse(const std::string& metrics_jsonl) {
       return values;
     };
     if (*kind == "train") metrics.train.rows.push_back(row({"loss", "lr", "grad_norm", "data_wait"}));
-    if (*kind == "eval") metrics.eval.rows.push_back(row({"loss", "top1", "top5"}));
+    if (*kind == "eval") metrics.eval.rows.push_back(row({"loss", "top1", "top5", "ema_top1"}));
   }
   metrics.train.thin();
   return metrics;
@@ -152,9 +152,13 @@ Panel loss_panel(const Metrics& metrics) {
 Panel accuracy_panel(const Metrics& metrics) {
   Panel panel{{"set ylabel 'accuracy (%)'"}, {}};
   if (metrics.eval.has(2)) panel.curves.push_back(curve(metrics.eval, "$eval", "1:3", 2, "top-1"));
+  if (metrics.eval.has(4)) {
+    panel.curves.push_back(curve(metrics.eval, "$eval", "1:5", 5, "top-1 of the moving average"));
+  }
   if (metrics.eval.has(3)) panel.curves.push_back(curve(metrics.eval, "$eval", "1:4", 3, "top-5"));
   // Down to the ten below the least value, up to a little above 100, where a point is still seen whole.
-  const double least = std::min({metrics.eval.range(2).first, metrics.eval.range(3).first, 99.0});
+  const double least =
+      std::min({metrics.eval.range(2).first, metrics.eval.range(3).first, metrics.eval.range(4).first, 99.0});
   const double bottom = std::max(0.0, 10 * std::floor(least / 10));
   panel.settings.push_back("set yrange [" + std::to_string(bottom) + ":" + std::to_string(100 + 0.03 * (100 - bottom)) +
                            "]");
