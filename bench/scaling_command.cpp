@@ -122,7 +122,7 @@ nlohmann::ordered_json scaling_json(const ScalingResult& result, const std::stri
 }  // namespace
 
 int run_scaling(const ScalingFlags& flags) {
-  const distributed::Launch launch = distributed::read_launch();
+  const distributed::Launch launch = cli::prepare_launch();
   at::Device device = prepare(flags);
   config::RunOptions run;
   run.device = flags.device;

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "common/errors.h"
+#include "common/log.h"
 
 namespace vrwkv::cli {
 namespace {
@@ -65,6 +66,15 @@ at::Device own_gpu(const distributed::Launch& launch) {
 }
 
 }  // namespace
+
+distributed::Launch prepare_launch() {
+  const distributed::Launch launch = distributed::read_launch();
+  if (launch.rank > 0) {
+    log::set_level(log::Level::warn);
+    log::set_tag("rank " + std::to_string(launch.rank));
+  }
+  return launch;
+}
 
 at::Device prepare_device(const config::RunOptions& options, const distributed::Launch& launch) {
   at::Device device = resolve_device(options.device);

@@ -16,6 +16,10 @@ bool is_device_name(const std::string& name);
 /// CPU. Throws UsageError when a GPU is asked for that is not there, saying why and what to do.
 at::Device resolve_device(const std::string& name);
 
+/// How this process was launched among others (distributed::read_launch). Of several, all but rank 0 log warnings and
+/// errors only, with their rank.
+distributed::Launch prepare_launch();
+
 /// Sets the number of CPU threads that run.threads asks for, and resolves run.device. Of several processes of a host,
 /// each takes the GPU with its `local_rank` (the only one, where it sees no other), and run.device must not name one.
 at::Device prepare_device(const config::RunOptions& options, const distributed::Launch& launch = {});

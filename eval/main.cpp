@@ -24,26 +24,30 @@ struct EvalFlags : cli::Flags {
 };
 
 void log_rate(const eval::Accuracy& accuracy, std::chrono::duration<double> time) {
-  std::ostringstream text;
-  text << accuracy.images << " images, loss " << accuracy.loss << ", "
-       << static_cast<double>(accuracy.images) / time.count() << " images/s";
-  log::info(text.str());
+  const double rate = static_cast<double>(accuracy.images) / time.count();
+  log::info(
+      (std::ostringstream() << accuracy.images << " images, loss " << accuracy.loss << ", " << rate << " images/s")
+          .str());
 }
 
 int evaluate(EvalFlags flags) {
   if (!flags.batch_size.empty()) flags.overrides.push_back("eval.batch_size=" + flags.batch_size);
   const config::RunConfig config = cli::load_config(flags);
-  cli::check_output("--json", flags.json);
-  const eval::Precision precision{cli::prepare_device(config.run), config.run.dtype};
+  const distributed::Launch launch = cli::prepare_launch();
+  if (launch.rank == 0) cli::check_output("--json", flags.json);
+  const eval::Precision precision{cli::prepare_device(config.run, launch), config.run.dtype};
+  distributed::World world(launch, std::chrono::seconds(config.train.distributed.timeout));
   const ModelWeights weights = eval::read_checkpoint(flags.checkpoint, flags.weights);
   const auto dataset = data::open_dataset(config.data.val);
   eval::check_classes(*dataset, "data.val", config, &weights);
   const VrwkvClassifier model = eval::load_classifier(config.model, weights, flags.checkpoint, precision);
-  const auto loader = eval::make_eval_loader(config, dataset, precision.device);
+  const auto loader = eval::make_eval_loader(config, dataset, precision.device, world);
 
   const auto start = std::chrono::steady_clock::now();
-  const eval::Accuracy accuracy = eval::evaluate(model, *loader, config.data.normalize, precision);
+  const eval::Accuracy accuracy = eval::evaluate(model, *loader, config.data.normalize, precision, world);
   log_rate(accuracy, std::chrono::steady_clock::now() - start);
+  world.leave();
+  if (!world.is_main()) return cli::kSuccess;
 
   if (!flags.json.empty()) {
     const std::vector<std::string> names = flags.per_class ? dataset->classes() : std::vector<std::string>{};

@@ -43,11 +43,7 @@ std::vector<std::string> with_resume_value(int argc, char** argv) {
 int run(const cli::Flags& flags, const std::optional<std::string>& resume, bool synthetic) {
   config::RunConfig config = cli::load_config(flags);
   if (synthetic) train::use_synthetic_data(config);
-  const distributed::Launch launch = distributed::read_launch();
-  if (launch.rank > 0) {
-    log::set_level(log::Level::warn);
-    log::set_tag("rank " + std::to_string(launch.rank));
-  }
+  const distributed::Launch launch = cli::prepare_launch();
   const at::Device device = cli::prepare_device(config.run, launch);
   const auto world =
       std::make_shared<distributed::World>(launch, std::chrono::seconds(config.train.distributed.timeout));

@@ -98,6 +98,33 @@ class Distributed(CliTest):
                 for text in texts[1:]:
                     self.assertEqual(text, "")  # Rank 0 speaks for all.
 
+    def test_evaluation_and_bench_in_several_processes(self):
+        self.train(1, "trained", "train.epochs=1")
+        checkpoint = str(self.folder / "trained" / "checkpoints" / "last.safetensors")
+        found = []
+        for processes in (1, 3):
+            output = self.folder / f"eval_{processes}.json"
+            command = [str(BIN / "vrwkv-eval"), *self.command("unused")[1:], "--checkpoint", checkpoint, "--json", str(output)]
+            port = str(free_port())
+            texts = self.end([self.start_rank(rank, processes, port, command) for rank in range(processes)], [0] * processes)
+            self.assertEqual(texts[1:], [""] * (processes - 1))
+            report = json.loads(output.read_text())
+            found.append({key: report[key] for key in ("images", "correct1", "correct5") if key in report})
+            self.assertIn("top-1", texts[0])
+        self.assertEqual(found[0], found[1])
+        self.assertEqual(found[0]["images"], 37)
+        output = self.folder / "scaling.json"
+        command = [str(BIN / "vrwkv-bench"), "scaling", "--variant", "tiny", "--sizes", "32", "--batch", "1", "--steps", "1",
+                   "--threads", "1", "--json", str(output)]
+        port = str(free_port())
+        texts = self.end([self.start_rank(rank, 2, port, command) for rank in range(2)], [0, 0])
+        self.assertEqual(texts[1], "")
+        row = json.loads(output.read_text())["scaling"][0]
+        self.assertEqual(row["processes"], 2)
+        self.assertEqual(row["gradient_bytes"] % 4, 0)
+        for key in ("alone_ms", "together_ms", "reduce_ms", "efficiency", "images_per_s"):
+            self.assertGreater(row[key], 0)
+
     def test_accumulation_and_micro_batches(self):
         self.train(1, "whole")
         self.train(2, "accumulated", "train.grad_accumulation=3")
