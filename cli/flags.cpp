@@ -74,9 +74,12 @@ void add_flags(CLI::App& app, Flags& flags) {
 
 void add_weights_flag(CLI::App& app, WeightSet& weights) {
   const std::map<std::string, WeightSet> sets{{"raw", WeightSet::raw}, {"ema", WeightSet::ema}};
+  CLI::Transformer by_name(sets);
+  by_name.description("");  // It would print the numbers behind the names.
   app.add_option("--weights", weights, "raw: the trained weights; ema: their moving average")
-      ->option_text("raw|ema [default: raw]")
-      ->transform(CLI::Transformer(sets));
+      ->type_name("raw|ema")
+      ->default_str("raw")
+      ->transform(by_name);
 }
 
 void add_overrides(CLI::App& app, Flags& flags) {

@@ -1,6 +1,7 @@
+#include <c10/util/StringUtil.h>
+
 #include <chrono>
 #include <iostream>
-#include <sstream>
 #include <string>
 
 #include "cli/device.h"
@@ -25,9 +26,7 @@ struct EvalFlags : cli::Flags {
 
 void log_rate(const eval::Accuracy& accuracy, std::chrono::duration<double> time) {
   const double rate = static_cast<double>(accuracy.images) / time.count();
-  log::info(
-      (std::ostringstream() << accuracy.images << " images, loss " << accuracy.loss << ", " << rate << " images/s")
-          .str());
+  log::info(c10::str(accuracy.images, " images, loss ", accuracy.loss, ", ", rate, " images/s"));
 }
 
 int evaluate(EvalFlags flags) {

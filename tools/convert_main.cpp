@@ -16,9 +16,12 @@ int main(int argc, char** argv) {
   cli::add_weights_flag(*app, options.weights);
   const std::map<std::string, at::ScalarType> dtypes{
       {"float64", at::kDouble}, {"float32", at::kFloat}, {"float16", at::kHalf}, {"bfloat16", at::kBFloat16}};
+  CLI::Transformer by_name(dtypes);
+  by_name.description("");
   app->add_option("--dtype", options.dtype, "Round floating point tensors to float64, float32, float16 or bfloat16")
-      ->option_text("NAME [default: as they are]")
-      ->transform(CLI::Transformer(dtypes));
+      ->type_name("NAME")
+      ->default_str("as they are")
+      ->transform(by_name);
   return cli::run_main(*app, argc, argv, [&] {
     std::cout << tools::convert(options) << "\n";
     return cli::kSuccess;

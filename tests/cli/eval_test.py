@@ -15,7 +15,7 @@ class EvalTest(CliTest):
     def test_help(self):
         self.help_names_every_default(
             "vrwkv-eval",
-            ["CONFIG", "key.path=value", "--device", "--dtype", "--checkpoint", "--batch-size", "--per-class", "--json"],
+            ["CONFIG", "key.path=value", "--device", "--dtype", "--checkpoint", "--weights", "--batch-size", "--per-class", "--json"],
         )
 
     def test_version(self):

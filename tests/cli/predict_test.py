@@ -24,7 +24,7 @@ class PredictTest(CliTest):
     def test_help(self):
         self.help_names_every_default(
             "vrwkv-predict",
-            ["CONFIG", "IMAGE", "--device", "--dtype", "--checkpoint", "--top-k", "--classes", "--json"]
+            ["CONFIG", "IMAGE", "--device", "--dtype", "--checkpoint", "--weights", "--top-k", "--classes", "--json"]
             + ["--save-inputs", "--input", "--output"],
         )
 
