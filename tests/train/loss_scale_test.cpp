@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "eval/precision.h"
 #include "tests/support/assert_close.h"
 #include "tests/train/toy_run.h"
 #include "train/make_optimizer.h"
@@ -109,17 +108,6 @@ TEST_F(Float16Run, SkipsABadStepAndGoesOn) {
   EXPECT_GT(scale, 0x1p110);
   EXPECT_LT(last(run).at("optimizer.step").item<double>(), 40);
   EXPECT_TRUE(last(run).at("model.weight").isfinite().all().item<bool>());
-}
-
-TEST(Precision, AutocastComputesInTheTypeAskedFor) {
-  const at::Tensor a = at::ones({2, 2});
-  for (const auto& [dtype, expected] : {std::pair{config::Dtype::float32, at::kFloat},
-                                        {config::Dtype::bfloat16, at::kBFloat16},
-                                        {config::Dtype::float16, at::kHalf}}) {
-    const eval::PrecisionGuard guard({at::kCPU, dtype});
-    EXPECT_EQ(at::mm(a, a).scalar_type(), expected);
-    EXPECT_EQ(eval::weights_dtype(dtype), at::kFloat);
-  }
 }
 
 }  // namespace
