@@ -1,6 +1,7 @@
 #include "distributed/world.h"
 
 #include <ATen/ATen.h>
+#include <c10/util/Logging.h>
 
 #include <cstdlib>
 #include <exception>
@@ -26,6 +27,12 @@ std::string first_line(const std::exception& error) {
   const auto* libtorch = dynamic_cast<const c10::Error*>(&error);
   const std::string text = libtorch != nullptr ? libtorch->what_without_backtrace() : error.what();
   return text.substr(0, text.find('\n'));
+}
+
+/// LibTorch warns of every lost connection, with a stack trace; what it means is said here. TORCH_CPP_LOG_LEVEL brings
+/// the warnings back.
+void quieten_store() {
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
 }
 
 std::string place(const Launch& launch) { return launch.address + ":" + std::to_string(launch.port); }
@@ -92,10 +99,12 @@ World::World(const Launch& launch, std::chrono::seconds timeout) : launch_(launc
   connection_ = std::make_unique<Connection>();
   Connection& mine = *connection_;
   mine.timeout = timeout;
+  quieten_store();
+  const bool keeps_store = launch.rank == 0 && !launch.store_is_running;
   try {
-    mine.store = connect(launch, timeout, launch.rank == 0 && !launch.store_is_running);
-    mine.presence =
-        std::make_unique<Presence>(connect(launch, timeout, false), launch.rank, launch.world_size, timeout);
+    mine.store = connect(launch, timeout, keeps_store);
+    mine.presence = std::make_unique<Presence>(connect(launch, timeout, false), launch.rank, launch.world_size, timeout,
+                                               keeps_store);
     mine.cpu = make_gloo(mine.store, launch, timeout);
   } catch (const std::exception& error) {
     throw std::runtime_error("rank " + std::to_string(launch.rank) + " of " + std::to_string(launch.world_size) +
@@ -123,7 +132,7 @@ World::~World() {
 World::World(World&&) noexcept = default;
 World& World::operator=(World&&) noexcept = default;
 
-/// Runs an operation that needs the others; a failure names them.
+/// Runs an operation that needs the others; a failure names them, to the others, too.
 void World::collective(const char* what, const std::function<void()>& body) {
   Presence& presence = *connection_->presence;
   presence.set_waiting(true);
@@ -131,11 +140,16 @@ void World::collective(const char* what, const std::function<void()>& body) {
     body();
   } catch (const std::exception& error) {
     const std::string found = presence.suspects();
-    throw std::runtime_error("rank " + std::to_string(rank()) + " of " + std::to_string(size()) + ": " + what +
-                             " with the other processes failed (" + first_line(error) + ")" +
-                             (found.empty() ? "; all of them live" : "; not with us:" + found));
+    fail(std::string(what) + " with the other processes failed (" + first_line(error) + ")" +
+         (found.empty() ? "; all of them live" : "; not with us:" + found));
   }
   presence.set_waiting(false);
+}
+
+void World::fail(const std::string& why) {
+  const std::string text = "rank " + std::to_string(rank()) + " of " + std::to_string(size()) + ": " + why;
+  connection_->presence->tell(text);
+  throw std::runtime_error(text);
 }
 
 void World::sum(at::Tensor tensor) {
@@ -234,9 +248,9 @@ void World::guard(const std::function<void()>& body) {
   } catch (const std::exception& error) {
     if (!connection_) throw;
     const std::string found = connection_->presence->suspects();
-    if (found.empty()) throw;
-    throw std::runtime_error("rank " + std::to_string(rank()) + " of " + std::to_string(size()) + ": " +
-                             first_line(error) + "; not with us:" + found);
+    if (!found.empty()) fail(first_line(error) + "; not with us:" + found);
+    connection_->presence->tell("rank " + std::to_string(rank()) + ": " + first_line(error));
+    throw;
   }
 }
 

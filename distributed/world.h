@@ -84,6 +84,7 @@ class World {
  private:
   struct Connection;
   void collective(const char* what, const std::function<void()>& body);
+  [[noreturn]] void fail(const std::string& why);
 
   Launch launch_;
   std::unique_ptr<Connection> connection_;  ///< Null for a process on its own.

@@ -159,7 +159,7 @@ class Distributed(CliTest):
 
     def wait_for_steps(self, folder, steps):
         path = self.folder / folder / "metrics.jsonl"
-        for _ in range(600):
+        for _ in range(6000):
             if path.exists() and path.read_text().count('"train"') >= steps:
                 return
             time.sleep(0.02)
