@@ -116,6 +116,8 @@ Section distributed_section(distributed::Options& options) {
               {"gradients", choice(options.gradients, {"own", "bfloat16"}), Range::any(),
                "Type in which gradients travel: their own, or rounded to bfloat16."},
               {"bucket_mb", &options.bucket_mb, Range::at_least(1), "MiB of gradients that are reduced together."},
+              {"shard_optimizer", &options.shard_optimizer, Range::any(),
+               "Each process keeps the optimizer's sums of its share of the parameters (ZeRO-1), which saves memory."},
           },
       .sections = {},
   };

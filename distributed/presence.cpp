@@ -142,6 +142,10 @@ bool Presence::all_have_looked() {
 }
 
 void Presence::tell(const std::string& why) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (state_ == kLooked) return;
+  }
   set_state(kLooked);
   try {
     {
@@ -159,6 +163,8 @@ void Presence::tell(const std::string& why) {
 void Presence::end_if_told() {
   if (!store_->check({kReason}) || ++beats_since_told_ < kBeatsAfterTold) return;
   const std::vector<uint8_t> why = store_->get(kReason);
+  state_ = kLooked;
+  beat();
   log::error("rank " + std::to_string(rank_) +
              " waits for the others in vain and ends, as one of them has failed:\n  " +
              std::string(why.begin(), why.end()));

@@ -133,14 +133,14 @@ World::World(World&&) noexcept = default;
 World& World::operator=(World&&) noexcept = default;
 
 /// Runs an operation that needs the others; a failure names them, to the others, too.
-void World::collective(const char* what, const std::function<void()>& body) {
+void World::collective(const std::string& what, const std::function<void()>& body) {
   Presence& presence = *connection_->presence;
   presence.set_waiting(true);
   try {
     body();
   } catch (const std::exception& error) {
     const std::string found = presence.suspects();
-    fail(std::string(what) + " with the other processes failed (" + first_line(error) + ")" +
+    fail(what + " with the other processes failed (" + first_line(error) + ")" +
          (found.empty() ? "; all of them live" : "; not with us:" + found));
   }
   presence.set_waiting(false);
@@ -171,14 +171,16 @@ std::vector<at::Tensor> World::gather(const at::Tensor& tensor) {
   return all.front();
 }
 
-void World::broadcast(std::vector<at::Tensor> tensors) {
+void World::broadcast(std::vector<at::Tensor> tensors, int64_t root) {
   if (!connection_) return;
   const at::NoGradGuard no_grad;
   for (at::Tensor& tensor : tensors) {
     const Group group = device_group(tensor.device());
-    collective("copying rank 0's state", [&] {
+    collective("copying rank " + std::to_string(root) + "'s state", [&] {
       std::vector<at::Tensor> one{tensor.detach()};
-      group->broadcast(one)->wait();
+      c10d::BroadcastOptions options;
+      options.rootRank = root;
+      group->broadcast(one, options)->wait();
     });
   }
 }
@@ -249,9 +251,14 @@ void World::guard(const std::function<void()>& body) {
     if (!connection_) throw;
     const std::string found = connection_->presence->suspects();
     if (!found.empty()) fail(first_line(error) + "; not with us:" + found);
-    connection_->presence->tell("rank " + std::to_string(rank()) + ": " + first_line(error));
     throw;
   }
+}
+
+void World::tell_failure(const std::exception& error) {
+  if (!connection_) return;
+  connection_->presence->tell("rank " + std::to_string(rank()) + " of " + std::to_string(size()) + ": " +
+                              first_line(error));
 }
 
 void World::leave() {

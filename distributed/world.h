@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -51,9 +52,9 @@ class World {
   /// Every process's `tensor`, by rank: CPU, of the same shape and dtype everywhere.
   std::vector<at::Tensor> gather(const at::Tensor& tensor);
 
-  /// Copies rank 0's values into `tensors` of all processes; on the CPU or on the device of device_group(). They have
-  /// the same shapes everywhere.
-  void broadcast(std::vector<at::Tensor> tensors);
+  /// Copies the values of process `root` into `tensors` of all processes; on the CPU or on the device of
+  /// device_group(). They have the same shapes everywhere.
+  void broadcast(std::vector<at::Tensor> tensors, int64_t root = 0);
 
   /// broadcast() of a text.
   std::string broadcast(const std::string& text);
@@ -78,12 +79,15 @@ class World {
   /// names them.
   void guard(const std::function<void()>& body);
 
+  /// Tells the others why this process ends before they do, so that they end with that reason.
+  void tell_failure(const std::exception& error);
+
   /// The orderly end: waits until all have come here, so that nobody takes an end for a failure.
   void leave();
 
  private:
   struct Connection;
-  void collective(const char* what, const std::function<void()>& body);
+  void collective(const std::string& what, const std::function<void()>& body);
   [[noreturn]] void fail(const std::string& why);
 
   Launch launch_;

@@ -15,7 +15,9 @@ Optimizer::Optimizer(std::vector<ParamGroup> groups, const config::OptimizerOpti
   for (auto& settings : groups) {
     Group group{std::move(settings), std::vector<std::vector<torch::Tensor>>(sums_.size()), {}};
     for (auto& sum : group.sums) {
-      for (const auto& parameter : group.settings.parameters) sum.push_back(torch::zeros_like(parameter.value));
+      for (const auto& parameter : group.settings.parameters) {
+        sum.push_back(parameter.updated_here ? torch::zeros_like(parameter.value) : torch::Tensor());
+      }
     }
     if (!group.settings.parameters.empty()) {
       const torch::Tensor like = group.settings.parameters.front().value.detach();
@@ -52,8 +54,8 @@ void Optimizer::step(const torch::Tensor& skip) {
                   steps_,
                   skip};
     for (size_t i = 0; i < group.settings.parameters.size(); ++i) {
-      const torch::Tensor& value = group.settings.parameters[i].value;
-      if (!value.grad().defined()) continue;
+      const auto& [name, value, updated_here] = group.settings.parameters[i];
+      if (!updated_here || !value.grad().defined()) continue;
       update.values.push_back(value);
       update.gradients.push_back(value.grad());
       for (size_t sum = 0; sum < sums_.size(); ++sum) update.sums[sum].push_back(group.sums[sum][i]);
@@ -92,34 +94,38 @@ torch::Tensor Optimizer::clip_grad_norm(double max_norm) {
   return norm;
 }
 
+/// Calls visit(name, tensor of its shape, tensor or an undefined one).
 template <typename F>
 void Optimizer::for_each_state(const F& visit) const {
   for (const auto& group : groups_) {
     for (size_t i = 0; i < group.settings.parameters.size(); ++i) {
       for (size_t sum = 0; sum < sums_.size(); ++sum) {
-        visit(sums_[sum] + "." + group.settings.parameters[i].name, group.sums[sum][i]);
+        const NamedParameter& parameter = group.settings.parameters[i];
+        visit(sums_[sum] + "." + parameter.name, parameter.value, group.sums[sum][i]);
       }
     }
   }
-  visit("step", steps_);
+  visit("step", steps_, steps_);
 }
 
 std::map<std::string, torch::Tensor> Optimizer::state() const {
   std::map<std::string, torch::Tensor> state;
-  for_each_state([&](const std::string& name, const torch::Tensor& value) { state.emplace(name, value); });
+  for_each_state([&](const std::string& name, const torch::Tensor& /*like*/, const torch::Tensor& value) {
+    if (value.defined()) state.emplace(name, value);
+  });
   return state;
 }
 
 void Optimizer::load_state(const std::map<std::string, torch::Tensor>& state) {
   std::ostringstream problems;
   std::set<std::string> known;
-  for_each_state([&](const std::string& name, const torch::Tensor& value) {
+  for_each_state([&](const std::string& name, const torch::Tensor& like, const torch::Tensor& /*value*/) {
     known.insert(name);
     const auto found = state.find(name);
     if (found == state.end()) {
       problems << "\n  missing " << name;
-    } else if (found->second.sizes() != value.sizes()) {
-      problems << "\n  " << name << ": expected shape " << value.sizes() << ", got " << found->second.sizes();
+    } else if (found->second.sizes() != like.sizes()) {
+      problems << "\n  " << name << ": expected shape " << like.sizes() << ", got " << found->second.sizes();
     }
   });
   for (const auto& [name, value] : state) {
@@ -129,7 +135,9 @@ void Optimizer::load_state(const std::map<std::string, torch::Tensor>& state) {
     throw std::runtime_error("the optimizer state does not fit this model and configuration:" + problems.str());
   }
   const torch::NoGradGuard no_grad;
-  for_each_state([&](const std::string& name, torch::Tensor value) { value.copy_(state.at(name)); });
+  for_each_state([&](const std::string& name, const torch::Tensor& /*like*/, torch::Tensor value) {
+    if (value.defined()) value.copy_(state.at(name));
+  });
 }
 
 }  // namespace vrwkv::train

@@ -38,17 +38,21 @@ class Optimizer {
   torch::Tensor clip_grad_norm(double max_norm);
 
   /// The running sums, named SUM.<parameter> (exp_avg, exp_avg_sq; momentum_buffer of sgd), and the number of steps
-  /// taken, named step.
+  /// taken, named step. Without those of parameters that another process updates.
   std::map<std::string, torch::Tensor> state() const;
 
-  /// Takes back what state() gave; throws std::runtime_error that lists every missing, unexpected and mis-shaped name.
+  /// Takes back the state of all parameters; those of other processes are checked only. Throws std::runtime_error that
+  /// lists every missing, unexpected and mis-shaped name.
   void load_state(const std::map<std::string, torch::Tensor>& state);
+
+  /// The SUMs that are kept of each parameter.
+  const std::vector<std::string>& sums() const { return sums_; }
 
  protected:
   /// `sums`: names of the tensors that are kept for each parameter, of its shape and zero at the start.
   Optimizer(std::vector<ParamGroup> groups, const config::OptimizerOptions& options, std::vector<std::string> sums);
 
-  /// The parameters of a group that have a gradient.
+  /// The parameters of a group that have a gradient and are updated here.
   struct Update {
     std::vector<torch::Tensor> values, gradients;
     std::vector<std::vector<torch::Tensor>> sums;  ///< One list for each name of a sum.
@@ -67,7 +71,7 @@ class Optimizer {
  private:
   struct Group {
     ParamGroup settings;
-    std::vector<std::vector<torch::Tensor>> sums;
+    std::vector<std::vector<torch::Tensor>> sums;  ///< Undefined for parameters that are not updated here.
     /// 0-d float32 beside float32 parameters on a GPU, so that a recorded step follows it; else undefined.
     torch::Tensor lr;
   };

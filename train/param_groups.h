@@ -12,6 +12,7 @@ namespace vrwkv::train {
 struct NamedParameter {
   std::string name;
   torch::Tensor value;
+  bool updated_here = true;  ///< False where another process updates it (OptimizerShards).
 };
 
 /// Parameters that share optimizer settings.

@@ -54,17 +54,22 @@ std::string to_text(const TrainState& state) {
   return json.dump();
 }
 
-Checkpoint make_checkpoint(const Trained& trained, const TrainState& state, const std::string& config_yaml,
+Checkpoint make_checkpoint(const Trained& trained, const std::map<std::string, torch::Tensor>& optimizer_state,
+                           const TrainState& state, const std::string& config_yaml,
                            const std::map<std::string, std::string>& extra) {
   Checkpoint checkpoint;
   add(checkpoint, kModel, state_dict(trained.model));
-  add(checkpoint, kOptimizer, trained.optimizer.state());
+  add(checkpoint, kOptimizer, optimizer_state);
   if (trained.ema != nullptr) add(checkpoint, kEma, trained.ema->state());
   if (trained.loss_scale != nullptr) add(checkpoint, kLossScale, trained.loss_scale->state());
   checkpoint.metadata = extra;
   checkpoint.metadata[kConfigKey] = config_yaml;
   checkpoint.metadata[kStateKey] = to_text(state);
   return checkpoint;
+}
+
+std::map<std::string, torch::Tensor> optimizer_state(const Checkpoint& checkpoint) {
+  return with_prefix(checkpoint.tensors, kOptimizer);
 }
 
 TrainState state_from_text(const std::string& text) {
@@ -92,7 +97,7 @@ TrainState load_checkpoint(const Checkpoint& checkpoint, const Trained& trained)
   }
   const TrainState state = state_from_text(text->second);
   load_state_dict(trained.model, with_prefix(checkpoint.tensors, kModel));
-  trained.optimizer.load_state(with_prefix(checkpoint.tensors, kOptimizer));
+  trained.optimizer.load_state(optimizer_state(checkpoint));
   const auto averages = with_prefix(checkpoint.tensors, kEma);
   if (trained.ema != nullptr) {
     trained.ema->load_state(averages);

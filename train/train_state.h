@@ -39,10 +39,14 @@ struct Trained {
   LossScale* loss_scale = nullptr;
 };
 
-/// A checkpoint of everything: tensors model.*, optimizer.*, ema.*, loss_scale.*; metadata train_state (JSON), config
-/// (YAML) and `extra`.
-Checkpoint make_checkpoint(const Trained& trained, const TrainState& state, const std::string& config_yaml,
+/// A checkpoint of everything: tensors model.*, optimizer.* (`optimizer_state`, as Optimizer::state() names it), ema.*,
+/// loss_scale.*; metadata train_state (JSON), config (YAML) and `extra`.
+Checkpoint make_checkpoint(const Trained& trained, const std::map<std::string, torch::Tensor>& optimizer_state,
+                           const TrainState& state, const std::string& config_yaml,
                            const std::map<std::string, std::string>& extra);
+
+/// The optimizer's state in a checkpoint.
+std::map<std::string, torch::Tensor> optimizer_state(const Checkpoint& checkpoint);
 
 /// Puts a checkpoint back into what it was made of and returns its state. Throws std::runtime_error, with nothing half
 /// loaded in the model, when names or shapes do not fit.

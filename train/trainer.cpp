@@ -3,6 +3,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/atomic_file.h"
 #include "common/errors.h"
@@ -61,6 +62,13 @@ GraphMode graph_mode(const config::RunConfig& config) {
   return GraphMode::off;
 }
 
+void log_shards(const Optimizer& optimizer) {
+  int64_t bytes = 0;
+  for (const auto& [name, tensor] : optimizer.state()) bytes += static_cast<int64_t>(tensor.nbytes());
+  log::info("the optimizer's state is divided between the processes; this one keeps " + std::to_string(bytes) +
+            " bytes of it");
+}
+
 }  // namespace
 
 Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optional<std::string>& resume,
@@ -71,7 +79,6 @@ Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optiona
       split_(split_batch(config.train, world_->size())),
       folder_(config.run.output_dir),
       steps_per_epoch_(steps_per_epoch(task, config.train, split_)),
-      optimizer_(make_optimizer(trained_groups(task, config.train), config.train.optimizer)),
       recorded_step_(
           [this] {
             // On the stream of the step, where the Reducer's hooks must run: the first steps are not recorded.
@@ -82,11 +89,18 @@ Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optiona
             result_ = train_step([this](int64_t part) { return task_.loss(part); }, split_.parts, *optimizer_,
                                  config_.train.clip_grad_norm, skip_above_, loss_scale_ ? &*loss_scale_ : nullptr,
                                  sync_.get());
+            if (shards_) shards_->share_weights();
           },
           device_of(task), graph_mode(config)),
       checkpoints_(folder_, config.train.keep_checkpoints),
       monitor_(config.train.anomaly, config.train.log_every, config.run.dtype == config::Dtype::float16) {
   state_.steps_per_epoch = steps_per_epoch_;
+  std::vector<ParamGroup> groups = trained_groups(task, config.train);
+  if (world_->size() > 1 && config.train.distributed.shard_optimizer) {
+    shards_ = std::make_unique<OptimizerShards>(groups, world_);
+  }
+  optimizer_ = make_optimizer(std::move(groups), config.train.optimizer);
+  if (shards_) log_shards(*optimizer_);
   if (config.train.ema.enabled) ema_.emplace(task.model(), config.train.ema);
   if (config.run.dtype == config::Dtype::float16) {
     loss_scale_.emplace(config.train.loss_scale, device_of(task));
@@ -122,8 +136,16 @@ void Trainer::share_state() {
                      " was started with another configuration than rank 0; give all processes the same");
   }
   state_ = state_from_text(world_->broadcast(to_text(state_)));
+  std::map<std::string, torch::Tensor> whole;
+  if (shards_) {
+    shards_->scatter(std::exchange(resumed_optimizer_, {}), *optimizer_);
+  } else {
+    whole = optimizer_->state();
+  }
   std::vector<torch::Tensor> tensors;
-  for (const auto& [name, tensor] : make_checkpoint(trained(), state_, "", {}).tensors) tensors.push_back(tensor);
+  for (const auto& [name, tensor] : make_checkpoint(trained(), whole, state_, "", {}).tensors) {
+    tensors.push_back(tensor);
+  }
   world_->broadcast(tensors);
   limit_gradients();
 }
@@ -137,6 +159,7 @@ void Trainer::resume_from(const std::string& request) {
   const std::string path = found->path.string();
   try {
     state_ = load_checkpoint(found->checkpoint, trained());
+    if (shards_) resumed_optimizer_ = optimizer_state(found->checkpoint);
   } catch (const std::runtime_error& error) {
     throw std::runtime_error(path + ": " + error.what());
   }
@@ -151,16 +174,24 @@ void Trainer::resume_from(const std::string& request) {
 }
 
 void Trainer::run() {
+  try {
+    train();
+  } catch (const std::exception& error) {
+    world_->tell_failure(error);
+    throw;
+  }
+}
+
+void Trainer::train() {
   const InterruptGuard interrupt;
   interrupt_ = &interrupt;
-  if (world_->is_main()) {
-    open_logs();
-    // So that there is something to go back to.
-    if (config_.train.anomaly.answer == AnomalyAnswer::rollback && checkpoints_.empty()) save();
-  }
+  if (world_->is_main()) open_logs();
+  // So that there is something to go back to.
+  if (config_.train.anomaly.answer == AnomalyAnswer::rollback && state_.step == 0) save();
   while (state_.epoch() < config_.train.epochs && !stopping_) train_epoch();
   if (progress_) progress_->finish();
   if (stopping_ && state_.step_in_epoch() != 0) save();
+  finish_saving();
   if (stopping_) {
     log::warn("interrupted after step " + std::to_string(state_.step) + "; all is saved, go on with --resume auto");
   }
@@ -205,14 +236,7 @@ void Trainer::finish_epoch(int64_t done) {
   vote_to_stop();
   if (!best && !is_last && !stopping_ && done % config_.train.checkpoint_every != 0) return;
   // `best` first: a kill between two writes must not leave a `last` that already counts the score as reached.
-  world_->enter("saving a checkpoint");
-  if (!world_->is_main()) return;
-  if (best) {
-    checkpoints_.save_best(checkpoint());
-  } else {
-    save();
-  }
-  checkpoints_.keep_last_as_epoch(done);
+  save(best ? CheckpointWriter::As::best : CheckpointWriter::As::last, done);
 }
 
 void Trainer::start_window() {
@@ -249,6 +273,7 @@ void Trainer::step() {
     ++window_steps_;
   }
   if (progress_ && !due(config_.train.log_every)) progress_->advance(state_.step);
+  writer_.check();
   vote_to_stop();
 }
 
@@ -297,6 +322,7 @@ void Trainer::roll_back(const std::vector<Anomaly>& found) {
   }
   monitor_.clear();
   world_->in_main([&] {
+    writer_.finish();
     if (checkpoints_.empty()) stop(found, "there is no checkpoint to go back to: ");
     log::warn(anomaly_line(found) + "; going back, this batch will be passed over");
     resume_from("auto");
@@ -310,8 +336,9 @@ void Trainer::roll_back(const std::vector<Anomaly>& found) {
   if (world_->is_main()) open_logs();
 }
 
-void Trainer::stop(const std::vector<Anomaly>& found, const std::string& why) const {
+void Trainer::stop(const std::vector<Anomaly>& found, const std::string& why) {
   if (!world_->is_main()) throw distributed::PeerFailure("rank 0 says why this run ends");
+  writer_.finish();
   throw std::runtime_error(
       why + anomaly_line(found) +
       "; lower train.optimizer.lr, set train.clip_grad_norm or another train.anomaly.answer, and " +
@@ -360,13 +387,17 @@ Trained Trainer::trained() {
   return {task_.model(), *optimizer_, ema_ ? &*ema_ : nullptr, loss_scale_ ? &*loss_scale_ : nullptr};
 }
 
-Checkpoint Trainer::checkpoint() {
-  return make_checkpoint(trained(), state_, config::to_yaml(config_), task_.metadata());
+void Trainer::save(CheckpointWriter::As as, std::optional<int64_t> epoch) {
+  world_->enter("saving a checkpoint");
+  const std::map<std::string, torch::Tensor> sums = shards_ ? shards_->gather(*optimizer_) : optimizer_->state();
+  if (!world_->is_main()) return;
+  writer_.write(make_checkpoint(trained(), sums, state_, config::to_yaml(config_), task_.metadata()), as, epoch);
 }
 
-void Trainer::save() {
+void Trainer::finish_saving() {
   world_->enter("saving a checkpoint");
-  if (world_->is_main()) checkpoints_.save_last(checkpoint());
+  world_->in_main([&] { writer_.finish(); });
+  if (const std::string summary = writer_.summary(); !summary.empty()) log::info(summary);
 }
 
 }  // namespace vrwkv::train

@@ -2,8 +2,11 @@
 
 #include <chrono>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "config/run_config.h"
 #include "distributed/gradient_sync.h"
@@ -11,11 +14,13 @@
 #include "train/anomaly.h"
 #include "train/batch_split.h"
 #include "train/checkpoint_store.h"
+#include "train/checkpoint_writer.h"
 #include "train/ema.h"
 #include "train/loggers/progress.h"
 #include "train/loggers/run_log.h"
 #include "train/loss_scale.h"
 #include "train/optimizer.h"
+#include "train/optimizer_shards.h"
 #include "train/task.h"
 #include "train/train_state.h"
 #include "train/train_step.h"
@@ -43,6 +48,7 @@ class Trainer {
   void run();
 
  private:
+  void train();
   void train_epoch();
   void finish_epoch(int64_t done);
   void step();
@@ -51,14 +57,14 @@ class Trainer {
   void log_step(const AnomalyMonitor::Reading& reading);
   bool answer(const std::vector<Anomaly>& found);
   void roll_back(const std::vector<Anomaly>& found);
-  [[noreturn]] void stop(const std::vector<Anomaly>& found, const std::string& why) const;
+  [[noreturn]] void stop(const std::vector<Anomaly>& found, const std::string& why);
   void open_logs();
   double step_lr() const;
   bool evaluate();  ///< True for the best score so far.
   Evaluation evaluate_weights();
   Trained trained();
-  Checkpoint checkpoint();
-  void save();
+  void save(CheckpointWriter::As as = CheckpointWriter::As::last, std::optional<int64_t> epoch = std::nullopt);
+  void finish_saving();
   void open_folder(const std::optional<std::string>& resume);
   void resume_from(const std::string& request);
   void share_state();
@@ -73,6 +79,7 @@ class Trainer {
   BatchSplit split_;
   std::filesystem::path folder_;
   int64_t steps_per_epoch_;
+  std::unique_ptr<OptimizerShards> shards_;  ///< Where the optimizer's sums are divided.
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<Ema> ema_;
   std::optional<LossScale> loss_scale_;              ///< Of float16.
@@ -82,6 +89,8 @@ class Trainer {
   double lr_ = 0;                                    ///< Of the last step.
   RecordedStep recorded_step_;
   CheckpointStore checkpoints_;
+  CheckpointWriter writer_{checkpoints_};
+  std::map<std::string, torch::Tensor> resumed_optimizer_;  ///< Its state in rank 0 until share_state() has divided it.
   TrainState state_;
   AnomalyMonitor monitor_;
   std::optional<RunLog> log_;

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -146,6 +147,54 @@ class Distributed(CliTest):
         self.train(2, "large")
         self.train(2, "small", "train.distributed.bucket_mb=1", "model.embed_dims=64")
         self.assert_same("large", "small", 1e-10)
+
+    def test_divided_optimizer_state(self):
+        """As much state in all as one process has, the same numbers, and checkpoints that fit any number."""
+        ema = ["train.ema.enabled=true"]
+        self.train(1, "undivided", *ema)
+        sums = [tensor for name, tensor in self.tensors("undivided").items() if name.startswith("optimizer.exp")]
+        whole = sum(len(data) for _, _, data in sums)
+        for optimizer in ("adamw", "lamb"):
+            more = [*ema, f"train.optimizer.name={optimizer}"]
+            if optimizer != "adamw":
+                self.train(1, f"undivided_{optimizer}", *more)
+            for processes in (2, 3):
+                folder = f"divided_{optimizer}_{processes}"
+                texts = self.train(processes, folder, "train.distributed.shard_optimizer=true", *more)
+                self.assert_same("undivided" + ("" if optimizer == "adamw" else f"_{optimizer}"), folder, 1e-10)
+                kept = int(re.search(r"this one keeps (\d+) bytes", texts[0])[1])
+                self.assertLess(kept, whole / processes * 1.2)
+                self.assertGreater(kept, whole / processes * 0.8)
+
+    def test_divided_optimizer_state_goes_on_anywhere(self):
+        self.train(1, "whole_run")
+        for first, second in ((2, 3), (2, 1), (1, 2)):
+            with self.subTest(f"{first} to {second}"):
+                folder = f"from_{first}_to_{second}"
+                running = self.start(first, folder, "train.distributed.shard_optimizer=true", "train.checkpoint_every_steps=1")
+                self.wait_for_steps(folder, 5)
+                running[-1].send_signal(signal.SIGTERM)
+                self.end(running, [0] * first)
+                self.train(second, folder, "--resume", "train.distributed.shard_optimizer=true")
+                self.assert_same("whole_run", folder, 1e-10)
+
+    def test_a_full_disk_of_rank_0_ends_all_and_leaves_the_last_good_checkpoint(self):
+        self.train(1, "calm_disk")
+        size = (self.folder / "calm_disk" / "checkpoints" / "last.safetensors").stat().st_size
+        disk = self.folder / "small_disk"
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size * 3 // 2}", "tmpfs", str(disk)],
+                          capture_output=True).returncode != 0:
+            self.skipTest("no file system can be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "-l", str(disk)], capture_output=True)
+        texts = self.end(self.start(2, "small_disk", "train.checkpoint_every_steps=1"), [1, 1])
+        self.assertRegex(texts[0], r"error: .*last\.safetensors: No space left on device")
+        self.assertIn("one of them has failed", texts[1])
+        self.assertRegex(texts[1], r"rank 0 of 2: .*No space left on device")
+        subprocess.run(["mount", "-o", f"remount,size={size * 9}", str(disk)], check=True)
+        texts = self.train(2, "small_disk", "--resume")
+        self.assertRegex(texts[0], "resumed from .*last.safetensors after step 1 of 8")
+        self.assert_same("calm_disk", "small_disk", 1e-10)
 
     def test_resuming_with_another_number_of_processes(self):
         self.train(1, "undisturbed")

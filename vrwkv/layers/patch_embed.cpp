@@ -28,13 +28,15 @@ Grid PatchEmbedImpl::grid(const torch::Tensor& images) const {
 torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images) {
   // The patches do not overlap, so the convolution is one matrix product over them.
   const Grid patches = grid(images);
-  const int64_t batch = images.size(0), patch = options_.patch_size;
-  const torch::Tensor pixels = images.view({batch, options_.in_channels, patches.height, patch, patches.width, patch})
-                                   .permute({0, 2, 4, 1, 3, 5});
+  const int64_t patch = options_.patch_size;
+  // [B, H, W, C, patch, patch]; no number here depends on the batch, so that an exported model takes any.
+  const torch::Tensor pixels =
+      images.unflatten(2, {patches.height, patch}).unflatten(4, {patches.width, patch}).permute({0, 2, 4, 1, 3, 5});
   const auto dtype = autocast_dtype(images.device().type()).value_or(images.scalar_type());
   // Cast and rearranged in one pass.
   const torch::Tensor rows = pixels.to(dtype, /*non_blocking=*/false, /*copy=*/false, at::MemoryFormat::Contiguous)
-                                 .reshape({batch, patches.tokens(), -1});
+                                 .flatten(3)
+                                 .flatten(1, 2);
   return torch::linear(rows, projection->weight.flatten(1), projection->bias);
 }
 

@@ -51,7 +51,7 @@ torch::Tensor SpatialMix6Impl::forward(const torch::Tensor& feed, const NormAffi
   const auto wide = x.scalar_type(), narrow = feed.scalar_type();
   const torch::Tensor asked = at::addcmul(x, difference, time_maa_x.to(wide)).to(narrow);
   const torch::Tensor hidden = at::tanh(at::matmul(asked, time_maa_w1)).view({-1, kMixes, kMixRank}).transpose(0, 1);
-  const torch::Tensor shares = at::bmm(hidden, time_maa_w2).view({kMixes, x.size(0), x.size(1), x.size(2)});
+  const torch::Tensor shares = at::bmm(hidden, time_maa_w2).unflatten(1, {-1, grid.tokens()});
   const auto mixed = [&, &x = x](int64_t mix, const torch::Tensor& constant) {
     return at::addcmul(x, difference, constant.to(wide) + shares.select(0, mix)).to(narrow);
   };
