@@ -60,16 +60,24 @@ std::unique_ptr<CLI::App> make_app(const std::string& program, const std::string
   return app;
 }
 
-void add_flags(CLI::App& app, Flags& flags) {
+void add_config_flag(CLI::App& app, Flags& flags) {
   app.add_option("CONFIG", flags.config, "Configuration file, see docs/config.md")->required()->type_name("FILE");
-  app.add_option("--device", flags.device, "cpu, cuda, cuda:N or auto (the first GPU, else the CPU)")
-      ->type_name("NAME")
-      ->default_str("run.device of CONFIG")
-      ->check(CLI::Validator(check_device, ""));
+}
+
+void add_dtype_flag(CLI::App& app, Flags& flags) {
   app.add_option("--dtype", flags.dtype, "Precision: float64, float32, bfloat16 or float16 (both autocast)")
       ->type_name("NAME")
       ->default_str("run.dtype of CONFIG")
       ->check(CLI::Validator(check_dtype, ""));
+}
+
+void add_flags(CLI::App& app, Flags& flags) {
+  add_config_flag(app, flags);
+  app.add_option("--device", flags.device, "cpu, cuda, cuda:N or auto (the first GPU, else the CPU)")
+      ->type_name("NAME")
+      ->default_str("run.device of CONFIG")
+      ->check(CLI::Validator(check_device, ""));
+  add_dtype_flag(app, flags);
 }
 
 void add_weights_flag(CLI::App& app, WeightSet& weights) {

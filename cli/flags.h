@@ -22,6 +22,8 @@ std::unique_ptr<CLI::App> make_app(const std::string& program, const std::string
 
 /// CONFIG, --device and --dtype.
 void add_flags(CLI::App& app, Flags& flags);
+void add_config_flag(CLI::App& app, Flags& flags);  ///< CONFIG alone.
+void add_dtype_flag(CLI::App& app, Flags& flags);   ///< --dtype alone.
 
 /// --weights raw|ema; `weights` keeps its value when the flag is not given.
 void add_weights_flag(CLI::App& app, WeightSet& weights);

@@ -2,7 +2,7 @@
 # Installs what the build needs, if it is missing: Debian or Ubuntu packages, and LibTorch (the wheel of PyTorch) in a
 # virtual environment that all checkouts share. Quick when nothing is missing.
 #
-#   scripts/setup.sh [--tools]     --tools: also the pinned clang-format
+#   scripts/setup.sh [--tools]     --tools: also the pinned clang-format, and the programs that tests compare with
 #
 # VRWKV_CACHE           folder of the virtual environments (default: ${XDG_CACHE_HOME:-~/.cache}/vrwkv)
 # Torch_DIR, CMAKE_PREFIX_PATH    a LibTorch of your own; the wheel is then not installed
@@ -14,7 +14,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 packages=(
   g++ cmake ninja-build ccache git ca-certificates python3 python3-venv patchelf
   libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
-  libjpeg-dev libpng-dev libarchive-dev libgloo-dev libxxhash-dev libgtest-dev gnuplot-nox
+  libjpeg-dev libpng-dev libarchive-dev libgloo-dev libxxhash-dev libprotozero-dev libgtest-dev gnuplot-nox
 )
 
 as_root() {
@@ -149,4 +149,7 @@ libtorch_given || once torch_ready install_torch
 at_least "$(cmake_version cmake || true)" "$CMAKE_NEEDED" || once tool_ready install_tool cmake 3.31.6
 if ((with_tools)); then
   once tool_ready install_tool clang-format "$CLANG_FORMAT_VERSION"
+  for tool in onnxruntime=1.32.0 onnx=1.23.2 safetensors=0.8.0; do
+    once tool_ready install_tool "${tool%=*}" "${tool#*=}"
+  done
 fi
