@@ -51,12 +51,9 @@ Size input_size(const ExportFlags& flags, const config::RunConfig& config) {
 /// What turns an image into the input: for the programs that run the model.
 std::string preprocessing(const config::RunConfig& config, Size size) {
   const auto& normalize = config.data.normalize;
-  return nlohmann::ordered_json{{"height", size.height},
-                                {"width", size.width},
-                                {"layout", "NCHW, RGB"},
-                                {"normalize", "(grey level from 0 to 255 - mean) / std"},
-                                {"mean", normalize.mean},
-                                {"std", normalize.std}}
+  return nlohmann::ordered_json{{"height", size.height},  {"width", size.width},
+                                {"layout", "NCHW, RGB"},  {"normalize", "(grey level from 0 to 255 - mean) / std"},
+                                {"mean", normalize.mean}, {"std", normalize.std}}
       .dump();
 }
 
@@ -120,8 +117,9 @@ std::string export_model(const ExportFlags& flags) {
     write_torchscript(flags.output, traced, metadata);
   }
   return flags.output + ": images [any, " + std::to_string(config.model.backbone.in_channels) + ", " +
-         std::to_string(size.height) + ", " + std::to_string(size.width) + "] to logits [any, " + std::to_string(config.model.num_classes) + "], " +
-         std::to_string(std::filesystem::file_size(flags.output)) + " bytes";
+         std::to_string(size.height) + ", " + std::to_string(size.width) + "] to logits [any, " +
+         std::to_string(config.model.num_classes) + "], " + std::to_string(std::filesystem::file_size(flags.output)) +
+         " bytes";
 }
 
 }  // namespace vrwkv::deploy

@@ -88,8 +88,7 @@ class Wkv {
       return onnx_.node("Gather", {x, onnx_.constant(start)}, {{"axis", int64_t{1}}});
     };
     const std::string fading = onnx_.mul(constant((place + 1).unsqueeze(1)), constant(w_));
-    terms.push_back(
-        {onnx_.sub(at_start(before.exponent), fading), at_start(before.values), at_start(before.weights)});
+    terms.push_back({onnx_.sub(at_start(before.exponent), fading), at_start(before.values), at_start(before.weights)});
 
     const std::string growth = constant(1 - w_.exp());
     for (int64_t distance = 0; distance < length; ++distance) {
@@ -127,9 +126,8 @@ std::string onnx_bi_wkv(OnnxBuilder& onnx, const torch::Tensor& w, const torch::
                         const std::string& v, int64_t tokens) {
   Wkv wkv(onnx, w, u, tokens);
   const Sums before = wkv.others(k, v, 1), after = wkv.others(k, v, -1);
-  return wkv.ratio({wkv.own(k, v),
-                    {before.exponent, before.values, before.weights},
-                    {after.exponent, after.values, after.weights}});
+  return wkv.ratio(
+      {wkv.own(k, v), {before.exponent, before.values, before.weights}, {after.exponent, after.values, after.weights}});
 }
 
 std::string onnx_bi_wkv_published(OnnxBuilder& onnx, const torch::Tensor& w, const torch::Tensor& u,

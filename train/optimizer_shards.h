@@ -31,7 +31,8 @@ class OptimizerShards {
   /// What Optimizer::state() gives where nothing is divided: in rank 0, in the host's memory. Nothing elsewhere.
   std::map<std::string, torch::Tensor> gather(const Optimizer& optimizer) const;
 
-  /// Gives rank 0's `state`, as gather() returns it, to the optimizers. Without a state in rank 0 they stay as they are.
+  /// Gives rank 0's `state`, as gather() returns it, to the optimizers. Without a state in rank 0 they stay as they
+  /// are.
   void scatter(const std::map<std::string, torch::Tensor>& state, Optimizer& optimizer) const;
 
  private:

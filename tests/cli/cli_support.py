@@ -22,6 +22,20 @@ LOG_LINE = re.compile(r"\d\d:\d\d:\d\d (debug|info|warning|error) ")
 TRACES = ("frame #", "terminate", "what():", "Aborted", "Exception raised from", "AddressSanitizer", "runtime error:")
 
 
+CACHE = os.environ.get("VRWKV_CACHE") or os.path.join(
+    os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "vrwkv"
+)
+# Of the libraries that tests compare with; see scripts/setup.sh --tools.
+TOOLS_PYTHON = os.path.join(CACHE, "tools", "bin", "python")
+
+
+def has_tool(*modules):
+    """Whether the tools environment has all these modules."""
+    if not os.path.exists(TOOLS_PYTHON):
+        return False
+    return subprocess.run([TOOLS_PYTHON, "-c", "import " + ", ".join(modules)], capture_output=True).returncode == 0
+
+
 def read_safetensors(path):
     """(tensors, metadata); a tensor is (dtype, shape, bytes)."""
     data = pathlib.Path(path).read_bytes()

@@ -3,12 +3,14 @@
 import argparse
 import collections
 import json
+import subprocess
 import sys
 import types
+import unittest
 import zipfile
 
 import torch
-from cli_support import CLASSES, GOLDEN, CliTest, main, read_safetensors, write_safetensors
+from cli_support import CLASSES, GOLDEN, TOOLS_PYTHON, CliTest, has_tool, main, read_safetensors, write_safetensors
 
 DTYPES = {
     "F64": torch.float64,
@@ -132,6 +134,22 @@ class ConvertTest(CliTest):
         for name, tensor in self.state.items():
             self.assertEqual(read["state_dict"][name].dtype, tensor.dtype, name)
             self.assertTrue(torch.equal(read["state_dict"][name], tensor.detach()), name)
+
+    @unittest.skipUnless(has_tool("safetensors"), "no safetensors in the tools environment: scripts/setup.sh --tools")
+    def test_the_safetensors_library_reads_what_it_writes(self):
+        target = self.convert(self.state)
+        program = (
+            "import sys, numpy; from safetensors import safe_open\n"
+            "with safe_open(sys.argv[1], 'np') as file:\n"
+            "    for name in file.keys():\n"
+            "        if 'bfloat16' not in name:\n"
+            "            print(name, file.get_tensor(name).tobytes().hex())\n"
+        )
+        result = subprocess.run([TOOLS_PYTHON, "-c", program, str(target)], capture_output=True, text=True, check=True)
+        read = dict((line.split() + [""])[:2] for line in result.stdout.splitlines())
+        self.assertEqual(set(read), {name for name in self.state if "bfloat16" not in name})
+        for name, data in read.items():
+            self.assertEqual(data, self.state[name].detach().contiguous().numpy().tobytes().hex(), name)
 
     def test_rounds_when_asked(self):
         for name, dtype in (("float16", torch.float16), ("bfloat16", torch.bfloat16), ("float32", torch.float32)):

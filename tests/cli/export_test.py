@@ -9,14 +9,24 @@ import unittest
 
 import numpy
 import torch
-from cli_support import BIN, CLASSES, GOLDEN, CliTest, golden_checkpoint, main, numbers, read_safetensors, write_safetensors
+from cli_support import (
+    BIN,
+    CLASSES,
+    GOLDEN,
+    TOOLS_PYTHON,
+    CliTest,
+    golden_checkpoint,
+    has_tool,
+    main,
+    numbers,
+    read_safetensors,
+    write_safetensors,
+)
 
 SOURCE = pathlib.Path(os.environ["VRWKV_SOURCE"])
 OPS = os.environ["VRWKV_OPS"]
 EXAMPLES = SOURCE / "docs" / "examples"
-CACHE = os.environ.get("VRWKV_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "vrwkv")
-TOOLS = os.path.join(CACHE, "tools", "bin", "python")
-HAS_ONNX = subprocess.run([TOOLS, "-c", "import onnx, onnxruntime"], capture_output=True).returncode == 0 if os.path.exists(TOOLS) else False
+HAS_ONNX = has_tool("onnx", "onnxruntime")
 needs_onnx = unittest.skipUnless(HAS_ONNX, "no onnx and onnxruntime in the tools environment: scripts/setup.sh --tools")
 
 # Checks the model, runs it on a file of numbers, prints metadata and logits.
@@ -58,7 +68,7 @@ class ExportTest(CliTest):
 
     def onnx(self, path, images):
         numpy.save(self.folder / "images.npy", images.numpy())
-        result = subprocess.run([TOOLS, "-c", ONNX_RUN, str(path), str(self.folder / "images.npy")], capture_output=True, text=True)
+        result = subprocess.run([TOOLS_PYTHON, "-c", ONNX_RUN, str(path), str(self.folder / "images.npy")], capture_output=True, text=True)
         self.assertEqual(result.returncode, 0, result.stderr)
         report = json.loads(result.stdout)
         self.assertEqual(report["domains"], [""])  # Standard operators alone.
@@ -170,7 +180,7 @@ class ExportTest(CliTest):
         ]
         if HAS_ONNX:
             onnx = self.export(self.config, self.checkpoint, "example.onnx")
-            commands.append([TOOLS, str(EXAMPLES / "run_onnx.py"), str(onnx), "image.bin"])
+            commands.append([TOOLS_PYTHON, str(EXAMPLES / "run_onnx.py"), str(onnx), "image.bin"])
         for command in commands:
             result = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
             self.assertEqual(result.returncode, 0, result.stderr)

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstring>
+#include <protozero/pbf_writer.hpp>
 #include <stdexcept>
 #include <string_view>
 
@@ -19,6 +20,7 @@ namespace vrwkv::train {
 namespace {
 
 namespace fs = std::filesystem;
+using protozero::pbf_writer;
 
 constexpr std::string_view kPrefix = "events.out.tfevents.";
 
@@ -27,50 +29,24 @@ void append_little_endian(std::string& out, Unsigned value) {
   for (size_t byte = 0; byte < sizeof(value); ++byte) out += static_cast<char>((value >> (8 * byte)) & 0xFF);
 }
 
-/// A protocol buffer in the making (protobuf.dev/programming-guides/encoding). Fields are numbered as in event.proto
-/// and summary.proto.
-class Message {
- public:
-  Message& integer(uint64_t field, int64_t value) {
-    key(field, 0);
-    varint(static_cast<uint64_t>(value));
-    return *this;
-  }
-  Message& real64(uint64_t field, double value) {
-    key(field, 1);
-    append_little_endian(data_, std::bit_cast<uint64_t>(value));
-    return *this;
-  }
-  Message& bytes(uint64_t field, std::string_view value) {
-    key(field, 2);
-    varint(value.size());
-    data_ += value;
-    return *this;
-  }
-  Message& real32(uint64_t field, float value) {
-    key(field, 5);
-    append_little_endian(data_, std::bit_cast<uint32_t>(value));
-    return *this;
-  }
+// Fields are numbered as in TensorFlow's event.proto and summary.proto.
 
-  const std::string& data() const { return data_; }
-
- private:
-  void key(uint64_t field, uint64_t wire_type) { varint(field << 3 | wire_type); }
-
-  void varint(uint64_t value) {
-    for (; value >= 0x80; value >>= 7) data_ += static_cast<char>((value & 0x7F) | 0x80);
-    data_ += static_cast<char>(value);
-  }
-
-  std::string data_;
-};
-
-Message event(int64_t step) {
+/// An Event of now, to be completed.
+std::string event(int64_t step) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
-  Message message;
-  message.real64(1, std::chrono::duration<double>(now).count()).integer(2, step);
-  return message;
+  std::string data;
+  pbf_writer writer(data);
+  writer.add_double(1, std::chrono::duration<double>(now).count());
+  writer.add_int64(2, step);
+  return data;
+}
+
+std::string summary_value(const std::string& tag, double value) {
+  std::string data;
+  pbf_writer writer(data);
+  writer.add_string(1, tag);
+  writer.add_float(2, static_cast<float>(value));
+  return data;
 }
 
 /// A CRC of data that holds CRCs is weak, so the format stores them rotated and shifted.
@@ -101,20 +77,20 @@ int64_t free_second(const fs::path& folder) {
 TensorboardLog::TensorboardLog(const fs::path& folder, int64_t step)
     : path_(folder / (std::string(kPrefix) + std::to_string(free_second(folder)) + "." + host_name())),
       file_(path_, std::ios::binary | std::ios::trunc) {
-  Message version = event(0);
-  write_record(version.bytes(3, "brain.Event:2").data());
-  constexpr int64_t kStart = 1;
-  Message start = event(step + 1);
-  write_record(start.bytes(7, Message().integer(1, kStart).data()).data());
+  std::string version = event(0), start = event(step + 1), session;
+  pbf_writer(version).add_string(3, "brain.Event:2");
+  write_record(version);
+  constexpr int32_t kStart = 1;
+  pbf_writer(session).add_enum(1, kStart);
+  pbf_writer(start).add_message(7, session);
+  write_record(start);
 }
 
 void TensorboardLog::write(int64_t step, const std::vector<std::pair<std::string, double>>& scalars) {
-  Message summary;
-  for (const auto& [tag, value] : scalars) {
-    summary.bytes(1, Message().bytes(1, tag).real32(2, static_cast<float>(value)).data());
-  }
-  Message message = event(step);
-  write_record(message.bytes(5, summary.data()).data());
+  std::string summary, message = event(step);
+  for (const auto& [tag, value] : scalars) pbf_writer(summary).add_message(1, summary_value(tag, value));
+  pbf_writer(message).add_message(5, summary);
+  write_record(message);
 }
 
 void TensorboardLog::write_record(const std::string& data) {

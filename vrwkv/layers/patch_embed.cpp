@@ -34,9 +34,8 @@ torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images) {
       images.unflatten(2, {patches.height, patch}).unflatten(4, {patches.width, patch}).permute({0, 2, 4, 1, 3, 5});
   const auto dtype = autocast_dtype(images.device().type()).value_or(images.scalar_type());
   // Cast and rearranged in one pass.
-  const torch::Tensor rows = pixels.to(dtype, /*non_blocking=*/false, /*copy=*/false, at::MemoryFormat::Contiguous)
-                                 .flatten(3)
-                                 .flatten(1, 2);
+  const torch::Tensor rows =
+      pixels.to(dtype, /*non_blocking=*/false, /*copy=*/false, at::MemoryFormat::Contiguous).flatten(3).flatten(1, 2);
   return torch::linear(rows, projection->weight.flatten(1), projection->bias);
 }
 
