@@ -143,9 +143,16 @@ Section eval_transform_section(data::EvalTransformOptions& transform) {
       .about = "From a decoded image to an evaluation sample.",
       .fields =
           {
-              {"resize", &transform.resize, Range::at_least(1), "Short side in pixels after the resize."},
+              {"resize", &transform.resize, Range::at_least(1),
+               "Short side in pixels after the resize; of `short_side`."},
               {"size", &transform.size, Range::at_least(1),
                "Side of the centre crop in pixels; a multiple of `patch_size`. A smaller image is padded with zeros."},
+              {"mode", choice(transform.mode, {"short_side", "stretch"}), Range::any(),
+               "`short_side`: the short side becomes `resize`, then a centre crop; `stretch`: the whole image to "
+               "`size` x "
+               "`size`."},
+              {"interpolation", choice(transform.interpolation, {"bicubic", "bilinear"}), Range::any(),
+               "Of the resize, antialiased as Pillow's."},
           },
       .sections = {},
   };

@@ -83,9 +83,17 @@ struct TrainTransformOptions {
   bool operator==(const TrainTransformOptions&) const = default;
 };
 
+/// Kernels of an antialiased resize, as Pillow's BICUBIC (a = -0.5) and BILINEAR.
+enum class Interpolation { bicubic, bilinear };
+
+/// `short_side`: the short side becomes `resize`, then the centre is cut out; `stretch`: to size x size as a whole.
+enum class ResizeMode { short_side, stretch };
+
 struct EvalTransformOptions {
-  int64_t resize = 256;  ///< Short side in pixels after the resize.
-  int64_t size = 224;    ///< Side in pixels of the centre crop.
+  int64_t resize = 256;  ///< Short side in pixels after the resize, of short_side.
+  int64_t size = 224;    ///< Side in pixels of the result.
+  ResizeMode mode = ResizeMode::short_side;
+  Interpolation interpolation = Interpolation::bicubic;
 
   bool operator==(const EvalTransformOptions&) const = default;
 };

@@ -1,6 +1,7 @@
 #include "data/resize.h"
 
 #include <ATen/ops/_upsample_bicubic2d_aa.h>
+#include <ATen/ops/_upsample_bilinear2d_aa.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
@@ -32,9 +33,9 @@ int64_t half_rounded(int64_t n) { return std::llrint(static_cast<double>(n) / 2.
 
 }  // namespace
 
-at::Tensor resize_bicubic(const at::Tensor& image, int64_t height, int64_t width) {
-  check_image("resize_bicubic", image);
-  check_size("resize_bicubic", height, width);
+at::Tensor resize(const at::Tensor& image, int64_t height, int64_t width, Interpolation interpolation) {
+  check_image("resize", image);
+  check_size("resize", height, width);
   if (image.size(0) == height && image.size(1) == width) {
     return image;
   }
@@ -45,16 +46,20 @@ at::Tensor resize_bicubic(const at::Tensor& image, int64_t height, int64_t width
   }
   at::Tensor resized = at::empty({height, width, kChannels}, at::kByte);
   at::Tensor view = as_batch(resized);
-  at::_upsample_bicubic2d_aa_out(view, as_batch(image), {height, width}, /*align_corners=*/false);
+  if (interpolation == Interpolation::bicubic) {
+    at::_upsample_bicubic2d_aa_out(view, as_batch(image), {height, width}, /*align_corners=*/false);
+  } else {
+    at::_upsample_bilinear2d_aa_out(view, as_batch(image), {height, width}, /*align_corners=*/false);
+  }
   return resized;
 }
 
-at::Tensor resize_short_side(const at::Tensor& image, int64_t size) {
+at::Tensor resize_short_side(const at::Tensor& image, int64_t size, Interpolation interpolation) {
   check_image("resize_short_side", image);
   const int64_t height = image.size(0);
   const int64_t width = image.size(1);
-  return height <= width ? resize_bicubic(image, size, size * width / height)
-                         : resize_bicubic(image, size * height / width, size);
+  return height <= width ? resize(image, size, size * width / height, interpolation)
+                         : resize(image, size * height / width, size, interpolation);
 }
 
 // The copies below are plain loops: ATen's copies of this size would start a pool of threads for each loader thread.

@@ -17,7 +17,7 @@ namespace {
 constexpr int kBoxTries = 10;
 
 at::Tensor random_pad_crop(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator) {
-  const at::Tensor square = resize_bicubic(image, options.size, options.size);
+  const at::Tensor square = resize(image, options.size, options.size);
   const int64_t top = generator.integer(2 * options.padding + 1) - options.padding;
   const int64_t left = generator.integer(2 * options.padding + 1) - options.padding;
   return crop(square, top, left, options.size, options.size);
@@ -25,7 +25,7 @@ at::Tensor random_pad_crop(const at::Tensor& image, const TrainTransformOptions&
 
 at::Tensor random_resized_crop(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator) {
   const Box box = random_resized_box(image.size(0), image.size(1), options, generator);
-  return resize_bicubic(crop(image, box.top, box.left, box.height, box.width), options.size, options.size);
+  return resize(crop(image, box.top, box.left, box.height, box.width), options.size, options.size);
 }
 
 at::Tensor train_crop(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator) {
@@ -35,7 +35,7 @@ at::Tensor train_crop(const at::Tensor& image, const TrainTransformOptions& opti
     case TrainCrop::pad:
       return random_pad_crop(image, options, generator);
     case TrainCrop::resize:
-      return resize_bicubic(image, options.size, options.size);
+      return resize(image, options.size, options.size);
   }
   throw std::logic_error("train_view: unknown TrainCrop");
 }
@@ -83,7 +83,8 @@ at::Tensor train_view(const at::Tensor& image, const TrainTransformOptions& opti
 }
 
 at::Tensor eval_view(const at::Tensor& image, const EvalTransformOptions& options) {
-  return center_crop(resize_short_side(image, options.resize), options.size);
+  if (options.mode == ResizeMode::stretch) return resize(image, options.size, options.size, options.interpolation);
+  return center_crop(resize_short_side(image, options.resize, options.interpolation), options.size);
 }
 
 Transform train_transform(const TrainTransformOptions& options) {

@@ -30,7 +30,7 @@ Box random_resized_box(int64_t height, int64_t width, const TrainTransformOption
 /// (batch_augment/erase.h).
 at::Tensor train_view(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator);
 
-/// Evaluation view of an image uint8 [H, W, 3]: short side resized, then the centre; uint8 [size, size, 3].
+/// Evaluation view of an image uint8 [H, W, 3], as options.mode says; uint8 [size, size, 3].
 at::Tensor eval_view(const at::Tensor& image, const EvalTransformOptions& options);
 
 /// What a loader applies to each decoded image uint8 [H, W, 3]; `apply` returns uint8 [size, size, 3].

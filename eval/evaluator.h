@@ -4,7 +4,9 @@
 
 #include "data/loader.h"
 #include "distributed/world.h"
+#include "eval/label_set.h"
 #include "eval/metrics/accuracy.h"
+#include "eval/metrics/confusion.h"
 #include "eval/precision.h"
 #include "vrwkv/vrwkv_classifier.h"
 
@@ -35,12 +37,19 @@ class EvaluationMode {
   bool was_training_;
 };
 
+struct EvaluationOptions {
+  bool flip = false;                     ///< The mean of the probabilities of each image and its mirror image.
+  const LabelSet* labels = nullptr;      ///< What is right; null: class i of the data is class i of the model.
+  int64_t data_classes = 0;              ///< Of the data, for `labels`.
+  ConfusionMatrix* confusion = nullptr;  ///< Counts along, where it is given.
+};
+
 /// Runs `model` over one epoch of `loader`, in evaluation mode and without gradients; its training mode is restored.
 /// The model's weights lie on precision.device in weights_dtype(precision.dtype). Throws std::runtime_error that names
 /// the image when a label is not below the model's number of classes. Of several processes each runs over its loader,
 /// and all get the sum of their counts.
 Accuracy evaluate(VrwkvClassifier model, data::Loader& loader, const data::NormalizeOptions& normalize,
-                  const Precision& precision, distributed::World& world);
+                  const Precision& precision, distributed::World& world, const EvaluationOptions& options = {});
 
 /// evaluate() in a process on its own.
 Accuracy evaluate(VrwkvClassifier model, data::Loader& loader, const data::NormalizeOptions& normalize,

@@ -4,6 +4,7 @@
 #include <regex>
 
 #include "common/errors.h"
+#include "eval/image_paths.h"
 
 namespace vrwkv::eval {
 
@@ -20,6 +21,13 @@ void add_predict_flags(CLI::App& app, PredictFlags& flags) {
   CLI::Option* json = app.add_option("--json", flags.json, "Write the predictions as JSON; - for stdout, without text")
                           ->type_name("FILE")
                           ->default_str("none");
+  CLI::Option* csv = app.add_option("--csv", flags.csv, "Write the predictions as CSV, a line for each class")
+                         ->type_name("FILE")
+                         ->default_str("none");
+  CLI::Option* annotate =
+      app.add_option("--annotate", flags.annotate, "Write each image with its classes below it as a PNG file")
+          ->type_name("FOLDER")
+          ->default_str("none");
   CLI::Option* save_inputs =
       app.add_option("--save-inputs", flags.save_inputs,
                      "Write what the network saw of each image, float32 [3, S, S], keyed by file name, .safetensors")
@@ -33,9 +41,11 @@ void add_predict_flags(CLI::App& app, PredictFlags& flags) {
   CLI::Option* output = app.add_option("--output", flags.output, "With --input: where tensor 'logits' is written")
                             ->type_name("FILE")
                             ->default_str("none");
-  input->needs(output)->excludes(top_k)->excludes(classes)->excludes(json)->excludes(save_inputs);
+  input->needs(output)->excludes(top_k)->excludes(classes)->excludes(json)->excludes(csv)->excludes(annotate)->excludes(
+      save_inputs);
   output->needs(input);
-  app.add_option("IMAGE", flags.arguments, "JPEG or PNG files; also key.path=value, to replace values of CONFIG")
+  app.add_option("IMAGE", flags.arguments,
+                 "JPEG or PNG files, or folders of them; also key.path=value, to replace values of CONFIG")
       ->type_name("")
       ->default_str("none");
 }
@@ -49,6 +59,7 @@ void settle(PredictFlags& flags) {
   if (flags.input.empty() && flags.images.empty()) {
     throw UsageError("nothing to predict: give image files, or --input and --output");
   }
+  flags.images = image_paths(flags.images);
   if (!flags.input.empty() && !flags.images.empty()) {
     throw UsageError("--input and image files cannot go together, got --input " + flags.input + " and the image " +
                      flags.images.front());

@@ -14,14 +14,14 @@ struct PredictFlags : cli::Flags {
   std::vector<std::string> images;
   WeightSet weights = WeightSet::raw;
   std::string top_k = "5";
-  std::string classes, json, save_inputs;
+  std::string classes, json, csv, annotate, save_inputs;
   std::string input, output;
 };
 
 void add_predict_flags(CLI::App& app, PredictFlags& flags);
 
 /// Sorts `arguments` into images and overrides. An argument of the form key.path=value is an override, unless a file
-/// has that name. Throws UsageError for combinations that mean nothing.
+/// has that name; a folder stands for the images in it and below. Throws UsageError for combinations that mean nothing.
 void settle(PredictFlags& flags);
 
 }  // namespace vrwkv::eval

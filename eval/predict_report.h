@@ -17,4 +17,9 @@ nlohmann::ordered_json prediction_json(const ImagePrediction& prediction, const 
 /// {"image", "error"}
 nlohmann::ordered_json unreadable_json(const std::string& path, const std::string& message);
 
+/// Lines of a CSV file: predictions_csv_header(), then for each image a line per class, or one with the error.
+std::string predictions_csv_header();
+std::string prediction_csv(const ImagePrediction& prediction, const std::vector<std::string>& names);
+std::string unreadable_csv(const std::string& path, const std::string& message);
+
 }  // namespace vrwkv::eval

@@ -19,7 +19,7 @@ constexpr int64_t kMarginLevel = 255;
 at::Tensor fitted(const at::Tensor& image, int64_t size) {
   const int64_t longer = std::max(image.size(0), image.size(1));
   const auto scaled = [&](int64_t side) { return std::max<int64_t>(1, side * size / longer); };
-  const at::Tensor small = data::resize_bicubic(image, scaled(image.size(0)), scaled(image.size(1)));
+  const at::Tensor small = data::resize(image, scaled(image.size(0)), scaled(image.size(1)));
   at::Tensor square = at::full({size, size, 3}, kMarginLevel, at::kByte);
   square.narrow(0, (size - small.size(0)) / 2, small.size(0))
       .narrow(1, (size - small.size(1)) / 2, small.size(1))

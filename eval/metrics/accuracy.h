@@ -24,7 +24,7 @@ struct AccuracyCounts {
 /// What an evaluation found.
 struct Accuracy : AccuracyCounts {
   double loss = 0;                      ///< Mean cross-entropy, computed in float64; 0 without images.
-  std::vector<AccuracyCounts> classes;  ///< By label.
+  std::vector<AccuracyCounts> classes;  ///< By label, or by group.
 };
 
 /// Counts on the logits' device, without waiting for it: result() is the only synchronisation.
@@ -33,12 +33,19 @@ struct Accuracy : AccuracyCounts {
 /// (and makes the mean loss NaN). With fewer than five classes, the top five are all of them.
 class AccuracyMeter {
  public:
-  /// Throws std::invalid_argument unless classes >= 1.
-  AccuracyMeter(int64_t classes, at::Device device);
+  /// `groups`: what images are counted by, the classes (0) or something else, such as the classes of a data set whose
+  /// images show several of the model's. Throws std::invalid_argument unless classes >= 1.
+  AccuracyMeter(int64_t classes, at::Device device, int64_t groups = 0);
 
   /// logits: floating [B, classes]; labels: int64 [B], each 0 … classes - 1; B may be 0. Both on the meter's device.
   /// Throws std::invalid_argument that names the expected and the given shape.
   void update(const at::Tensor& logits, const at::Tensor& labels);
+
+  /// The same where an image may have several right classes: right: bool [B, classes], at least one in each row;
+  /// groups: int64 [B], each 0 … groups - 1. An image is correct when one of its classes ranks first, or among the
+  /// five. Its loss is -log of the probability of all its classes together. A logit of -inf is a class that does not
+  /// count.
+  void update(const at::Tensor& logits, const at::Tensor& right, const at::Tensor& groups);
 
   /// Adds what another meter with the same number of classes counted, on whatever device.
   void merge(const AccuracyMeter& other);
@@ -49,8 +56,11 @@ class AccuracyMeter {
   Accuracy result() const;
 
  private:
+  void check_logits(const at::Tensor& logits, const at::Tensor& labels) const;
+  void count(const at::Tensor& values, const at::Tensor& best, const at::Tensor& groups, const at::Tensor& losses);
+
   int64_t classes_;
-  at::Tensor counts_;    ///< int64 [3, classes]: images, correct1, correct5.
+  at::Tensor counts_;    ///< int64 [3, groups]: images, correct1, correct5.
   at::Tensor loss_sum_;  ///< float64, 0-d.
 };
 

@@ -22,8 +22,17 @@ double bicubic(double x) {
   return x < 2.0 ? (((x - 5.0) * x + 8.0) * x - 4.0) * a : 0.0;
 }
 
+/// A resampling filter and how far it reaches.
+struct Filter {
+  Interpolation name;
+  double (*weight)(double);
+  double reach;
+};
+const Filter kBicubic{Interpolation::bicubic, bicubic, 2.0};
+const Filter kBilinear{Interpolation::bilinear, [](double x) { return std::max(0.0, 1.0 - std::abs(x)); }, 1.0};
+
 /// Pillow's resampling along dimension 0, with its weights in double, rounded to grey levels.
-at::Tensor resized_rows(const at::Tensor& image, int64_t size) {
+at::Tensor resized_rows(const at::Tensor& image, int64_t size, const Filter& filter) {
   const int64_t rows = image.size(0);
   const double scale = static_cast<double>(rows) / static_cast<double>(size);
   const double stretch = std::max(scale, 1.0);
@@ -31,12 +40,12 @@ at::Tensor resized_rows(const at::Tensor& image, int64_t size) {
   at::Tensor result = at::empty({size, image.size(1), 3}, at::kDouble);
   for (int64_t y = 0; y < size; ++y) {
     const double center = (static_cast<double>(y) + 0.5) * scale;
-    const auto first = std::max<int64_t>(0, static_cast<int64_t>(center - 2.0 * stretch + 0.5));
-    const auto last = std::min<int64_t>(rows, static_cast<int64_t>(center + 2.0 * stretch + 0.5));
+    const auto first = std::max<int64_t>(0, static_cast<int64_t>(center - filter.reach * stretch + 0.5));
+    const auto last = std::min<int64_t>(rows, static_cast<int64_t>(center + filter.reach * stretch + 0.5));
     double total = 0.0;
     result[y].zero_();
     for (int64_t i = first; i < last; ++i) {
-      const double weight = bicubic((static_cast<double>(i) - center + 0.5) / stretch);
+      const double weight = filter.weight((static_cast<double>(i) - center + 0.5) / stretch);
       total += weight;
       result[y].add_(source[i], weight);
     }
@@ -45,12 +54,12 @@ at::Tensor resized_rows(const at::Tensor& image, int64_t size) {
   return result.add(0.5).floor().clamp(0, 255).to(at::kByte);
 }
 
-at::Tensor reference_resize(const at::Tensor& image, int64_t height, int64_t width) {
-  const at::Tensor wide = resized_rows(image.transpose(0, 1).contiguous(), width).transpose(0, 1).contiguous();
-  return resized_rows(wide, height);
+at::Tensor reference_resize(const at::Tensor& image, int64_t height, int64_t width, const Filter& filter) {
+  const at::Tensor wide = resized_rows(image.transpose(0, 1).contiguous(), width, filter).transpose(0, 1).contiguous();
+  return resized_rows(wide, height, filter);
 }
 
-TEST(ResizeBicubic, AgreesWithPillowsFormula) {
+TEST(Resize, AgreesWithPillowsFormula) {
   struct Case {
     int64_t height, width, new_height, new_width;
   };
@@ -60,28 +69,31 @@ TEST(ResizeBicubic, AgreesWithPillowsFormula) {
     const at::Tensor noise = random_image(c.height, c.width, static_cast<std::uint64_t>(c.height * 1000 + c.width));
     // Black and white noise is harder than any photograph; noise around a middle grey is like one.
     for (const auto& [image, tolerance] : {std::pair{noise.div(4, "floor").add(96), 1}, {noise, 2}}) {
-      const at::Tensor resized = resize_bicubic(image, c.new_height, c.new_width);
-      ASSERT_EQ(resized.sizes(), (at::IntArrayRef{c.new_height, c.new_width, 3}));
-      EXPECT_TRUE(resized.is_contiguous());
-      const at::Tensor expected = reference_resize(image, c.new_height, c.new_width);
-      EXPECT_LE(max_difference(expected, resized), tolerance)
-          << c.height << "x" << c.width << " to " << c.new_height << "x" << c.new_width;
-      EXPECT_LT((expected.to(at::kDouble) - resized.to(at::kDouble)).abs().mean().item<double>(), 0.25);
+      for (const Filter& filter : {kBicubic, kBilinear}) {
+        const at::Tensor resized = resize(image, c.new_height, c.new_width, filter.name);
+        ASSERT_EQ(resized.sizes(), (at::IntArrayRef{c.new_height, c.new_width, 3}));
+        EXPECT_TRUE(resized.is_contiguous());
+        const at::Tensor expected = reference_resize(image, c.new_height, c.new_width, filter);
+        EXPECT_LE(max_difference(expected, resized), tolerance)
+            << c.height << "x" << c.width << " to " << c.new_height << "x" << c.new_width << " by filter of reach "
+            << filter.reach;
+        EXPECT_LT((expected.to(at::kDouble) - resized.to(at::kDouble)).abs().mean().item<double>(), 0.25);
+      }
     }
   }
 }
 
-TEST(ResizeBicubic, ConstantImagesStayConstant) {
+TEST(Resize, ConstantImagesStayConstant) {
   const at::Tensor image = at::full({33, 47, 3}, 201, at::kByte);
-  EXPECT_EQ(max_difference(resize_bicubic(image, 70, 11), at::full({70, 11, 3}, 201, at::kByte)), 0);
+  EXPECT_EQ(max_difference(resize(image, 70, 11), at::full({70, 11, 3}, 201, at::kByte)), 0);
 }
 
-TEST(ResizeBicubic, RefusesGiantResults) {
+TEST(Resize, RefusesGiantResults) {
   const at::Tensor strip = random_image(1, 4000, 1);
   EXPECT_THROW(resize_short_side(strip, 256), ImageError);
-  EXPECT_THROW(resize_bicubic(strip, 0, 5), std::invalid_argument);
-  EXPECT_THROW(resize_bicubic(strip.to(at::kFloat), 5, 5), std::invalid_argument);
-  EXPECT_THROW(resize_bicubic(random_image(4, 6, 1).transpose(0, 1), 5, 5), std::invalid_argument);
+  EXPECT_THROW(resize(strip, 0, 5), std::invalid_argument);
+  EXPECT_THROW(resize(strip.to(at::kFloat), 5, 5), std::invalid_argument);
+  EXPECT_THROW(resize(random_image(4, 6, 1).transpose(0, 1), 5, 5), std::invalid_argument);
 }
 
 TEST(ResizeShortSide, CutsTheLongSideDown) {

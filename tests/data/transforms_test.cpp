@@ -134,7 +134,7 @@ TEST(TrainView, PadCropResizesOtherSizesFirst) {
   for (std::uint64_t i = 0; i < 50; ++i) {
     Generator first = generator_of(i);
     Generator second = generator_of(i);
-    const at::Tensor expected = train_view(resize_bicubic(image, 8, 8), options, first);
+    const at::Tensor expected = train_view(resize(image, 8, 8), options, first);
     EXPECT_EQ(max_difference(expected, train_view(image, options, second)), 0);
   }
 }
@@ -155,9 +155,9 @@ TEST(TrainView, IsAFunctionOfImageAndGenerator) {
 TEST(EvalView, IsResizeThenCenter) {
   const at::Tensor image = random_image(60, 45, 4);
   const at::Tensor view = eval_view(image, {.resize = 30, .size = 20});
-  EXPECT_EQ(max_difference(view, resize_bicubic(image, 40, 30).narrow(0, 10, 20).narrow(1, 5, 20)), 0);
+  EXPECT_EQ(max_difference(view, resize(image, 40, 30).narrow(0, 10, 20).narrow(1, 5, 20)), 0);
   const at::Tensor padded = eval_view(image, {.resize = 18, .size = 20});
-  EXPECT_EQ(max_difference(padded.narrow(1, 1, 18), resize_bicubic(image, 24, 18).narrow(0, 2, 20)), 0);
+  EXPECT_EQ(max_difference(padded.narrow(1, 1, 18), resize(image, 24, 18).narrow(0, 2, 20)), 0);
   EXPECT_EQ(padded.select(1, 0).max().item<int64_t>(), 0);
 }
 

@@ -1,27 +1,17 @@
 #include "train/loggers/learning_curves.h"
 
-#include <fcntl.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <fstream>
 #include <initializer_list>
 #include <iomanip>
 #include <limits>
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <utility>
 #include <vector>
 
-#include "common/atomic_file.h"
-#include "common/log.h"
+#include "common/gnuplot.h"
 
 namespace vrwkv::train {
 namespace {
@@ -123,16 +113,6 @@ Metrics parse(const std::string& metrics_jsonl) {
   return metrics;
 }
 
-/// gnuplot's double-quoted strings; the enhanced mode, in which more characters are special, is off.
-std::string quoted(const std::string& text) {
-  std::string result = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') result += '\\';
-    result += c == '\n' ? ' ' : c;
-  }
-  return result + "\"";
-}
-
 struct Panel {
   std::vector<std::string> settings, curves;
 };
@@ -199,53 +179,6 @@ double last_epoch(const Metrics& metrics) {
   return last > 0 ? last : 1;
 }
 
-struct GnuplotResult {
-  bool missing = false;
-  std::string problem;  ///< Why there is no picture; empty when there is one.
-};
-
-std::string first_line(int descriptor) {
-  std::string text;
-  std::array<char, 512> buffer{};
-  for (ssize_t count; (count = ::read(descriptor, buffer.data(), buffer.size())) != 0;) {
-    if (count < 0 && errno != EINTR) break;
-    if (count > 0) text.append(buffer.data(), static_cast<size_t>(count));
-  }
-  const size_t begin = text.find_first_not_of("\n\r \t");
-  return begin == std::string::npos ? "" : text.substr(begin, text.find('\n', begin) - begin);
-}
-
-/// Runs gnuplot on `script`; what it prints goes to the file `output`.
-GnuplotResult run_gnuplot(const fs::path& script, const fs::path& output) {
-  std::array<int, 2> messages{};
-  if (::pipe2(messages.data(), O_CLOEXEC) != 0) return {false, std::strerror(errno)};
-  posix_spawn_file_actions_t files;
-  posix_spawn_file_actions_init(&files);
-  posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
-  posix_spawn_file_actions_adddup2(&files, messages[1], STDERR_FILENO);
-  // A process group of its own: Ctrl-C, which ends a training in good order, must not cut its last picture off.
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-  std::string program = "gnuplot", file = script.string();
-  const std::array<char*, 3> arguments{program.data(), file.data(), nullptr};
-  pid_t child = 0;
-  const int spawned = ::posix_spawnp(&child, program.c_str(), &files, &attributes, arguments.data(), environ);
-  posix_spawnattr_destroy(&attributes);
-  posix_spawn_file_actions_destroy(&files);
-  ::close(messages[1]);
-  const std::string message = spawned == 0 ? first_line(messages[0]) : std::strerror(spawned);
-  ::close(messages[0]);
-  if (spawned != 0) return {spawned == ENOENT, message};
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) return {false, std::strerror(errno)};
-  }
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
-  return {false, message.empty() ? "it ended with status " + std::to_string(status) : message};
-}
-
 /// The last part of the folder's path, whichever way it is written.
 std::string run_name(const fs::path& folder) {
   const fs::path path = fs::absolute(folder).lexically_normal();
@@ -267,7 +200,7 @@ std::string learning_curves_script(const std::string& metrics_jsonl, const std::
   if (!metrics.eval.rows.empty()) out << metrics.eval.block("eval");
   out << "set terminal pngcairo size 1000," << 100 + 330 * panels.size()
       << " noenhanced font 'DejaVu Sans,11' background 'white'\n"
-      << "set multiplot layout " << panels.size() << ",1 title " << quoted(title)
+      << "set multiplot layout " << panels.size() << ",1 title " << gnuplot_string(title)
       << " font ',14' margins char 12, char 12, char 4, char 4 spacing 0, char 4\n"
       << "set border 3 lc rgb '#444444'; set grid xtics ytics back lt 1 lw 1 lc rgb '#e0e0e0'; set tics nomirror\n"
       << "set key at graph 1, 1.02 right bottom horizontal\n"
@@ -289,31 +222,8 @@ std::string learning_curves_script(const std::string& metrics_jsonl, const std::
 void draw_learning_curves(const fs::path& folder) {
   std::ostringstream metrics;
   metrics << std::ifstream(folder / "metrics.jsonl").rdbuf();
-  const fs::path png = folder / "learning_curves.png";
-  const fs::path unfinished = png.string() + std::string(AtomicFile::kTemporarySuffix);
   const std::string script = learning_curves_script(metrics.str(), run_name(folder));
-  if (script.empty()) return;
-  const fs::path script_path = folder / "learning_curves.gnuplot";
-  AtomicFile file(script_path);
-  file.write(script);
-  file.commit();
-
-  const GnuplotResult result = run_gnuplot(script_path, unfinished);
-  std::error_code problem;
-  if (result.problem.empty()) {
-    fs::rename(unfinished, png, problem);
-    if (problem) log::warn("cannot put " + png.string() + " in place: " + problem.message());
-    return;
-  }
-  fs::remove(unfinished, problem);
-  if (!result.missing) {
-    log::warn("gnuplot could not draw " + png.string() + ": " + result.problem);
-    return;
-  }
-  static std::once_flag missing;
-  std::call_once(missing, [] {
-    log::warn("gnuplot is not installed (Debian package gnuplot-nox): learning_curves.png is not drawn");
-  });
+  if (!script.empty()) draw_with_gnuplot(script, folder / "learning_curves.png");
 }
 
 }  // namespace vrwkv::train
