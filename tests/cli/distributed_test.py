@@ -1,5 +1,6 @@
 """vrwkv-train in several processes on the CPU: the same numbers as one, and an orderly end whatever happens."""
 
+import csv
 import json
 import os
 import pathlib
@@ -114,6 +115,19 @@ class Distributed(CliTest):
             self.assertIn("top-1", texts[0])
         self.assertEqual(found[0], found[1])
         self.assertEqual(found[0]["images"], 37)
+        labels = self.folder / "labels.json"
+        labels.write_text(json.dumps({"classes": {str(c): [c, (c + 1) % 10] for c in range(10)}}))
+        tables = []
+        for processes in (1, 3):
+            confusion, table = (self.folder / f"{name}_{processes}.csv" for name in ("confusion", "evaluation"))
+            command = [str(BIN / "vrwkv-eval"), *self.command("unused")[1:], "--checkpoint", checkpoint, "--tta", "flip",
+                       "--labels", str(labels), "--confusion", str(confusion), "--csv", str(table)]
+            port = str(free_port())
+            self.end([self.start_rank(rank, processes, port, command) for rank in range(processes)], [0] * processes)
+            counts = next(csv.DictReader(table.read_text().splitlines()))
+            tables.append((confusion.read_text(), [counts[key] for key in ("images", "correct1", "correct5")]))
+        self.assertEqual(tables[0], tables[1])
+        self.assertEqual(tables[0][1][0], "37")
         output = self.folder / "scaling.json"
         command = [str(BIN / "vrwkv-bench"), "scaling", "--variant", "tiny", "--sizes", "32", "--batch", "1", "--steps", "1",
                    "--threads", "1", "--json", str(output)]

@@ -1,8 +1,10 @@
 """vrwkv-predict, run as a user runs it."""
 
+import csv
 import json
 import math
 import re
+import shutil
 
 from cli_support import (
     CLASSES,
@@ -25,7 +27,7 @@ class PredictTest(CliTest):
         self.help_names_every_default(
             "vrwkv-predict",
             ["CONFIG", "IMAGE", "--device", "--dtype", "--checkpoint", "--weights", "--top-k", "--classes", "--json"]
-            + ["--save-inputs", "--input", "--output"],
+            + ["--csv", "--annotate", "--save-inputs", "--input", "--output"],
         )
 
     def test_prints_the_five_most_probable_classes(self):
@@ -41,6 +43,42 @@ class PredictTest(CliTest):
     def test_top_k(self):
         self.assertEqual(len(self.predict(self.images[0], "--top-k", "2").stdout.splitlines()), 3)
         self.assertEqual(len(self.predict(self.images[0], "--top-k", "99").stdout.splitlines()), 11)
+
+    def test_folders_csv_and_annotated_pictures(self):
+        broken = self.folder / "val" / CLASSES[3] / "broken.JPG"
+        broken.write_bytes(b"no image")
+        self.addCleanup(broken.unlink)
+        (self.folder / "val" / "notes.txt").write_text("no image, and not named as one")
+        self.addCleanup((self.folder / "val" / "notes.txt").unlink)
+        table, pictures = self.folder / "predictions.csv", self.folder / "annotated" / "here"
+        arguments = [self.folder / "val", "--csv", table, "--top-k", "3"]
+        result = self.predict(*arguments, "--annotate", pictures, code=1)
+        self.assertIn("vrwkv-predict: error: ", result.stderr)
+        self.assertIn("broken.JPG", result.stderr)
+        rows = list(csv.DictReader(table.read_text().splitlines()))
+        answers = json.loads(self.predict(*self.images, "--json", "-", "--top-k", "3").stdout)
+        expected = {entry["image"]: entry["top"] for entry in answers}
+        found = {str(path): [] for path in self.images}
+        for row in rows:
+            if row["error"]:
+                self.assertEqual((row["image"], row["rank"]), (str(broken), ""))
+            else:
+                found[row["image"]].append(row)
+        self.assertEqual(sum(bool(row["error"]) for row in rows), 1)
+        for path, top in expected.items():
+            self.assertEqual([(row["rank"], row["label"], row["name"]) for row in found[path]],
+                             [(str(i + 1), str(entry["label"]), entry["name"]) for i, entry in enumerate(top)])
+            for row, entry in zip(found[path], top, strict=True):
+                self.assertAlmostEqual(float(row["probability"]), entry["probability"], delta=1e-4)
+        if shutil.which("gnuplot"):
+            self.assertEqual({path.name for path in pictures.iterdir()}, {f"{path.name}.png" for path in self.images})
+            for path in pictures.iterdir():
+                self.assertEqual(path.read_bytes()[:4], b"\x89PNG")
+        empty = self.folder / "empty"
+        empty.mkdir()
+        self.fails(2, "vrwkv-predict", self.config, "--checkpoint", self.checkpoint, empty, says=["holds no JPEG or PNG files"])
+        self.fails(2, "vrwkv-predict", self.config, "--checkpoint", self.checkpoint, self.images[0], "--annotate", table,
+                   says=["--annotate: cannot create the folder"])
 
     def test_names(self):
         unnamed = self.folder / "unnamed.safetensors"

@@ -74,6 +74,50 @@ TEST_P(AccuracyOnDevice, AgreesWithSortingEveryRow) {
   }
 }
 
+/// Several right classes: the best placed one counts; groups of their own; classes that do not count.
+TEST_P(AccuracyOnDevice, SeveralRightClassesAgreeWithSortingEveryRow) {
+  at::manual_seed(2);
+  constexpr int64_t kRows = 200, kGroups = 3;
+  for (const int64_t classes : {2, 6, 30}) {
+    const at::Tensor counted = (at::rand({classes}) < 0.7).index_fill_(0, at::tensor({0, 1}), true);
+    const at::Tensor logits = random_logits(kRows, classes, 0.0).masked_fill(counted.logical_not(), -INFINITY);
+    at::Tensor right = (at::rand({kRows, classes}) < 0.2).logical_and(counted);
+    right.select(1, 1).logical_or_(right.any(1).logical_not());
+    const at::Tensor groups = at::randint(kGroups, {kRows}, at::kLong);
+    AccuracyMeter meter(classes, GetParam(), kGroups);
+    meter.update(logits.to(GetParam()), right.to(GetParam()), groups.to(GetParam()));
+    Accuracy expected;
+    expected.classes.resize(kGroups);
+    long double loss = 0;
+    for (int64_t i = 0; i < kRows; ++i) {
+      const std::vector<double> row = row_of(logits, i);
+      std::vector<int64_t> order(row.size());
+      std::iota(order.begin(), order.end(), 0);
+      std::ranges::stable_sort(order, std::greater<>{}, [&](int64_t c) { return row[static_cast<std::size_t>(c)]; });
+      const auto best = std::ranges::find_if(order, [&](int64_t c) { return right[i][c].item<bool>(); }) - order.begin();
+      long double all = 0, of_right = 0;
+      for (int64_t c = 0; c < classes; ++c) {
+        const long double share = std::exp(static_cast<long double>(row[static_cast<std::size_t>(c)]));
+        all += share;
+        if (right[i][c].item<bool>()) of_right += share;
+      }
+      loss -= std::log(of_right / all);
+      AccuracyCounts& group = expected.classes[static_cast<std::size_t>(groups[i].item<int64_t>())];
+      group.images += 1;
+      group.correct1 += best == 0 ? 1 : 0;
+      group.correct5 += best < 5 ? 1 : 0;
+    }
+    const Accuracy result = meter.result();
+    EXPECT_EQ(result.classes, expected.classes) << classes << " classes";
+    EXPECT_EQ(result.images, kRows);
+    EXPECT_NEAR(result.loss, static_cast<double>(loss / kRows), 1e-12);
+  }
+  AccuracyMeter meter(4, GetParam(), 2);
+  const at::Tensor logits = at::zeros({1, 4}, at::TensorOptions(GetParam()));
+  const at::Tensor group = at::zeros({1}, at::TensorOptions(GetParam()).dtype(at::kLong));
+  EXPECT_THROW(meter.update(logits, logits, group), std::invalid_argument);
+}
+
 TEST_P(AccuracyOnDevice, RowsWithNanAreWrong) {
   at::manual_seed(2);
   const int64_t classes = 7;

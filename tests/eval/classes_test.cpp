@@ -1,4 +1,6 @@
 #include <gtest/gtest.h>
+
+#include <set>
 #include <stdlib.h>
 
 #include <filesystem>
@@ -120,6 +122,11 @@ TEST_F(ClassNames, FileThenCheckpointThenNumbers) {
   EXPECT_EQ(class_names(2, write("a\nb"), {}), (Names{"a", "b"}));
   EXPECT_EQ(class_names(2, "", {"x", "y"}), (Names{"x", "y"}));
   EXPECT_EQ(class_names(2, "", {}), (Names{"class 0", "class 1"}));
+  const Names imagenet = class_names(1000, "", {});
+  EXPECT_EQ(imagenet[0], "tench");
+  EXPECT_EQ(imagenet[285], "Egyptian cat");
+  EXPECT_EQ(imagenet[999], "toilet tissue");
+  EXPECT_EQ(std::set<std::string>(imagenet.begin(), imagenet.end()).size(), 1000U);
 }
 
 TEST_F(ClassNames, AnotherNumberOfNamesIsRefused) {

@@ -33,7 +33,7 @@ TEST(Report, TableIsAligned) {
 }
 
 TEST(Report, JsonHoldsTheExactCounts) {
-  const auto json = nlohmann::json::parse(report_json(example(), {"c.yaml", "w.safetensors"}, {"a", "b"}));
+  const auto json = nlohmann::json::parse(report_json({{"c.yaml", "w.safetensors"}, example()}, {"a", "b"}));
   EXPECT_EQ(json.at("config"), "c.yaml");
   EXPECT_EQ(json.at("checkpoint"), "w.safetensors");
   EXPECT_EQ(json.at("images"), 360);
@@ -50,9 +50,21 @@ TEST(Report, JsonHoldsTheExactCounts) {
 TEST(Report, JsonWithoutClassesAndWithoutALoss) {
   Accuracy accuracy = example();
   accuracy.loss = NAN;
-  const auto json = nlohmann::json::parse(report_json(accuracy, {"c.yaml", "\xff.safetensors"}, {}));
+  const auto json = nlohmann::json::parse(report_json({{"c.yaml", "\xff.safetensors"}, accuracy}, {}));
   EXPECT_FALSE(json.contains("classes"));
   EXPECT_TRUE(json.at("loss").is_null());
+}
+
+TEST(Report, CsvQuotesWhatNeedsIt) {
+  Report report{{"c.yaml", "a,\"b\".safetensors", WeightSet::ema, {}, "flip"}, example()};
+  report.source.transform.size = 48;
+  EXPECT_EQ(reports_csv({report}),
+            "checkpoint,weights,size,resize,tta,images,correct1,correct5,top1,top5,loss\n"
+            "\"a,\"\"b\"\".safetensors\",ema,48,256,flip,360,350,360,97.2222,100,0.25\n");
+  EXPECT_EQ(class_csv(example(), {"x", "y\nz"}),
+            "label,class,images,correct1,correct5,top1,top5\n0,x,160,160,160,100,100\n"
+            "1,\"y\nz\",200,190,200,95,100\n");
+  EXPECT_EQ(unreadable_csv("a", "b,c"), "a,,,,,\"b,c\"\n");
 }
 
 TEST(PredictionReport, TextAndJson) {
