@@ -16,7 +16,11 @@ std::string grouped(int64_t value) {
 }
 
 std::string in_millions(double value) { return decimal(value, 1) + "M"; }
-std::string in_billions(double value) { return decimal(value, 1) + "G"; }
+/// 1.2G; small networks in millions.
+std::string flops_text(double value) {
+  constexpr double kSmall = 0.1;
+  return value < kSmall ? in_millions(value * kBillion / kMillion) : decimal(value, 1) + "G";
+}
 std::string in_mebibytes(int64_t bytes) { return decimal(static_cast<double>(bytes) / kMebibyte, 2) + " MiB"; }
 
 void add_rows(Table& table, const ModuleCosts& module, int64_t level, int64_t depth) {
@@ -45,7 +49,7 @@ std::string differences(const Info& info) {
 
 std::string paper_line(const Info& info) {
   return "paper: VRWKV " + info.paper->variant + ", " + in_millions(info.paper->parameters) + " parameters, " +
-         in_billions(info.paper->flops) + " FLOPs" + differences(info) + "\n";
+         flops_text(info.paper->flops) + " FLOPs" + differences(info) + "\n";
 }
 
 std::string memory_line(const Info& info) {
@@ -92,7 +96,7 @@ std::string info_text(const Info& info, int64_t depth) {
   std::string text = table.text() + "\n";
   text += "input: " + size + " x " + size + " pixels, " + std::to_string(grid_of(info).tokens()) + " tokens\n";
   text += "here: " + in_millions(static_cast<double>(info.costs.parameters) / kMillion) + " parameters, " +
-          in_billions(static_cast<double>(info.costs.flops) / kBillion) + " FLOPs\n";
+          flops_text(static_cast<double>(info.costs.flops) / kBillion) + " FLOPs\n";
   if (info.paper) text += paper_line(info);
   return text + memory_line(info);
 }
