@@ -15,6 +15,7 @@
 #include "vrwkv/checkpoint/file_mapping.h"
 #include "vrwkv/checkpoint/pickle.h"
 #include "vrwkv/checkpoint/pth_types.h"
+#include "vrwkv/checkpoint/zip_sizes.h"
 
 namespace vrwkv {
 namespace {
@@ -53,11 +54,7 @@ auto checked(const std::filesystem::path& path, const Read& read) {
 class Reader {
  public:
   explicit Reader(const std::filesystem::path& path)
-      : path_(path),
-        file_(std::make_shared<FileMapping>(path)),
-        archive_(
-            checked(path, [&] { return std::make_unique<caffe2::serialize::PyTorchStreamReader>(path.string()); })),
-        pickle_(read_pickle()) {}
+      : path_(path), file_(std::make_shared<FileMapping>(path)), archive_(open_archive()), pickle_(read_pickle()) {}
 
   PthFile read(WeightSet set) {
     PthFile file;
@@ -79,6 +76,15 @@ class Reader {
 
  private:
   [[noreturn]] void fail(const std::string& what) const { throw std::runtime_error(path_.string() + ": " + what); }
+
+  std::unique_ptr<caffe2::serialize::PyTorchStreamReader> open_archive() const {
+    try {
+      check_zip_sizes({file_->at(0), file_->size()});
+    } catch (const std::runtime_error& error) {
+      fail(error.what());
+    }
+    return checked(path_, [&] { return std::make_unique<caffe2::serialize::PyTorchStreamReader>(path_.string()); });
+  }
 
   Pickle read_pickle() {
     return checked(path_, [this] {
