@@ -12,14 +12,23 @@ namespace {
 constexpr int64_t kMargin = 8, kBarWidth = 16;
 constexpr double kWhite = 255.0;
 
-/// The share of the heat in what lies over an image, where there is none and where it is highest.
-constexpr double kFaint = 0.35, kStrong = 0.85;
+/// The share of the heat in what lies over an image.
+constexpr double kShare = 0.65;
 
 using Color = std::array<double, 3>;
 constexpr std::array<Color, 6> kHeat{
     {{0, 0, 0}, {60, 10, 110}, {150, 30, 110}, {225, 70, 50}, {250, 160, 30}, {255, 250, 190}}};
 
 at::Tensor blank(int64_t height, int64_t width) { return at::full({height, width, 3}, kWhite, at::kByte); }
+
+/// Brightness (ITU-R BT.601) of uint8 [H, W, 3], in all colours, float64: what lies under the heat takes no colour of
+/// its own to it.
+at::Tensor grey(const at::Tensor& image) {
+  const at::Tensor colors = image.to(at::kDouble);
+  return (0.299 * colors.select(2, 0) + 0.587 * colors.select(2, 1) + 0.114 * colors.select(2, 2))
+      .unsqueeze(-1)
+      .expand_as(colors);
+}
 
 /// Rectangle of `picture`, a view.
 at::Tensor part(const at::Tensor& picture, int64_t top, int64_t left, int64_t height, int64_t width) {
@@ -77,8 +86,7 @@ at::Tensor enlarged(const at::Tensor& picture, int64_t factor) {
 at::Tensor heat_over_image(const at::Tensor& image, const at::Tensor& values, std::pair<int64_t, int64_t> token) {
   const int64_t height = image.size(0) / values.size(0), width = image.size(1) / values.size(1);
   const at::Tensor wide = values.repeat_interleave(height, 0).repeat_interleave(width, 1);
-  const at::Tensor share = (kFaint + (kStrong - kFaint) * wide.clamp(0, 1)).unsqueeze(-1);
-  at::Tensor heated = at::lerp(image.to(at::kDouble), heat_colors(wide).to(at::kDouble), share).round().to(at::kByte);
+  at::Tensor heated = at::lerp(grey(image), heat_colors(wide).to(at::kDouble), kShare).round().to(at::kByte);
   draw_frame(heated, token.first * height, token.second * width, height, width);
   return at::cat({image, blank(image.size(0), kMargin), heated}, 1);
 }

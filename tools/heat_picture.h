@@ -22,8 +22,8 @@ at::Tensor range_scaled(const at::Tensor& values);
 /// Each pixel of uint8 [H, W, 3] as factor x factor pixels.
 at::Tensor enlarged(const at::Tensor& picture, int64_t factor);
 
-/// An image uint8 [S, S, 3], and beside it the same under the heat of `values` [h, w] within 0 ... 1, one value for
-/// each patch, with a frame around the patch `token` (row, column). S must be a multiple of h and w.
+/// An image uint8 [S, S, 3], and beside it the same, grey, under the heat of `values` [h, w] within 0 ... 1, one value
+/// for each patch, with a frame around the patch `token` (row, column). S must be a multiple of h and w.
 at::Tensor heat_over_image(const at::Tensor& image, const at::Tensor& values, std::pair<int64_t, int64_t> token);
 
 /// Pictures uint8 [H, W, 3] of one width below each other, on white, with a margin, and at the right the scale of

@@ -23,7 +23,8 @@ struct MapFlags : cli::Flags {
   std::string probes = "8";
   WeightSet weights = WeightSet::raw;
   tools::MapKind kind = tools::MapKind::receptive_field;
-  std::vector<std::string> arguments;
+  std::vector<std::string> arguments;  ///< Images and overrides as they came.
+  std::vector<std::string> images;
 };
 
 int64_t integer(const std::string& flag, const std::string& text) {
@@ -45,9 +46,7 @@ tools::MapOptions map_options(const MapFlags& flags, const config::RunConfig& co
   if (!flags.token.empty()) options.token = token_at(flags.token);
   if (!flags.noise.empty()) options.noise = integer("--noise", flags.noise);
   options.probes = integer("--probes", flags.probes);
-  for (const std::string& argument : flags.arguments) {
-    if (!cli::is_override(argument)) options.images.push_back(argument);
-  }
+  options.images = flags.images;
   return options;
 }
 
@@ -61,7 +60,7 @@ std::string legend(tools::MapKind kind) {
 
 int draw(MapFlags flags) {
   for (const std::string& argument : flags.arguments) {
-    if (cli::is_override(argument)) flags.overrides.push_back(argument);
+    (cli::is_override(argument) ? flags.overrides : flags.images).push_back(argument);
   }
   config::RunConfig config = cli::load_config(flags);
   cli::check_output("--out", flags.out);
