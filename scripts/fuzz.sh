@@ -4,9 +4,9 @@
 #   scripts/fuzz.sh [SECONDS [TARGET …]]     for example: scripts/fuzz.sh 600 pth safetensors
 #
 # Each target (all of them without TARGET) runs for so many SECONDS (600) under the address and undefined-behaviour
-# sanitizers, one after the other. They start from the small files of tests/fuzz/corpus, tests/data/fixtures and configs; what they
-# find to be new ways through the code is kept in build/fuzz/corpus for the next time. An input that breaks something ends the script and is
-# left in build/fuzz/findings.
+# sanitizers, one after the other. They start from the small files of tests/fuzz/corpus, tests/data/fixtures and configs;
+# inputs that take new ways through the code are kept in build/fuzz/corpus for the next time. An input that breaks
+# something ends the script and is left in build/fuzz/findings.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

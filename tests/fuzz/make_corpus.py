@@ -1,6 +1,7 @@
 """Writes the small files that fuzzing starts from: corpus/{pickle,pth,safetensors,tar}. Needs PyTorch.
 
-Pictures and configurations start from those of tests/data/fixtures and configs.
+Pictures and configurations start from those of tests/data/fixtures and configs. pth/claims_gigabytes.pth is no work of
+this script: fuzzing found it.
 """
 
 import argparse
@@ -55,8 +56,10 @@ def compressed(data):
     """The same archive with deflated entries."""
     result = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED) as target:
-        for entry in source.infolist():
-            target.writestr(entry.filename, source.read(entry))
+        for name in source.namelist():
+            entry = zipfile.ZipInfo(name)  # Of 1980: the same bytes each time.
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            target.writestr(entry, source.read(name))
     return result.getvalue()
 
 
@@ -72,8 +75,12 @@ def write_checkpoints():
 
 def write_pickles():
     value = {
-        "text": "é", "bytes": b"\0\xff", "list": [1, 2.5, None, True, -(2**40), 2**70], "tuple": ((), (1,), (1, 2, 3)),
-        "set": {1, 2}, "dict": collections.OrderedDict(a=collections.defaultdict(list, b=[1])),
+        "text": "é",
+        "bytes": b"\0\xff",
+        "list": [1, 2.5, None, True, -(2**40), 2**70],
+        "tuple": ((), (1,), (1, 2, 3)),
+        "set": {1, 2},
+        "dict": collections.OrderedDict(a=collections.defaultdict(list, b=[1])),
     }
     value["itself"] = value["list"]
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
@@ -86,7 +93,10 @@ def write_safetensors():
         return len(text).to_bytes(8, "little") + text + body
 
     one = '{"x":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}'
-    two = '{"__metadata__":{"k":"v"},"h":{"dtype":"BF16","shape":[3],"data_offsets":[0,6]},"s":{"dtype":"I64","shape":[],"data_offsets":[6,14]},"e":{"dtype":"U8","shape":[0,4],"data_offsets":[14,14]}}'
+    two = (
+        '{"__metadata__":{"k":"v"},"h":{"dtype":"BF16","shape":[3],"data_offsets":[0,6]},'
+        '"s":{"dtype":"I64","shape":[],"data_offsets":[6,14]},"e":{"dtype":"U8","shape":[0,4],"data_offsets":[14,14]}}'
+    )
     write("safetensors", "one.safetensors", file(one, bytes(16)))
     write("safetensors", "two.safetensors", file(two + "  ", bytes(range(14))))
     write("safetensors", "empty.safetensors", file("{}"))
@@ -96,7 +106,8 @@ def write_tars():
     for name, form in (("ustar", tarfile.USTAR_FORMAT), ("gnu", tarfile.GNU_FORMAT), ("pax", tarfile.PAX_FORMAT)):
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w", format=form) as tar:
-            for path in ("./a/1.png", "b/2.cls", "c/" + "long/" * (4 if form == tarfile.USTAR_FORMAT else 30) + "é.jpg"):
+            depth = 4 if form == tarfile.USTAR_FORMAT else 30
+            for path in ("./a/1.png", "b/2.cls", "c/" + "long/" * depth + "é.jpg"):
                 info = tarfile.TarInfo(path)
                 info.size = 5
                 tar.addfile(info, io.BytesIO(b"12345"))
