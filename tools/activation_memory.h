@@ -16,7 +16,7 @@ struct ActivationMemory {
 
 /// Measured: a network of these options runs forward in training mode with gradients on, on images of `size` x `size`
 /// pixels, and what its tensors then still occupy on the device is what autograd keeps, as LibTorch's allocator reports
-/// it (on the CPU exactly, on CUDA in its steps of 512 bytes). Two batches of one and two images tell what an image
+/// it (on the CPU exactly, on CUDA as it rounds them). Two batches of one and two images tell what an image
 /// takes from what does not grow with the batch (casts of weights), and two or three blocks stand for all, which keep
 /// the same. Parameters, gradients, optimizer state and the images themselves are not in it. Throws c10::Error for a
 /// size that is not a multiple of the patch size.

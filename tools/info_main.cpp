@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <iostream>
 
 #include "cli/device.h"
@@ -6,10 +7,10 @@
 #include "cli/run_main.h"
 #include "common/errors.h"
 #include "config/text.h"
-#include "eval/load_classifier.h"
 #include "tools/info_report.h"
 #include "tools/options_of_weights.h"
 #include "vrwkv/checkpoint/state_dict.h"
+#include "vrwkv/checkpoint/weights.h"
 
 namespace {
 
@@ -64,8 +65,11 @@ Subject find_subject(const InfoFlags& flags) {
     throw UsageError("values are replaced in a configuration (.yaml, .yml or .json), but " + flags.config +
                      " is none, got " + flags.overrides.front());
   }
+  if (std::filesystem::is_directory(flags.config)) {
+    throw UsageError(flags.config + " is a folder; name a configuration, a checkpoint or a variant");
+  }
   if (std::filesystem::exists(flags.config)) {
-    subject.weights = eval::read_checkpoint(flags.config);
+    subject.weights = read_model_weights(flags.config);
     subject.config.model = tools::options_of_weights(subject.weights, flags.config);
   } else {
     subject.config.model = variant(flags.config);

@@ -66,7 +66,7 @@ class InfoTest(CliTest):
         self.fails(2, "vrwkv-info", "tiny", "--device", "gpu", says=["--device", "got 'gpu'"])
         self.fails(2, "vrwkv-info", "tiny", "model.depth=2", says=["tiny is none, got model.depth=2"])
         self.fails(2, "vrwkv-info", "tiny", "--json", "no/x.json", says=["--json: the folder of no/x.json"])
-        self.fails(2, "vrwkv-info", self.folder, says=["is a folder"])
+        self.fails(2, "vrwkv-info", self.folder, says=[f"{self.folder} is a folder; name a configuration"])
         self.fails(1, "vrwkv-info", self.images[0], says=[str(self.images[0])])
 
     def test_a_file_of_something_else(self):
