@@ -15,16 +15,17 @@ seconds="${1:-600}"
 [[ "$seconds" =~ ^[1-9][0-9]*$ ]] || die "SECONDS must be a whole number from 1 on, got '$seconds'"
 shift || true
 targets=("$@")
-((${#targets[@]})) || targets=(pickle pth safetensors tar yaml image)
+((${#targets[@]})) || targets=(pickle pth state_dict safetensors tar yaml image)
 command -v clang++ >/dev/null || die "clang++ is missing; install the package clang, whose libFuzzer is used"
 
 # seeds TARGET: the folder that it starts from.
 seeds() {
   case "$1" in
     pickle | pth | safetensors | tar) echo "$repo_root/tests/fuzz/corpus/$1" ;;
+    state_dict) echo "$repo_root/tests/fuzz/corpus/pickle" ;;
     yaml) echo "$repo_root/configs" ;;
     image) echo "$repo_root/tests/data/fixtures" ;;
-    *) die "unknown target '$1'; there are pickle, pth, safetensors, tar, yaml and image" ;;
+    *) die "unknown target '$1'; there are pickle, pth, state_dict, safetensors, tar, yaml and image" ;;
   esac
 }
 
