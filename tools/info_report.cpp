@@ -53,11 +53,10 @@ std::string paper_line(const Info& info) {
 }
 
 std::string memory_line(const Info& info) {
-  const int64_t blocks = info.options.backbone.depth - 1;
   std::string parts;
-  if (blocks > 0) {
-    parts = ": " + in_mebibytes(info.memory.block) + " for each of " + std::to_string(blocks) + " blocks, " +
-            in_mebibytes(info.memory.rest) + " for the last and the rest";
+  if (info.options.backbone.depth > 1) {
+    parts = ": " + in_mebibytes(info.memory.block) + " for each block but the last, " + in_mebibytes(info.memory.rest) +
+            " for that and the rest";
   }
   return "kept for the backward pass, an image: " + in_mebibytes(info.memory.total) + " (" + info.precision + ")" +
          parts + "\n";
