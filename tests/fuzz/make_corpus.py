@@ -1,7 +1,7 @@
 """Writes the small files that fuzzing starts from: corpus/{pickle,pth,safetensors,tar}. Needs PyTorch.
 
-Pictures and configurations start from those of tests/data/fixtures and configs. pth/claims_gigabytes.pth is no work of
-this script: fuzzing found it.
+Pictures and configurations start from those of tests/data/fixtures and configs. pth/claims_gigabytes.pth and
+pickle/doubled_names.pkl are no work of this script: fuzzing found them.
 """
 
 import argparse
