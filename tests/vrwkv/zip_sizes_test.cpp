@@ -61,7 +61,7 @@ TEST(ZipSizes, WhatCompressedBytesCanHoldIsSound) {
     for (const bool end64 : {false, true}) {
       Archive archive;
       archive.add("stored", 900, 900, wide);
-      archive.add("zeros", 1000, 1032000);
+      archive.add("zeros", 100, 103200);
       archive.add("nothing", 0, 0, wide);
       EXPECT_EQ(verdict(archive.bytes(end64)), "sound");
     }
@@ -82,6 +82,9 @@ TEST(ZipSizes, MoreIsNot) {
   Archive enormous;
   enormous.add("x", uint64_t{1} << 62, uint64_t{1} << 63, true);
   EXPECT_NE(verdict(enormous.bytes()), "sound");
+  Archive overlapping;  // Each of them would fit alone.
+  for (const char* name : {"a", "b", "c"}) overlapping.add(name, 500, 500);
+  EXPECT_NE(verdict(overlapping.bytes()), "sound");
   Archive longer;
   longer.add("x", 5000, 5000);
   EXPECT_NE(verdict(longer.bytes()), "sound");

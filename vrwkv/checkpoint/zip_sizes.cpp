@@ -98,18 +98,19 @@ void check_zip_sizes(std::span<const std::byte> bytes) {
   const Bytes archive(bytes);
   const std::optional<uint64_t> end = find_end(archive);
   if (!end) return;
-  uint64_t entry = find_directory(archive, *end);
+  uint64_t entry = find_directory(archive, *end), left = archive.size();
   while (archive.has(entry, kEntrySize) && archive.get<uint32_t>(entry) == kEntryMagic) {
     const uint64_t name_size = archive.get<uint16_t>(entry + kNameSize);
     const uint64_t extra_size = archive.get<uint16_t>(entry + kExtraSize);
     const uint64_t name = entry + kEntrySize, extra = name + name_size;
     if (!archive.has(name, name_size + extra_size)) return;
     const Sizes sizes = sizes_of(archive, entry, extra, extra_size);
-    if (sizes.compressed > archive.size() || sizes.whole > sizes.compressed * kMaxRatio) {
+    if (sizes.compressed > left || sizes.whole > sizes.compressed * kMaxRatio) {
       throw std::runtime_error("damaged archive: its entry '" + archive.text(name, name_size) + "' claims " +
                                std::to_string(sizes.whole) + " bytes, which its " + std::to_string(sizes.compressed) +
                                " in a file of " + std::to_string(archive.size()) + " cannot hold");
     }
+    left -= sizes.compressed;
     entry = extra + extra_size + archive.get<uint16_t>(entry + kCommentSize);
   }
 }
