@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "bench/steps.h"
-#include "bench/table.h"
 #include "bench/timer.h"
+#include "common/table.h"
 #include "vrwkv/graph_mode.h"
 
 namespace vrwkv::bench {

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "bench/op_cases.h"
-#include "bench/table.h"
 #include "bench/timer.h"
+#include "common/table.h"
 
 namespace vrwkv::bench {
 

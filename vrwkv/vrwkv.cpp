@@ -101,6 +101,14 @@ torch::Tensor VrwkvImpl::pooled(const torch::Tensor& images) {
   return at::addcmul(ln1->bias, mean, ln1->weight);
 }
 
+BiWkvInputs VrwkvImpl::bi_wkv_inputs(const torch::Tensor& images, int64_t layer) {
+  TORCH_CHECK(layer >= 0 && layer < num_layers(), "vrwkv: layer must be 0 to ", num_layers() - 1, ", got ", layer);
+  const Grid grid = patch_embed->grid(images);
+  Stream stream{embed(images, grid), {}};
+  for (int64_t before = 0; before < layer; ++before) stream = run_block(before, stream, grid);
+  return layers[static_cast<size_t>(layer)]->as<BlockImpl>()->bi_wkv_inputs(stream, grid);
+}
+
 int64_t VrwkvImpl::layer_id(const std::string& parameter) const {
   if (parameter == "pos_embed" || parameter.starts_with("patch_embed.")) return 0;
   const std::string prefix = "layers.";

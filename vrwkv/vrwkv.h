@@ -32,6 +32,10 @@ class VrwkvImpl : public torch::nn::Cloneable<VrwkvImpl> {
   /// reads.
   torch::Tensor pooled(const torch::Tensor& images);
 
+  /// What `layer` (from 0) hands to Bi-WKV for these images. Throws c10::Error for attention bi_wkv6 and for a layer
+  /// that is not there.
+  BiWkvInputs bi_wkv_inputs(const torch::Tensor& images, int64_t layer);
+
   /// Number of layers; layer_id runs from 0 to num_layers() + 1.
   int64_t num_layers() const { return options_.depth; }
 

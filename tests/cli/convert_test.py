@@ -110,14 +110,20 @@ class ConvertTest(CliTest):
         for key in ("model_ema", "ema_state_dict", "state_dict_ema"):
             self.expect_state(self.convert({"model": self.state, key: average}, "--weights", "ema"), average)
 
-    def test_reads_compressed_archives(self):
-        stored, packed = self.folder / "stored.pth", self.folder / "packed.pth"
-        torch.save(self.state, stored)
-        with zipfile.ZipFile(stored) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
-            for item in source.infolist():
-                target.writestr(item.filename, source.read(item))
-        self.run_program("vrwkv-convert", packed, self.folder / "unpacked.safetensors")
-        self.expect_state(self.folder / "unpacked.safetensors")
+    def test_reads_archives_of_others(self):
+        """Compressed, and with storages that lie at any byte; two tensors share one of them."""
+        base = torch.arange(24.0).reshape(4, 6)
+        state = {**self.state, "base": base, "turned": base.t()}
+        expected = {**state, "turned": base.t().contiguous()}
+        original, rewritten = self.folder / "original.pth", self.folder / "rewritten.pth"
+        torch.save(state, original)
+        for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
+            for name in ("archive", "archives", "an archive"):
+                with zipfile.ZipFile(original) as source, zipfile.ZipFile(rewritten, "w", method) as target:
+                    for item in source.infolist():
+                        target.writestr(item.filename.replace("original", name, 1), source.read(item))
+                self.run_program("vrwkv-convert", rewritten, self.folder / "rewritten.safetensors")
+                self.expect_state(self.folder / "rewritten.safetensors", expected)
 
     def test_shared_storages(self):
         base = torch.arange(24.0).reshape(4, 6)

@@ -115,6 +115,27 @@ TEST(PickleTest, RefusesNonsense) {
   EXPECT_EQ(error_of("Ix\n."), "damaged pickle at byte 0: 'x' is not an integer");
 }
 
+// A text doubled by each pair of bytes, or named again by each three: gigabytes of a hundred bytes.
+TEST(PickleTest, RefusesTextsThatGrow) {
+  std::string doubling =
+      raw("\x8c\x01"
+          "a");
+  for (int i = 0; i < 40; ++i) doubling += "2\x93";
+  EXPECT_EQ(error_of(doubling + "."), "damaged pickle at byte 6: a class is named by something else than texts");
+  std::string repeated = raw("X\xE8\x03\0\0") + std::string(1000, 'a');
+  const size_t start = repeated.size() + 1;
+  repeated += "2";
+  for (int i = 0; i < 2000; ++i)
+    repeated +=
+        "22\x93"
+        "0";
+  EXPECT_NE(error_of(repeated + ".").find("the names of its classes are longer than any pickle has them"),
+            std::string::npos);
+  EXPECT_EQ(error_of(repeated.substr(0, start) + "22\x93"
+                                                 "."),
+            "no error");
+}
+
 TEST(PickleTest, SurvivesRandomPrograms) {
   const std::string opcodes =
       "(.0125FGIJKLMNQRSTUVXabcdeghijlopqrstu]}B)C\x80\x81\x82\x85\x86\x87\x88\x89\x8A\x8C\x8F\x90\x91"

@@ -144,6 +144,17 @@ TEST_F(PthTest, SurvivesDamage) {
   }
 }
 
+// Nothing is allocated for what an entry only claims to hold.
+TEST_F(PthTest, RefusesSizesThatCannotBe) {
+  write_pth(path_, {{"a", at::ones({2})}}, {});
+  std::string bytes = bytes_of(path_);
+  const size_t entry = bytes.rfind("PK\x01\x02");
+  ASSERT_NE(entry, std::string::npos);
+  bytes.replace(entry + 24, 4, "\xff\xff\xff\x7f");
+  write(bytes);
+  expect_error("claims 2147483647 bytes");
+}
+
 TEST_F(PthTest, NamesTheWeightsThatAreMissing) {
   write_pth(path_, {}, {{"config", "x"}});
   expect_error(

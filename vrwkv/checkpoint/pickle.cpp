@@ -264,6 +264,16 @@ class PickleMachine {
     push_items(Kind::call, {callable, arguments});
   }
 
+  /// A text can be named as a module again and again: what comes of it all together must stay in proportion.
+  void push_global(const Value& module, const Value& name) {
+    constexpr size_t kMaxGrowth = 10;
+    if (module.kind != Kind::text || name.kind != Kind::text) fail("a class is named by something else than texts");
+    global_bytes_ += module.text.size() + name.text.size();
+    if (global_bytes_ > kMaxGrowth * bytes_.size())
+      fail("the names of its classes are longer than any pickle has them");
+    push_text(Kind::global, module.text + " " + name.text);
+  }
+
   bool run_object(uint8_t opcode) {
     switch (opcode) {
       case 'c': {
@@ -273,7 +283,7 @@ class PickleMachine {
       }
       case 0x93: {  // STACK_GLOBAL
         const auto parts = pop_several(2);
-        push_text(Kind::global, values_[parts[0]].text + " " + values_[parts[1]].text);
+        push_global(values_[parts[0]], values_[parts[1]]);
         return true;
       }
       case 'R':
@@ -370,6 +380,7 @@ class PickleMachine {
   std::span<const uint8_t> bytes_;
   std::vector<Value>& values_;
   size_t position_ = 0, start_ = 0;
+  size_t global_bytes_ = 0;  ///< Of all that push_global() made.
   std::vector<size_t> stack_, marks_;
   std::unordered_map<uint64_t, size_t> memo_;
 };

@@ -4,7 +4,6 @@
 #include <caffe2/serialize/inline_container.h>
 
 #include <algorithm>
-#include <cstring>
 #include <fstream>
 #include <limits>
 #include <memory>
@@ -15,6 +14,7 @@
 #include "vrwkv/checkpoint/file_mapping.h"
 #include "vrwkv/checkpoint/pickle.h"
 #include "vrwkv/checkpoint/pth_types.h"
+#include "vrwkv/checkpoint/zip_sizes.h"
 
 namespace vrwkv {
 namespace {
@@ -23,6 +23,7 @@ using Kind = Pickle::Kind;
 using Value = Pickle::Value;
 
 constexpr size_t kMaxDimensions = 64;  // LibTorch's own limit.
+constexpr size_t kAlignment = 16;      // Of the widest elements.
 
 /// The start of a file, as far as it tells the format.
 std::string head_of(const std::filesystem::path& path) {
@@ -53,11 +54,7 @@ auto checked(const std::filesystem::path& path, const Read& read) {
 class Reader {
  public:
   explicit Reader(const std::filesystem::path& path)
-      : path_(path),
-        file_(std::make_shared<FileMapping>(path)),
-        archive_(
-            checked(path, [&] { return std::make_unique<caffe2::serialize::PyTorchStreamReader>(path.string()); })),
-        pickle_(read_pickle()) {}
+      : path_(path), file_(std::make_shared<FileMapping>(path)), archive_(open_archive()), pickle_(read_pickle()) {}
 
   PthFile read(WeightSet set) {
     PthFile file;
@@ -79,6 +76,15 @@ class Reader {
 
  private:
   [[noreturn]] void fail(const std::string& what) const { throw std::runtime_error(path_.string() + ": " + what); }
+
+  std::unique_ptr<caffe2::serialize::PyTorchStreamReader> open_archive() const {
+    try {
+      check_zip_sizes({file_->at(0), file_->size()});
+    } catch (const std::runtime_error& error) {
+      fail(error.what());
+    }
+    return checked(path_, [&] { return std::make_unique<caffe2::serialize::PyTorchStreamReader>(path_.string()); });
+  }
 
   Pickle read_pickle() {
     return checked(path_, [this] {
@@ -232,14 +238,10 @@ class Reader {
           name, "needs " + std::to_string(bytes) + " bytes of its storage, which has " + std::to_string(storage.size));
     }
     const auto options = at::TensorOptions(dtype);
-    if (reinterpret_cast<uintptr_t>(storage.data) % static_cast<uint64_t>(item) != 0) {
-      const at::Tensor copy = at::empty({static_cast<int64_t>(storage.size) / item}, options);
-      std::memcpy(copy.mutable_data_ptr(), storage.data, static_cast<size_t>(copy.numel() * item));
-      return copy.as_strided(shape, strides, offset);
-    }
     return at::from_blob(storage.data + offset * item, shape, strides, [owner = storage.owner](void*) {}, options);
   }
 
+  /// Bytes that lie in the file unaligned are copied, once for all tensors that share them.
   Storage read_storage(const std::string& name, const std::string& key) {
     const auto known = storages_.find(key);
     if (known != storages_.end()) return known->second;
@@ -252,7 +254,8 @@ class Reader {
       const bool stored = header + kMethod + 2 <= file_->size() && *file_->at(header + kMethod) == std::byte{0} &&
                           *file_->at(header + kMethod + 1) == std::byte{0};
       Storage storage{};
-      if (stored && start <= file_->size() && size <= file_->size() - start) {
+      const bool inside = start <= file_->size() && size <= file_->size() - start;
+      if (stored && inside && reinterpret_cast<uintptr_t>(file_->at(start)) % kAlignment == 0) {
         storage = {file_->at(start), size, file_};
       } else {
         auto [data, bytes] = archive_->getRecord(record);

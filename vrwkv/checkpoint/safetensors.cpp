@@ -242,7 +242,9 @@ bool is_utf8(const std::string& text) {
 /// Throws unless the format can hold the tensor.
 void check_writable(const Entry& entry) {
   const auto& [name, tensor] = entry;
-  const auto fail = [&](const std::string& why) { throw std::runtime_error("tensor '" + name + "' " + why); };
+  const auto fail = [&name = name](const std::string& why) {
+    throw std::runtime_error("tensor '" + name + "' " + why);
+  };
   if (name == kMetadataKey) fail("has a name that the format keeps for itself");
   if (!is_utf8(name)) fail("has a name that is not UTF-8");
   if (!tensor.defined()) fail("is undefined");

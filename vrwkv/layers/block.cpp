@@ -57,16 +57,25 @@ Stream BlockImpl::add(const torch::Tensor& x, ops::ResidualBranch branch, const 
   return {sum, next};
 }
 
-/// ln0 of the embedded patches.
-Stream BlockImpl::enter(const torch::Tensor& x) const {
-  const ops::ResidualBranch normalized{.value = x, .norm_weight = ln0->weight, .norm_bias = ln0->bias};
-  const auto [sum, next] = ops::residual_add({}, normalized, feed_of(options_), kLayerNormEps);
-  return {sum, next};
+/// The stream as the first branch reads it: after ln0 where there is one, with its feed.
+Stream BlockImpl::enter(Stream stream) const {
+  if (ln0) {
+    const ops::ResidualBranch normalized{.value = stream.x, .norm_weight = ln0->weight, .norm_bias = ln0->bias};
+    const auto [sum, next] = ops::residual_add({}, normalized, feed_of(options_), kLayerNormEps);
+    stream = {sum, next};
+  }
+  if (!stream.feed.defined()) stream.feed = make_feed(stream.x, !options_.post_norm);
+  return stream;
+}
+
+BiWkvInputs BlockImpl::bi_wkv_inputs(Stream stream, Grid grid) {
+  TORCH_CHECK(att, "vrwkv: a block with attention bi_wkv6 has no Bi-WKV");
+  stream = enter(std::move(stream));
+  return att->project(stream.feed, branch_norm(ln1), grid);
 }
 
 Stream BlockImpl::forward(Stream stream, Grid grid, const DropPathMasks& masks, ops::Feed next) {
-  if (ln0) stream = enter(stream.x);
-  if (!stream.feed.defined()) stream.feed = make_feed(stream.x, !options_.post_norm);
+  stream = enter(std::move(stream));
   stream = add(stream.x, {.value = attend(stream.feed, grid)}, ln1, gamma1, masks.att, feed_of(options_));
   const auto [value, gate] = ffn(stream.feed, branch_norm(ln2), grid);
   return add(stream.x, {.value = value, .gate = gate}, ln2, gamma2, masks.ffn, next);

@@ -30,6 +30,9 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
   /// Tokens of `grid`, row by row. `next`: the feed of the result, for what reads it; Feed::none leaves it undefined.
   Stream forward(Stream stream, Grid grid, const DropPathMasks& masks, ops::Feed next);
 
+  /// What forward() hands to Bi-WKV. Not for attention bi_wkv6.
+  BiWkvInputs bi_wkv_inputs(Stream stream, Grid grid);
+
   /// The feed that blocks of these options read.
   static ops::Feed feed_of(const VrwkvOptions& options) {
     return options.post_norm ? ops::Feed::cast : ops::Feed::standardized;
@@ -48,7 +51,7 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
  private:
   torch::Tensor attend(const torch::Tensor& feed, Grid grid);
   NormAffine branch_norm(const torch::nn::LayerNorm& norm) const;
-  Stream enter(const torch::Tensor& x) const;
+  Stream enter(Stream stream) const;
   Stream add(const torch::Tensor& x, ops::ResidualBranch branch, const torch::nn::LayerNorm& norm,
              const torch::Tensor& scale, const torch::Tensor& mask, ops::Feed feed) const;
 

@@ -33,13 +33,18 @@ void SpatialMixImpl::pretty_print(std::ostream& stream) const {
          << ", published_wkv=" << options_.published_wkv << ")";
 }
 
-torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid) {
+BiWkvInputs SpatialMixImpl::project(const torch::Tensor& feed, const NormAffine& norm, Grid grid) {
   const std::vector<torch::Tensor> mixed = mix_tokens(feed, norm, {spatial_mix_k, spatial_mix_v, spatial_mix_r}, grid);
-  const torch::Tensor k = key(mixed[0]);
-  const torch::Tensor v = value(mixed[1]);
-  const torch::Tensor r = receptance(mixed[2]);
   const auto tokens = static_cast<double>(grid.tokens());
-  const torch::Tensor w = spatial_decay / tokens, u = spatial_first / tokens;
+  return {.w = spatial_decay / tokens,
+          .u = spatial_first / tokens,
+          .k = key(mixed[0]),
+          .v = value(mixed[1]),
+          .r = receptance(mixed[2])};
+}
+
+torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid) {
+  const auto [w, u, k, v, r] = project(feed, norm, grid);
   if (!key_norm && !options_.published_wkv) return output(ops::bi_wkv_gated(w, u, k, v, r));
   torch::Tensor y = options_.published_wkv ? ops::bi_wkv_published(w, u, k, v) : ops::bi_wkv(w, u, k, v);
   if (key_norm) y = key_norm(y);

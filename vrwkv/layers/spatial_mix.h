@@ -16,6 +16,11 @@ struct SpatialMixOptions {
   bool published_wkv = false;  ///< The public kernel's formula instead of the paper's.
 };
 
+/// What SpatialMix hands to Bi-WKV and its gate: w, u [C]; k, v and r (logits of the gate) [B, T, C].
+struct BiWkvInputs {
+  torch::Tensor w, u, k, v, r;
+};
+
 /// VRWKV's attention: Q-Shift, linear r, k, v, Bi-WKV and a gate (arXiv 2403.02308, equations 2 to 4).
 class SpatialMixImpl : public torch::nn::Cloneable<SpatialMixImpl> {
  public:
@@ -25,6 +30,9 @@ class SpatialMixImpl : public torch::nn::Cloneable<SpatialMixImpl> {
 
   /// feed: [B, T, C] tokens of `grid`, row by row, to which `norm` is applied first; returns [B, T, C].
   torch::Tensor forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid);
+
+  /// The first half of forward(): all that comes before Bi-WKV.
+  BiWkvInputs project(const torch::Tensor& feed, const NormAffine& norm, Grid grid);
 
   torch::Tensor spatial_decay, spatial_first;                 ///< [C]
   torch::Tensor spatial_mix_k, spatial_mix_v, spatial_mix_r;  ///< [1, 1, C]

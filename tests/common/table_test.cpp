@@ -1,10 +1,10 @@
-#include "bench/table.h"
+#include "common/table.h"
 
 #include <gtest/gtest.h>
 
 #include <stdexcept>
 
-namespace vrwkv::bench {
+namespace vrwkv {
 namespace {
 
 TEST(Table, AlignsColumnsWithoutTrailingSpaces) {
@@ -41,4 +41,4 @@ TEST(Milliseconds, KeepFourDigits) {
 }
 
 }  // namespace
-}  // namespace vrwkv::bench
+}  // namespace vrwkv

@@ -1,4 +1,4 @@
-#include "bench/table.h"
+#include "common/table.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 #include <sstream>
 #include <stdexcept>
 
-namespace vrwkv::bench {
+namespace vrwkv {
 namespace {
 
 constexpr std::size_t kGap = 2;
@@ -60,4 +60,4 @@ std::string milliseconds(std::optional<double> value) {
   return decimal(value, std::clamp(kDigits - before_point, 0, kMaxDecimals));
 }
 
-}  // namespace vrwkv::bench
+}  // namespace vrwkv

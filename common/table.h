@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-namespace vrwkv::bench {
+namespace vrwkv {
 
 enum class Align { left, right };
 
@@ -35,4 +35,4 @@ std::string decimal(std::optional<double> value, int decimals);
 /// A duration in milliseconds with four digits: 0.01234, 1.234, 1234, "-" for none.
 std::string milliseconds(std::optional<double> value);
 
-}  // namespace vrwkv::bench
+}  // namespace vrwkv
