@@ -42,16 +42,6 @@ std::vector<torch::Tensor> trained_parameters(const torch::nn::Module& model) {
   return found;
 }
 
-/// The groups of the parameters that train.freeze leaves.
-std::vector<ParamGroup> trained_groups(Task& task, const config::TrainOptions& options) {
-  const std::vector<std::string> frozen = freeze_parameters(task.model(), options.freeze);
-  if (!frozen.empty()) {
-    log::info("frozen: " + std::to_string(frozen.size()) + " of " + std::to_string(task.model().parameters().size()) +
-              " parameters");
-  }
-  return make_param_groups(task.model(), options.optimizer);
-}
-
 /// float64, which is for tests, keeps its learning rate in the optimizer's arguments, where a recording cannot follow
 /// it.
 GraphMode graph_mode(const config::RunConfig& config) {
@@ -95,12 +85,12 @@ Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optiona
       checkpoints_(folder_, config.train.keep_checkpoints),
       monitor_(config.train.anomaly, config.train.log_every, config.run.dtype == config::Dtype::float16) {
   state_.steps_per_epoch = steps_per_epoch_;
-  std::vector<ParamGroup> groups = trained_groups(task, config.train);
+  const std::vector<std::string> frozen = freeze_parameters(task.model(), config.train.freeze);
+  std::vector<ParamGroup> groups = make_param_groups(task.model(), config.train.optimizer);
   if (world_->size() > 1 && config.train.distributed.shard_optimizer) {
     shards_ = std::make_unique<OptimizerShards>(groups, world_);
   }
   optimizer_ = make_optimizer(std::move(groups), config.train.optimizer);
-  if (shards_) log_shards(*optimizer_);
   if (config.train.ema.enabled) ema_.emplace(task.model(), config.train.ema);
   if (config.run.dtype == config::Dtype::float16) {
     loss_scale_.emplace(config.train.loss_scale, device_of(task));
@@ -111,6 +101,12 @@ Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optiona
   }
   world_->in_main([&] { open_folder(resume); });
   share_state();
+  // Now that train.log is open.
+  if (!frozen.empty()) {
+    log::info("frozen: " + std::to_string(frozen.size()) + " of " + std::to_string(task.model().parameters().size()) +
+              " parameters");
+  }
+  if (shards_) log_shards(*optimizer_);
 }
 
 void Trainer::open_folder(const std::optional<std::string>& resume) {
