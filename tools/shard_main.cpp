@@ -84,7 +84,8 @@ int verify(const std::string& folder, int64_t workers) {
     if (!problem.empty()) text += (text.empty() ? "" : "\n") + problem;
   }
   if (!text.empty()) {
-    throw std::runtime_error(text + "\ncopy these files again, or remove them and index.json and call vrwkv-shard again");
+    throw std::runtime_error(text +
+                             "\ncopy these files again, or remove them and index.json and call vrwkv-shard again");
   }
   std::cout << index.images.images << " images in " << index.shards.size() << " shards are as they were written\n";
   return cli::kSuccess;
@@ -128,9 +129,7 @@ int main(int argc, char** argv) {
   auto* synsets = app->add_option("--synsets", source.synsets, "As data.val.synsets")->type_name("FILE");
   truth->needs(synsets);
   synsets->needs(truth);
-  app->add_option("--per-shard", flags.per_shard, "Images of a shard")
-      ->type_name("N")
-      ->check(cli::positive_integer());
+  app->add_option("--per-shard", flags.per_shard, "Images of a shard")->type_name("N")->check(cli::positive_integer());
   auto* side = app->add_option("--short-side", flags.short_side, "Make larger images smaller, to this short side")
                    ->type_name("PIXELS")
                    ->default_str("as they are")

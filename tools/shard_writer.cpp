@@ -37,7 +37,8 @@ std::span<const std::uint8_t> bytes_of(const std::string& text) {
 std::uint32_t labels_crc32(const data::Dataset& dataset) {
   std::uint32_t sum = 0;
   for (const std::string& name : dataset.classes()) sum = data::crc32(bytes_of(name + "\n"), sum);
-  for (int64_t i = 0; i < dataset.size(); ++i) sum = data::crc32(bytes_of(std::to_string(dataset.label(i)) + "\n"), sum);
+  for (int64_t i = 0; i < dataset.size(); ++i)
+    sum = data::crc32(bytes_of(std::to_string(dataset.label(i)) + "\n"), sum);
   return sum;
 }
 
@@ -77,8 +78,9 @@ class Sharding {
 
   ShardReport run(const std::function<void(int64_t, int64_t)>& progress) {
     prepare_folder();
-    run_parallel(report_.shards, options_.workers, [this](int64_t shard) { make(shard); },
-                 [&] { progress(done_, report_.images); });
+    run_parallel(
+        report_.shards, options_.workers, [this](int64_t shard) { make(shard); },
+        [&] { progress(done_, report_.images); });
     finish();
     report_.found = found_;
     report_.smaller = smaller_;

@@ -26,8 +26,8 @@ struct ShardReport {
   int64_t undecodable = 0;  ///< Images that could not be made smaller as they are damaged, in this call.
 };
 
-/// Writes the images of a set as shards (data/shards.h): shard k holds images k * images_per_shard and following, in the
-/// set's order, named CLASS/NUMBER-NAME.jpg or .png, or, where classes have no names, NUMBER-NAME.jpg and .cls
+/// Writes the images of a set as shards (data/shards.h): shard k holds images k * images_per_shard and following, in
+/// the set's order, named CLASS/NUMBER-NAME.jpg or .png, or, where classes have no names, NUMBER-NAME.jpg and .cls
 /// (WebDataset's pairs). Images are copied byte by byte unless they are larger than `short_side`: those are decoded,
 /// resized as for evaluation and encoded as JPEG; one that cannot be decoded is copied with a warning.
 ///
