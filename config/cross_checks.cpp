@@ -38,6 +38,17 @@ class CrossChecks {
           "is list, but '" + section + ".list' names no file; set it");
     check(may_have_list || dataset.list.empty(), section + ".list",
           "is set, but '" + section + ".format' does not use it; set the format to list, or remove this key");
+    const bool may_be_tar =
+        dataset.format == data::DatasetFormat::tar || dataset.format == data::DatasetFormat::automatic;
+    only_where(may_be_tar, dataset.ground_truth.empty(), section + ".ground_truth", "'" + section + ".format' tar");
+    only_where(!dataset.ground_truth.empty(), dataset.synsets.empty(), section + ".synsets",
+               "'" + section + ".ground_truth'");
+    check(dataset.ground_truth.empty() || !dataset.synsets.empty(), section + ".ground_truth",
+          "is set, but '" + section + ".synsets' names no file; set it");
+    only_where(may_be_tar || dataset.format == data::DatasetFormat::folder,
+               dataset.index_cache == data::DatasetOptions().index_cache, section + ".index_cache",
+               "'" + section + ".format' folder or tar");
+    check(!dataset.index_cache.empty(), section + ".index_cache", "is empty; write auto, off or the name of a folder");
   }
 
   void rand_augment(const data::RandAugmentOptions& options) {

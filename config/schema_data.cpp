@@ -25,13 +25,26 @@ Section dataset_section(const std::string& name, const std::string& about, data:
       .about = about,
       .fields =
           {
-              {"path", PathText{&dataset.path}, Range::any(), "A folder of images, or a tar file."},
+              {"path", PathText{&dataset.path}, Range::any(),
+               "A folder of images, a tar file, a folder of tar files, or a pattern of them (`*`, `?`, `[...]`). "
+               "docs/data.md has the layouts."},
               {"format", choice(dataset.format, {"auto", "folder", "list", "tar", "synthetic"}), Range::any(),
-               "`folder`: a folder per class; `list`: images named by `list`; `tar`: a tar file of images; "
-               "`synthetic`: images made as `synthetic` says, `path` is not read; `auto`: by what `path` is, and "
-               "`list` when that is set."},
+               "`folder`: a folder per class; `list`: images named by `list`; `tar`: tar files of images, ImageNet's "
+               "own and those of `vrwkv-shard` among them; `synthetic`: images made as `synthetic` says, `path` is not "
+               "read; `auto`: by what `path` is, and `list` when that is set."},
               {"list", PathText{&dataset.list}, Range::any(),
-               "For `list`: a text file of `relative/path label` lines; paths are relative to `path`."},
+               "For `list`: a text file of `relative/path label` lines, or a `.csv` file whose header names the "
+               "columns "
+               "`path` and `label` (numbers from 0) or `class` (names); paths are relative to `path`."},
+              {"ground_truth", PathText{&dataset.ground_truth}, Range::any(),
+               "For `tar`: the labels of ILSVRC2012_img_val.tar, the devkit's ILSVRC2012_validation_ground_truth.txt."},
+              {"synsets", PathText{&dataset.synsets}, Range::any(),
+               "With `ground_truth`: a text file whose line i begins with the WNID of ILSVRC's class i."},
+              {"index_cache", PathText{&dataset.index_cache}, Range::any(),
+               "For `folder` and `tar`: the folder where the list of images is kept for the next start, `auto` "
+               "(`~/.cache/vrwkv/index`, see docs/data.md) or `off`. A list is made anew when a folder or tar of the "
+               "set "
+               "has changed."},
           },
       .sections = {synthetic_section(dataset.synthetic)},
   };

@@ -6,7 +6,9 @@
 
 #include "common/errors.h"
 #include "data/folder_dataset.h"
+#include "data/image_name.h"
 #include "data/list_dataset.h"
+#include "data/shards.h"
 #include "data/synthetic_dataset.h"
 #include "data/tar_dataset.h"
 
@@ -15,28 +17,41 @@ namespace {
 
 constexpr std::size_t kNamesShown = 5;
 
+bool has_folders(const std::filesystem::path& folder) {
+  const auto is_folder = [](const std::filesystem::directory_entry& entry) {
+    return entry.is_directory() && !is_hidden(entry.path().string());
+  };
+  return std::ranges::any_of(std::filesystem::directory_iterator(folder), is_folder);
+}
+
 DatasetFormat found_format(const DatasetOptions& options) {
-  if (!std::filesystem::is_directory(options.path)) {
-    return DatasetFormat::tar;
-  }
-  return options.list.empty() ? DatasetFormat::folder : DatasetFormat::list;
+  if (!std::filesystem::is_directory(options.path)) return DatasetFormat::tar;
+  if (!options.list.empty()) return DatasetFormat::list;
+  const bool is_tar = is_shard_folder(options.path) || (!find_tars(options.path).empty() && !has_folders(options.path));
+  return is_tar ? DatasetFormat::tar : DatasetFormat::folder;
 }
 
 void check_agreement(const DatasetOptions& options, DatasetFormat format) {
   const bool is_folder = std::filesystem::is_directory(options.path);
-  if (format == DatasetFormat::tar && is_folder) {
-    throw UsageError("dataset '" + options.path + "': format tar needs a tar file, but this is a folder");
+  const auto fail = [&](const std::string& what) { throw UsageError("dataset '" + options.path + "': " + what); };
+  if (format == DatasetFormat::tar && is_folder && !is_shard_folder(options.path) && find_tars(options.path).empty()) {
+    fail("format tar needs a tar file or a folder of .tar files, but this is a folder without any");
   }
   if (format != DatasetFormat::tar && !is_folder) {
-    throw UsageError("dataset '" + options.path + "': formats folder and list need a folder, but this is a file");
+    fail("formats folder and list need a folder, but this is a file");
   }
   if (format == DatasetFormat::list && options.list.empty()) {
-    throw UsageError("dataset '" + options.path +
-                     "': format list needs the key 'list', a text file of 'path label' lines");
+    fail("format list needs the key 'list', a text file of 'path label' lines");
   }
   if (format != DatasetFormat::list && !options.list.empty()) {
-    throw UsageError("dataset '" + options.path + "': the list '" + options.list +
-                     "' is only used with a folder and format list or automatic: remove it or change the format");
+    fail("the list '" + options.list +
+         "' is only used with a folder and format list or automatic: remove it or change the format");
+  }
+  if (options.ground_truth.empty() != options.synsets.empty()) {
+    fail("the keys 'ground_truth' and 'synsets' belong together: set both or none");
+  }
+  if (format != DatasetFormat::tar && !options.ground_truth.empty()) {
+    fail("the labels '" + options.ground_truth + "' are only used with a tar: remove ground_truth and synsets");
   }
 }
 
@@ -57,18 +72,19 @@ std::shared_ptr<const Dataset> open_dataset(const DatasetOptions& options) {
   if (options.path.empty()) {
     throw UsageError("no dataset given: set its path to a folder of images or a tar file");
   }
-  if (!std::filesystem::exists(options.path)) {
+  if (!std::filesystem::exists(options.path) && find_tars(options.path).empty()) {
     throw UsageError("dataset '" + options.path + "' does not exist");
   }
   const DatasetFormat format = options.format == DatasetFormat::automatic ? found_format(options) : options.format;
   check_agreement(options, format);
   switch (format) {
     case DatasetFormat::folder:
-      return std::make_shared<const FolderDataset>(options.path);
+      return std::make_shared<const FolderDataset>(options.path, options.index_cache);
     case DatasetFormat::list:
       return std::make_shared<const ListDataset>(options.path, options.list);
     default:
-      return std::make_shared<const TarDataset>(options.path);
+      return std::make_shared<const TarDataset>(options.path, TarLabels{options.ground_truth, options.synsets},
+                                                options.index_cache);
   }
 }
 

@@ -43,7 +43,8 @@ class Dataset {
 };
 
 /// Opens what `options` names, the format found as DatasetFormat says. Throws UsageError for a missing path, an empty
-/// or inconsistent set, a compressed or truncated tar, and for a format that contradicts the path.
+/// or inconsistent set, a compressed or truncated tar, unfinished shards, and for a format or another option that
+/// contradicts the path.
 std::shared_ptr<const Dataset> open_dataset(const DatasetOptions& options);
 
 /// Throws UsageError, listing the differing names, unless the labels of `val` mean what they mean in `train`: the same

@@ -6,70 +6,101 @@
 #include "common/log.h"
 #include "data/file_bytes.h"
 #include "data/image_name.h"
+#include "data/index_cache.h"
 
 namespace vrwkv::data {
 namespace fs = std::filesystem;
+namespace {
 
-FolderDataset::FolderDataset(const fs::path& root) : root_(root) {
-  std::vector<std::string> names;
-  std::size_t images_in_root = 0;
-  try {
+/// Finds the images of one root. A directory's time is taken before it is listed, so that a file that comes meanwhile
+/// makes the index stale.
+class FolderScan {
+ public:
+  explicit FolderScan(const fs::path& root) : root_(root) {}
+
+  ImageIndex run() {
+    try {
+      for (const std::string& name : class_names()) add_class(name);
+    } catch (const fs::filesystem_error& error) {
+      throw UsageError("dataset '" + root_.string() + "' cannot be read: " + error.what());
+    }
+    return std::move(index_);
+  }
+
+ private:
+  void add_source(const fs::path& folder) { index_.sources.push_back(index_source(fs::absolute(folder))); }
+
+  std::vector<std::string> class_names() {
+    std::vector<std::string> names;
+    std::size_t stray = 0;
+    add_source(root_);
     for (const fs::directory_entry& entry : fs::directory_iterator(root_)) {
-      const std::string name = entry.path().filename().string();
+      std::string name = entry.path().filename().string();
       if (entry.is_directory() && !is_hidden(name)) {
-        names.push_back(name);
+        names.push_back(std::move(name));
       } else if (is_image_name(name)) {
-        ++images_in_root;
+        ++stray;
       }
     }
     std::ranges::sort(names);
-    if (names.empty() && images_in_root > 0) {
+    if (names.empty() && stray > 0) {
       throw UsageError(
-          "dataset '" + root_.string() + "': " + std::to_string(images_in_root) +
+          "dataset '" + root_.string() + "': " + std::to_string(stray) +
           " images but no class folders: give a list of 'path label' lines (key 'list') for a flat folder");
     }
     if (names.empty()) {
       throw UsageError("dataset '" + root_.string() + "' is empty: expected one folder of images per class");
     }
-    for (const std::string& name : names) {
-      add_class(name);
+    if (stray > 0) {
+      log::warn("dataset '" + root_.string() + "': " + std::to_string(stray) +
+                " images outside of the class folders are ignored");
     }
-  } catch (const fs::filesystem_error& error) {
-    throw UsageError("dataset '" + root_.string() + "' cannot be read: " + error.what());
+    return names;
   }
-  if (images_in_root > 0) {
-    log::warn("dataset '" + root_.string() + "': " + std::to_string(images_in_root) +
-              " images outside of the class folders are ignored");
-  }
-}
 
-void FolderDataset::add_class(const std::string& name) {
-  const auto label = static_cast<int64_t>(classes_.size());
-  const auto first = static_cast<std::ptrdiff_t>(files_.size());
-  for (auto entry = fs::recursive_directory_iterator(root_ / name); entry != fs::recursive_directory_iterator();
-       ++entry) {
-    const std::string path = entry->path().string();
-    if (entry->is_directory()) {
-      if (is_hidden(path)) {
-        entry.disable_recursion_pending();
+  void add_class(const std::string& name) {
+    std::vector<std::string> paths;
+    const fs::path folder = root_ / name;
+    const std::size_t root_length = folder.string().size() - name.size();
+    add_source(folder);
+    for (auto entry = fs::recursive_directory_iterator(folder); entry != fs::recursive_directory_iterator(); ++entry) {
+      const std::string path = entry->path().string();
+      if (entry->is_directory()) {
+        if (is_hidden(path)) {
+          entry.disable_recursion_pending();
+        } else {
+          add_source(entry->path());
+        }
+      } else if (is_image_name(path) && entry->is_regular_file()) {
+        paths.push_back(path.substr(root_length));
       }
-    } else if (is_image_name(path) && entry->is_regular_file()) {
-      files_.push_back({entry->path().lexically_relative(root_).string(), label});
     }
+    if (paths.empty()) {
+      throw UsageError("dataset '" + root_.string() + "': the class folder '" + name +
+                       "' has no .jpg, .jpeg or .png image: fill or remove it");
+    }
+    std::ranges::sort(paths);
+    for (const std::string& path : paths) {
+      index_.add(path, {.label = static_cast<std::int32_t>(index_.classes.size())});
+    }
+    index_.classes.push_back(name);
   }
-  if (static_cast<std::size_t>(first) == files_.size()) {
-    throw UsageError("dataset '" + root_.string() + "': the class folder '" + name +
-                     "' has no .jpg, .jpeg or .png image: fill or remove it");
-  }
-  std::sort(files_.begin() + first, files_.end(), [](const File& a, const File& b) { return a.path < b.path; });
-  classes_.push_back(name);
-}
+
+  fs::path root_;
+  ImageIndex index_;
+};
+
+}  // namespace
+
+FolderDataset::FolderDataset(const fs::path& root, const std::string& index_cache)
+    : root_(root),
+      index_(
+          cached_index(index_cache, "folder " + fs::absolute(root).string(), [&] { return FolderScan(root).run(); })) {}
 
 EncodedSample FolderDataset::get(int64_t index) const {
-  const File& file = files_.at(static_cast<std::size_t>(index));
-  const fs::path path = root_ / file.path;
+  const fs::path path = root_ / index_.path(index);
   auto bytes = read_file_bytes(path);
-  return {*bytes, bytes, file.label, path.string()};
+  return {*bytes, bytes, label(index), path.string()};
 }
 
 }  // namespace vrwkv::data

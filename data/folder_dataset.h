@@ -5,33 +5,30 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/image_index.h"
 
 namespace vrwkv::data {
 
 /// One directory per class under `root`; its images at any depth belong to it. Classes are sorted by name (bytewise),
 /// and so are the images of a class. Hidden files and directories are passed over.
+///
+/// The list of images is kept as cached_index() says: it is read again when a file was added to, removed from or
+/// renamed in any of the directories, which changes that directory's time. (A change within a file needs no new list.)
 class FolderDataset final : public Dataset {
  public:
-  /// Throws UsageError when there is no class directory, or when a class has no image.
-  explicit FolderDataset(const std::filesystem::path& root);
+  /// `index_cache` as in DatasetOptions. Throws UsageError when there is no class directory, or when a class has no
+  /// image.
+  FolderDataset(const std::filesystem::path& root, const std::string& index_cache);
 
-  int64_t size() const override { return static_cast<int64_t>(files_.size()); }
+  int64_t size() const override { return index_.size(); }
   EncodedSample get(int64_t index) const override;
-  int64_t label(int64_t index) const override { return files_.at(static_cast<std::size_t>(index)).label; }
-  const std::vector<std::string>& classes() const override { return classes_; }
+  int64_t label(int64_t index) const override { return index_.place(index).label; }
+  const std::vector<std::string>& classes() const override { return index_.classes; }
   bool has_class_names() const override { return true; }
 
  private:
-  struct File {
-    std::string path;  ///< Relative to root_.
-    int64_t label;
-  };
-
-  void add_class(const std::string& name);
-
   std::filesystem::path root_;
-  std::vector<std::string> classes_;
-  std::vector<File> files_;
+  ImageIndex index_;
 };
 
 }  // namespace vrwkv::data

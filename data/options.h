@@ -6,8 +6,9 @@
 
 namespace vrwkv::data {
 
-/// Where images come from. `automatic` looks at `path`: a folder is `folder` (or `list` when `list` is set), a file is
-/// `tar`. `synthetic` makes the images and reads no file.
+/// Where images come from. `automatic` looks at `path`: a folder is `folder` (or `list` when `list` is set; or `tar`
+/// when it holds .tar files and no folder), a file or a pattern of files is `tar`. `synthetic` makes the images and
+/// reads no file.
 enum class DatasetFormat { automatic, folder, list, tar, synthetic };
 
 /// Images made from numbers, to try or time a configuration without data.
@@ -21,10 +22,13 @@ struct SyntheticOptions {
 };
 
 struct DatasetOptions {
-  std::string path;  ///< A folder, or a tar file.
+  std::string path;  ///< A folder, a tar file, or several: a folder of tars or a pattern with * ? [ ].
   DatasetFormat format = DatasetFormat::automatic;
-  std::string list = {};  ///< For `list`: a text file of `relative/path label` lines.
+  std::string list = {};  ///< For `list`: a text file of `relative/path label` lines, or a .csv file with a header.
   SyntheticOptions synthetic = {};
+  std::string ground_truth = {};     ///< For `tar`: ILSVRC2012_validation_ground_truth.txt; needs `synsets`.
+  std::string synsets = {};          ///< WNIDs in the order that `ground_truth` numbers.
+  std::string index_cache = "auto";  ///< For `folder` and `tar`: see index_cache_folder().
 
   bool operator==(const DatasetOptions&) const = default;
 };

@@ -1,123 +1,87 @@
 #include "data/tar_dataset.h"
 
+#include <glob.h>
+
 #include <algorithm>
-#include <map>
-#include <string_view>
-#include <unordered_map>
 
 #include "common/errors.h"
 #include "data/image_name.h"
-#include "data/label_text.h"
+#include "data/index_cache.h"
+#include "data/shards.h"
 
 namespace vrwkv::data {
+namespace fs = std::filesystem;
 namespace {
 
-/// Name of the folder that holds `path`; empty at the top of the archive.
-std::string_view parent_of(std::string_view path) {
-  const std::size_t slash = path.find_last_of('/');
-  if (slash == std::string_view::npos) {
-    return {};
+std::vector<std::string> matches(const std::string& pattern) {
+  struct Found {
+    glob_t list{};
+    ~Found() { ::globfree(&list); }
+  } found;
+  const int result = ::glob(pattern.c_str(), GLOB_ERR, nullptr, &found.list);
+  if (result != 0 && result != GLOB_NOMATCH) {
+    throw UsageError("dataset '" + pattern + "': a folder of this pattern cannot be read");
   }
-  const std::string_view folder = path.substr(0, slash);
-  return folder.substr(folder.find_last_of('/') + 1);
+  return {found.list.gl_pathv, found.list.gl_pathv + found.list.gl_pathc};
 }
 
-/// WebDataset's key: the path without its ending.
-std::string key_of(const std::string& path) { return path.substr(0, path.find_last_of('.')); }
+std::string origin_of(const std::vector<std::string>& paths, const TarLabels& labels) {
+  std::string origin = "tar";
+  for (const std::string& path : paths) origin += " " + fs::absolute(path).string();
+  if (!labels.ground_truth.empty()) {
+    origin += " labels " + fs::absolute(labels.ground_truth).string() + " " + fs::absolute(labels.synsets).string();
+  }
+  return origin;
+}
 
 }  // namespace
 
-TarDataset::TarDataset(const std::filesystem::path& path)
-    : name_(path.string()), file_(std::make_shared<const MappedFile>(path)) {
-  std::vector<TarEntry> images;
-  std::vector<TarEntry> labels;
-  for (TarEntry& entry : index_tar(file_->bytes(), path)) {
-    if (is_image_name(entry.path)) {
-      images.push_back(std::move(entry));
-    } else if (lower_extension(entry.path) == "cls" && !is_hidden(entry.path)) {
-      labels.push_back(std::move(entry));
+std::vector<std::string> find_tars(const std::string& path) {
+  std::vector<std::string> found;
+  if (fs::is_directory(path)) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
+      const std::string name = entry.path().filename().string();
+      if (lower_extension(name) == "tar" && !is_hidden(name)) found.push_back(entry.path().string());
     }
+  } else if (fs::exists(path)) {
+    found.push_back(path);
+  } else if (path.find_first_of("*?[") != std::string::npos) {
+    found = matches(path);
   }
-  if (images.empty()) {
-    fail("the tar holds no .jpg, .jpeg or .png image");
-  }
-  samples_.reserve(images.size());
-  if (labels.empty()) {
-    add_by_folder(std::move(images));
-  } else {
-    add_by_label(std::move(images), labels);
-  }
+  std::ranges::sort(found);
+  return found;
 }
 
-void TarDataset::fail(const std::string& what) const { throw UsageError("dataset '" + name_ + "': " + what); }
-
-void TarDataset::add_by_folder(std::vector<TarEntry> images) {
-  const auto depth = [](const TarEntry& image) { return std::ranges::count(image.path, '/'); };
-  std::map<std::string, int64_t, std::less<>> folders;
-  for (const TarEntry& image : images) {
-    if (depth(image) == 0) {
-      fail("'" + image.path +
-           "' lies in no class folder and the tar holds no .cls files: expected class/name.jpg, or "
-           "WebDataset's pairs key.jpg and key.cls");
+TarDataset::TarDataset(const std::string& path, const TarLabels& labels, const std::string& index_cache)
+    : paths_(find_tars(path)) {
+  const bool is_sharded = is_shard_folder(path);
+  if (is_sharded) {
+    if (!labels.ground_truth.empty()) {
+      throw UsageError("dataset '" + path + "': these shards hold their labels; remove ground_truth and synsets");
     }
-    if (depth(image) != depth(images.front())) {
-      fail("mixed layouts: '" + images.front().path + "' and '" + image.path +
-           "' lie at different depths, so their folders cannot both be classes");
-    }
-    folders.emplace(parent_of(image.path), 0);
+    index_ = read_shard_images(path);
+    paths_.clear();
+    for (const IndexSource& shard : index_.sources) paths_.push_back((fs::path(path) / shard.path).string());
   }
-  for (auto& [folder, label] : folders) {
-    label = static_cast<int64_t>(classes_.size());
-    classes_.push_back(folder);
+  if (paths_.empty()) throw UsageError("dataset '" + path + "': there is no .tar file");
+  for (const std::string& tar : paths_) archives_.push_back(std::make_shared<const MappedFile>(tar));
+  if (!is_sharded) {
+    index_ = cached_index(index_cache, origin_of(paths_, labels), [&] { return scan_tars(paths_, archives_, labels); });
   }
-  for (TarEntry& image : images) {
-    const int64_t label = folders.find(parent_of(image.path))->second;
-    samples_.push_back({std::move(image.path), image.bytes, label});
-  }
-}
-
-void TarDataset::add_by_label(std::vector<TarEntry> images, const std::vector<TarEntry>& labels) {
-  struct Label {
-    int64_t value;
-    bool used;
-  };
-  std::unordered_map<std::string, Label> label_of;
-  int64_t max_label = 0;
-  for (const TarEntry& entry : labels) {
-    const std::string_view text(reinterpret_cast<const char*>(entry.bytes.data()), entry.bytes.size());
-    const auto label = parse_label(text);
-    if (!label) {
-      fail("'" + entry.path + "' must hold a label of 0 … " + std::to_string(kMaxLabel) + " as text, got '" +
-           std::string(text.substr(0, 40)) + "'");
-    }
-    if (!label_of.emplace(key_of(entry.path), Label{*label, false}).second) {
-      fail("'" + entry.path + "' is there twice");
-    }
-    max_label = std::max(max_label, *label);
-  }
-  for (TarEntry& image : images) {
-    const auto label = label_of.find(key_of(image.path));
-    if (label == label_of.end()) {
-      fail("mixed layouts: the tar holds .cls files, but none for '" + image.path + "'");
-    }
-    if (label->second.used) {
-      fail("two images share the key '" + label->first + "'");
-    }
-    label->second.used = true;
-    samples_.push_back({std::move(image.path), image.bytes, label->second.value});
-  }
-  for (const TarEntry& entry : labels) {
-    if (!label_of.at(key_of(entry.path)).used) {
-      fail("'" + entry.path + "' has no image: expected '" + key_of(entry.path) + ".jpg', .jpeg or .png");
+  for (std::size_t i = 0; i < archives_.size(); ++i) {
+    if (std::ssize(archives_[i]->bytes()) != index_.sources[i].bytes) {
+      throw UsageError("dataset '" + paths_[i] + "' changed while it was opened: start again when it is complete");
     }
   }
-  has_class_names_ = false;
-  classes_ = numbered_classes(max_label + 1);
 }
 
 EncodedSample TarDataset::get(int64_t index) const {
-  const Sample& sample = samples_.at(static_cast<std::size_t>(index));
-  return {sample.bytes, file_, sample.label, name_ + ":" + sample.path};
+  const ImageIndex::Place& place = index_.place(index);
+  const auto source = static_cast<std::size_t>(place.source);
+  const auto& archive = archives_[source];
+  const auto bytes =
+      archive->bytes().subspan(static_cast<std::size_t>(place.offset), static_cast<std::size_t>(place.bytes));
+  return {bytes, archive, place.label, paths_[source] + ":" + std::string(index_.path(index))};
 }
 
 }  // namespace vrwkv::data

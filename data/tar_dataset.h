@@ -2,47 +2,42 @@
 
 #include <filesystem>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/image_index.h"
 #include "data/mapped_file.h"
-#include "data/tar_index.h"
+#include "data/tar_scan.h"
 
 namespace vrwkv::data {
 
-/// An uncompressed tar of images, mapped into memory and indexed once; samples are in the archive's order. If it holds
-/// .cls files it is a WebDataset: `key.jpg` with the label in `key.cls`. Otherwise the class of an image is the name of
-/// the folder that it lies in, sorted bytewise. Other files are passed over.
+/// The tars that a path means, sorted bytewise: the file itself, the .tar files of a folder, or what matches a pattern
+/// with * ? or [ ] where no file has that very name. Hidden files are passed over. Empty where there are none.
+std::vector<std::string> find_tars(const std::string& path);
+
+/// Images in one or several uncompressed tars, mapped into memory, that form one set; samples are in the order of the
+/// archives and within them (with `labels`: sorted by name). scan_tars() says which class an image has.
+///
+/// Where the images lie is found once: a folder written by vrwkv-shard says it itself (data/shards.h), otherwise it is
+/// kept as cached_index() says.
 class TarDataset final : public Dataset {
  public:
-  /// Throws UsageError, naming the file and the entry, for what index_tar refuses and for an archive without images,
-  /// with images at different depths, without label, twice under one key, or with a label that is no number.
-  explicit TarDataset(const std::filesystem::path& path);
+  /// `path` as for find_tars(); `index_cache` as in DatasetOptions. Throws UsageError, naming the file and the entry,
+  /// for what index_tar, read_shard_index and read_ground_truth refuse, and for archives without images, with images at
+  /// different depths, without label, twice under one key, or with a label that is no number.
+  TarDataset(const std::string& path, const TarLabels& labels, const std::string& index_cache);
 
-  int64_t size() const override { return static_cast<int64_t>(samples_.size()); }
+  int64_t size() const override { return index_.size(); }
   EncodedSample get(int64_t index) const override;
-  int64_t label(int64_t index) const override { return samples_.at(static_cast<std::size_t>(index)).label; }
-  const std::vector<std::string>& classes() const override { return classes_; }
-  bool has_class_names() const override { return has_class_names_; }
+  int64_t label(int64_t index) const override { return index_.place(index).label; }
+  const std::vector<std::string>& classes() const override { return index_.classes; }
+  bool has_class_names() const override { return index_.has_class_names; }
 
  private:
-  struct Sample {
-    std::string path;
-    std::span<const std::uint8_t> bytes;
-    int64_t label;
-  };
-
-  void add_by_folder(std::vector<TarEntry> images);
-  void add_by_label(std::vector<TarEntry> images, const std::vector<TarEntry>& labels);
-  [[noreturn]] void fail(const std::string& what) const;
-
-  std::string name_;
-  std::shared_ptr<const MappedFile> file_;
-  std::vector<std::string> classes_;
-  bool has_class_names_ = true;
-  std::vector<Sample> samples_;
+  std::vector<std::string> paths_;
+  std::vector<std::shared_ptr<const MappedFile>> archives_;
+  ImageIndex index_;
 };
 
 }  // namespace vrwkv::data

@@ -55,6 +55,14 @@ class RandomConfig {
           dataset->format == data::DatasetFormat::list || dataset->format == data::DatasetFormat::automatic;
       if (!lists) dataset->list.clear();
       if (dataset->format == data::DatasetFormat::list) dataset->list += 'x';
+      const bool is_list_or_made =
+          dataset->format == data::DatasetFormat::list || dataset->format == data::DatasetFormat::synthetic;
+      if (is_list_or_made || dataset->index_cache.empty()) dataset->index_cache = "auto";
+      if (is_list_or_made || dataset->format == data::DatasetFormat::folder || dataset->ground_truth.empty() ||
+          dataset->synsets.empty()) {
+        dataset->ground_truth.clear();
+        dataset->synsets.clear();
+      }
     }
     return config;
   }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/log.h"
+#include "common/progress_line.h"
 #include "tests/train/child_process.h"
 #include "tests/train/loggers_case.h"
 
@@ -23,22 +24,22 @@ TEST(ProgressTest, DurationsAreShort) {
   const std::vector<std::pair<double, const char*>> cases{
       {0, "0:00"},       {59.4, "0:59"},        {59.6, "1:00"}, {61, "1:01"},   {3599.6, "1:00:00"},
       {3661, "1:01:01"}, {360000, "100:00:00"}, {-1, "-:--"},   {kNan, "-:--"}, {1e300, "-:--"}};
-  for (const auto& [seconds, expected] : cases) EXPECT_EQ(train::format_duration(seconds), expected) << seconds;
+  for (const auto& [seconds, expected] : cases) EXPECT_EQ(format_duration(seconds), expected) << seconds;
 }
 
 TEST(ProgressTest, TheLineFitsEveryWidth) {
   const std::vector<std::string> fields{"12.5%", "epoch 1/8", "loss 2.1"};
   const std::string text = "12.5%  epoch 1/8  loss 2.1";
-  EXPECT_EQ(train::progress_line(0.5, fields, 200), "[##########..........]  " + text);
-  EXPECT_EQ(train::progress_line(0.5, fields, 41), "[#####.....]  " + text);
-  EXPECT_EQ(train::progress_line(0.5, fields, 30), text);  // No room for a bar.
-  EXPECT_EQ(train::progress_line(0.5, fields, 27), text);
-  EXPECT_EQ(train::progress_line(0.5, fields, 26), "12.5%  epoch 1/8");
-  EXPECT_EQ(train::progress_line(0.5, fields, 6), "12.5%");
-  EXPECT_EQ(train::progress_line(2, fields, 200), "[####################]  " + text);
-  EXPECT_EQ(train::progress_line(-1, fields, 200), "[....................]  " + text);
+  EXPECT_EQ(progress_line(0.5, fields, 200), "[##########..........]  " + text);
+  EXPECT_EQ(progress_line(0.5, fields, 41), "[#####.....]  " + text);
+  EXPECT_EQ(progress_line(0.5, fields, 30), text);  // No room for a bar.
+  EXPECT_EQ(progress_line(0.5, fields, 27), text);
+  EXPECT_EQ(progress_line(0.5, fields, 26), "12.5%  epoch 1/8");
+  EXPECT_EQ(progress_line(0.5, fields, 6), "12.5%");
+  EXPECT_EQ(progress_line(2, fields, 200), "[####################]  " + text);
+  EXPECT_EQ(progress_line(-1, fields, 200), "[....................]  " + text);
   for (int64_t width = 0; width < 120; ++width) {
-    EXPECT_LE(std::ssize(train::progress_line(0.3, fields, width)), std::max<int64_t>(width - 1, 0)) << width;
+    EXPECT_LE(std::ssize(progress_line(0.3, fields, width)), std::max<int64_t>(width - 1, 0)) << width;
   }
 }
 

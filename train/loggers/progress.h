@@ -37,11 +37,4 @@ class Progress {
   std::optional<log::LiveLine> live_;  ///< Only on a terminal.
 };
 
-/// The redrawn line: a bar for `share` (0 … 1) of the work, then `fields`, in fewer than `width` columns. Where these
-/// are too few the bar shrinks, then goes, then whole fields go, the last ones first.
-std::string progress_line(double share, const std::vector<std::string>& fields, int64_t width);
-
-/// h:mm:ss, or m:ss below an hour.
-std::string format_duration(double seconds);
-
 }  // namespace vrwkv::train
