@@ -165,6 +165,10 @@ class ShardTest(CliTest):
         self.assertNotIn("shard-000003", message)
         self.fails(2, "vrwkv-shard", self.source, "--verify", says=["incomplete"])
 
+    def test_help(self):
+        flags = "SOURCE --out --list --ground-truth --synsets --per-shard --short-side --quality --workers --verify"
+        self.help_names_every_default("vrwkv-shard", flags.split())
+
     def test_wrong_arguments(self):
         out = self.work / "out"
         self.shard(self.source, "--out", out)

@@ -232,6 +232,18 @@ TEST(ConfigErrors, ValuesThatContradictEachOther) {
       "x.yaml:1: 'data.val.list' is set, but 'data.val.format' does not use it; set the format to list, or remove "
       "this key");
   EXPECT_EQ(error_of("data: {val: {list: v.txt}}"), "no error");
+  EXPECT_EQ(error_of("data: {val: {format: folder, ground_truth: g.txt, synsets: s.txt}}"),
+            "x.yaml:1: 'data.val.ground_truth' is set, but counts only with 'data.val.format' tar; remove this key");
+  EXPECT_EQ(error_of("data: {val: {synsets: s.txt}}"),
+            "x.yaml:1: 'data.val.synsets' is set, but counts only with 'data.val.ground_truth'; remove this key");
+  EXPECT_EQ(error_of("data: {val: {ground_truth: g.txt}}"),
+            "x.yaml:1: 'data.val.ground_truth' is set, but 'data.val.synsets' names no file; set it");
+  EXPECT_EQ(error_of("data: {val: {ground_truth: g.txt, synsets: s.txt, index_cache: off}}"), "no error");
+  EXPECT_EQ(error_of("data: {train: {format: synthetic, index_cache: c}}"),
+            "x.yaml:1: 'data.train.index_cache' is set, but counts only with 'data.train.format' folder or tar; remove "
+            "this key");
+  EXPECT_EQ(error_of("data: {train: {index_cache: ''}}"),
+            "x.yaml:1: 'data.train.index_cache' is empty; write auto, off or the name of a folder");
   // A crop larger than the resized image is padded: allowed.
   EXPECT_EQ(error_of("data: {eval_transform: {resize: 100, size: 224}}"), "no error");
 }
