@@ -2,41 +2,26 @@
 
 #include <ATen/ops/empty.h>
 
-// jpeglib.h needs FILE and size_t declared before it.
-#include <jerror.h>
-#include <jpeglib.h>
-
 #include <algorithm>
-#include <array>
 #include <csetjmp>
 #include <cstddef>
-#include <cstdio>
 #include <string>
 #include <vector>
 
 #include "data/image_codec.h"
+#include "data/jpeg_error.h"
+
+// Behind jpeglib.h.
+#include <jerror.h>
 
 namespace vrwkv::data {
 namespace {
-
-/// libjpeg hands `base` back to the call-backs, so it comes first.
-struct ErrorState {
-  jpeg_error_mgr base{};
-  std::jmp_buf jump{};
-  std::array<char, JMSG_LENGTH_MAX> message{};
-};
-
-[[noreturn]] void fail(j_common_ptr info) {
-  auto* state = reinterpret_cast<ErrorState*>(info->err);
-  info->err->format_message(info, state->message.data());
-  std::longjmp(state->jump, 1);
-}
 
 /// Warnings of damaged data are passed over, as Pillow does; only the end of the data before the end of the image is
 /// an error, for which libjpeg would otherwise invent grey pixels.
 void on_message(j_common_ptr info, int level) {
   if (level < 0 && info->err->msg_code == JWRN_JPEG_EOF) {
-    fail(info);
+    jump_on_jpeg_error(info);
   }
 }
 
@@ -46,7 +31,7 @@ class JpegReader {
  public:
   JpegReader() {
     info_.err = jpeg_std_error(&error_.base);
-    error_.base.error_exit = fail;
+    error_.base.error_exit = jump_on_jpeg_error;
     error_.base.emit_message = on_message;
   }
   ~JpegReader() { jpeg_destroy_decompress(&info_); }
@@ -85,7 +70,7 @@ class JpegReader {
   std::string message() const { return std::string("JPEG: ") + error_.message.data(); }
 
  private:
-  ErrorState error_;
+  JpegErrorState error_;
   jpeg_decompress_struct info_{};
 };
 

@@ -1,40 +1,23 @@
 #include "data/jpeg_encoder.h"
 
-// jpeglib.h needs FILE and size_t declared before it.
-#include <jpeglib.h>
-
-#include <array>
 #include <csetjmp>
 #include <cstddef>
-#include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
 
 #include "data/check_image.h"
+#include "data/jpeg_error.h"
 
 namespace vrwkv::data {
 namespace {
-
-/// libjpeg hands `base` back to the call-back, so it comes first.
-struct ErrorState {
-  jpeg_error_mgr base{};
-  std::jmp_buf jump{};
-  std::array<char, JMSG_LENGTH_MAX> message{};
-};
-
-[[noreturn]] void fail(j_common_ptr info) {
-  auto* state = reinterpret_cast<ErrorState*>(info->err);
-  info->err->format_message(info, state->message.data());
-  std::longjmp(state->jump, 1);
-}
 
 /// One compression. The jump after an error crosses only libjpeg's frames and that of write().
 class JpegWriter {
  public:
   JpegWriter() {
     info_.err = jpeg_std_error(&error_.base);
-    error_.base.error_exit = fail;
+    error_.base.error_exit = jump_on_jpeg_error;
   }
   ~JpegWriter() {
     jpeg_destroy_compress(&info_);
@@ -69,7 +52,7 @@ class JpegWriter {
   std::string message() const { return std::string("JPEG: ") + error_.message.data(); }
 
  private:
-  ErrorState error_;
+  JpegErrorState error_;
   jpeg_compress_struct info_{};
   unsigned char* bytes_ = nullptr;
   unsigned long size_ = 0;

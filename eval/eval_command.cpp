@@ -60,7 +60,7 @@ class Evaluations {
         launch_(cli::prepare_launch()),
         precision_{cli::prepare_device(config_.run, launch_), config_.run.dtype},
         sizes_(sizes_of(flags, config_)) {
-    if (launch_.rank == 0) check_eval_flags(flags);
+    check_eval_flags(flags, launch_.rank == 0);
     world_.emplace(launch_, std::chrono::seconds(config_.train.distributed.timeout));
     dataset_ = data::open_dataset(config_.data.val);
     if (!flags.labels.empty()) labels_.emplace(flags.labels, *dataset_, config_.model.num_classes);
@@ -130,7 +130,8 @@ class Evaluations {
     if (!flags_.plot.empty()) draw_with_gnuplot(size_plot_script(reports_), flags_.plot);
     const bool to_stdout = flags_.json == "-";
     if (!flags_.json.empty() && (complete || !to_stdout)) {
-      cli::write_output(flags_.json, several() ? reports_json(reports_) : report_json(reports_.front(), class_names_if_asked()));
+      cli::write_output(flags_.json,
+                        several() ? reports_json(reports_) : report_json(reports_.front(), class_names_if_asked()));
     }
     if (!flags_.per_class_csv.empty()) {
       write_with_picture(flags_.per_class_csv, class_csv(reports_.front().accuracy, dataset_->classes()),

@@ -10,7 +10,8 @@ void add_eval_flags(CLI::App& app, EvalFlags& flags) {
     app.add_option(name, target, about)->type_name("FILE")->default_str("none");
   };
   cli::add_flags(app, flags);
-  app.add_option("--checkpoint", flags.checkpoints, "Weights to evaluate, .safetensors or .pth; several one after another")
+  app.add_option("--checkpoint", flags.checkpoints,
+                 "Weights to evaluate, .safetensors or .pth; several one after another")
       ->required()
       ->type_name("FILE");
   cli::add_weights_flag(app, flags.weights);
@@ -27,7 +28,8 @@ void add_eval_flags(CLI::App& app, EvalFlags& flags) {
       ->type_name("R")
       ->default_str("eval_transform.size / resize of CONFIG")
       ->check(CLI::Range(0.05, 1.0).description(""));
-  app.add_option("--tta", flags.tta, "Test-time augmentation; flip: the mean of an image's and its mirror image's probabilities")
+  app.add_option("--tta", flags.tta,
+                 "Test-time augmentation; flip: the mean of an image's and its mirror image's probabilities")
       ->type_name("flip")
       ->default_str("none")
       ->check(CLI::IsMember({"flip"}).description(""));
@@ -41,7 +43,7 @@ void add_eval_flags(CLI::App& app, EvalFlags& flags) {
   cli::add_overrides(app, flags);
 }
 
-void check_eval_flags(const EvalFlags& flags) {
+void check_eval_flags(const EvalFlags& flags, bool writes) {
   const bool several = flags.checkpoints.size() > 1 || flags.sizes.size() > 1;
   const std::pair<const char*, bool> single[] = {{"--per-class", flags.per_class},
                                                  {"--per-class-csv", !flags.per_class_csv.empty()},
@@ -50,16 +52,17 @@ void check_eval_flags(const EvalFlags& flags) {
     if (given && several) throw UsageError(std::string(name) + " is for one --checkpoint and one size");
   }
   if (!flags.plot.empty() && flags.sizes.size() < 2) throw UsageError("--plot needs two --sizes or more");
-  const std::tuple<const char*, const std::string&, std::string> files[] = {{"--json", flags.json, ""},
-                                                                            {"--csv", flags.csv, ""},
-                                                                            {"--plot", flags.plot, ".png"},
-                                                                            {"--per-class-csv", flags.per_class_csv, ".csv"},
-                                                                            {"--confusion", flags.confusion, ".csv"}};
+  const std::tuple<const char*, const std::string&, std::string> files[] = {
+      {"--json", flags.json, ""},
+      {"--csv", flags.csv, ""},
+      {"--plot", flags.plot, ".png"},
+      {"--per-class-csv", flags.per_class_csv, ".csv"},
+      {"--confusion", flags.confusion, ".csv"}};
   for (const auto& [name, target, ending] : files) {
     if (!target.empty() && !target.ends_with(ending)) {
       throw UsageError(std::string(name) + ": expected a file that ends in " + ending + ", got " + target);
     }
-    cli::check_output(name, target);
+    if (writes) cli::check_output(name, target);
   }
 }
 

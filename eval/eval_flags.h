@@ -22,7 +22,8 @@ struct EvalFlags : cli::Flags {
 
 void add_eval_flags(CLI::App& app, EvalFlags& flags);
 
-/// Throws UsageError for combinations that mean nothing, and for files that cannot be written.
-void check_eval_flags(const EvalFlags& flags);
+/// Throws UsageError for combinations that mean nothing, and, in the process that `writes`, for files that cannot be
+/// written.
+void check_eval_flags(const EvalFlags& flags, bool writes);
 
 }  // namespace vrwkv::eval

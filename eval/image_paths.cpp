@@ -16,7 +16,8 @@ std::vector<std::string> images_below(const std::string& folder) {
   std::error_code problem;
   for (auto entry = fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink, problem);
        !problem && entry != fs::recursive_directory_iterator(); entry.increment(problem)) {
-    if (entry->is_regular_file() && data::is_image_name(entry->path().string())) found.push_back(entry->path().string());
+    if (entry->is_regular_file() && data::is_image_name(entry->path().string()))
+      found.push_back(entry->path().string());
   }
   if (problem) throw UsageError(folder + " cannot be read: " + problem.message());
   if (found.empty()) throw UsageError(folder + " holds no JPEG or PNG files");

@@ -34,7 +34,7 @@ class LabelSet {
 
  private:
   std::string file_;
-  std::vector<std::vector<int64_t>> of_class_;              ///< By the data's label.
+  std::vector<std::vector<int64_t>> of_class_;            ///< By the data's label.
   std::map<std::string, std::vector<int64_t>> of_image_;  ///< By file name without folder and ending.
   std::vector<int64_t> only_;
 };

@@ -11,8 +11,8 @@
 
 namespace vrwkv::eval {
 
-/// vrwkv-predict for images: prints the predictions and writes the files that the flags name. `unreadable` is told of each
-/// image that cannot be read; the others go on. Returns whether all could.
+/// vrwkv-predict for images: prints the predictions and writes the files that the flags name. `unreadable` is told of
+/// each image that cannot be read; the others go on. Returns whether all could.
 bool predict_files(const PredictFlags& flags, VrwkvClassifier model, const config::RunConfig& config,
                    const Precision& precision, const std::vector<std::string>& names,
                    const std::function<void(const std::string& message)>& unreadable);

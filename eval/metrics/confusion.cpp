@@ -11,8 +11,8 @@
 namespace vrwkv::eval {
 namespace {
 
-constexpr int64_t kNamed = 40;        ///< More names than this cannot be read beside a picture.
-constexpr int64_t kNumbered = 15;     ///< More numbers than this cannot be read within it.
+constexpr int64_t kNamed = 40;     ///< More names than this cannot be read beside a picture.
+constexpr int64_t kNumbered = 15;  ///< More numbers than this cannot be read within it.
 constexpr size_t kNameLength = 24;
 
 std::string tics(const char* axis, const std::vector<std::string>& names) {
@@ -80,7 +80,8 @@ std::string confusion_script(const at::Tensor& counts, const std::vector<std::st
       << "set terminal pngcairo size 1100,1000 noenhanced font 'DejaVu Sans,11' background 'white'\n"
       << "set title 'of the images of a class (row), the share taken for another (column)'\n"
       << "set palette defined (0 '#ffffff', 0.05 '#d6e6f4', 0.3 '#6aaed6', 1 '#08306b')\n"
-      << "set cbrange [0:1]; set size ratio " << static_cast<double>(counts.size(0)) / static_cast<double>(counts.size(1))
+      << "set cbrange [0:1]; set size ratio "
+      << static_cast<double>(counts.size(0)) / static_cast<double>(counts.size(1))
       << "; set tics scale 0 out nomirror; unset key\n"
       << "set xrange [-0.5:" << counts.size(1) << "-0.5]; set yrange [" << counts.size(0) << "-0.5:-0.5]\n"
       << tics("x", classes) << tics("y", groups);

@@ -55,7 +55,8 @@ class ShippedConfigs(CliTest):
                 initial = [f"model.init_from={self.last(INITIAL[name])}"] if name in INITIAL else []
                 result = self.train(name, *initial)
                 if name == "finetune_example":
-                    self.assertRegex(result.stderr, r"frozen: \d+ of \d+ parameters")
+                    for text in (result.stderr, (self.folder / name / "train.log").read_text()):
+                        self.assertRegex(text, r"frozen: \d+ of \d+ parameters")
                 lines = [json.loads(line) for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
                 losses = [line["loss"] for line in lines if line["kind"] == "train"]
                 self.assertEqual(len(losses), 2)

@@ -94,7 +94,8 @@ TEST_P(AccuracyOnDevice, SeveralRightClassesAgreeWithSortingEveryRow) {
       std::vector<int64_t> order(row.size());
       std::iota(order.begin(), order.end(), 0);
       std::ranges::stable_sort(order, std::greater<>{}, [&](int64_t c) { return row[static_cast<std::size_t>(c)]; });
-      const auto best = std::ranges::find_if(order, [&](int64_t c) { return right[i][c].item<bool>(); }) - order.begin();
+      const auto best =
+          std::ranges::find_if(order, [&](int64_t c) { return right[i][c].item<bool>(); }) - order.begin();
       long double all = 0, of_right = 0;
       for (int64_t c = 0; c < classes; ++c) {
         const long double share = std::exp(static_cast<long double>(row[static_cast<std::size_t>(c)]));

@@ -1,10 +1,9 @@
 #include <gtest/gtest.h>
-
-#include <set>
 #include <stdlib.h>
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "common/errors.h"
 #include "eval/check_classes.h"
