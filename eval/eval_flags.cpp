@@ -13,6 +13,7 @@ void add_eval_flags(CLI::App& app, EvalFlags& flags) {
   app.add_option("--checkpoint", flags.checkpoints,
                  "Weights to evaluate, .safetensors or .pth; several one after another")
       ->required()
+      ->allow_extra_args(false)
       ->type_name("FILE");
   cli::add_weights_flag(app, flags.weights);
   app.add_option("--batch-size", flags.batch_size, "Images at once")
@@ -23,6 +24,7 @@ void add_eval_flags(CLI::App& app, EvalFlags& flags) {
       ->type_name("N,…")
       ->default_str("data.eval_transform.size of CONFIG")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(cli::positive_integer());
   app.add_option("--crop-ratio", flags.crop_ratio, "Side of the crop over the short side of the resized image")
       ->type_name("R")

@@ -207,6 +207,13 @@ class EvalTest(CliTest):
         ratio = self.report("--sizes", "48", "--crop-ratio", "0.9")
         self.assertEqual((ratio["size"], ratio["resize"]), (48, 53))
 
+    def test_overrides_may_follow_flags(self):
+        half = ["data.eval_transform.size=32", "data.eval_transform.resize=32"]
+        expected = self.report("--sizes", "32")
+        for arguments in (["--checkpoint", self.checkpoint, *half], ["--checkpoint", self.checkpoint, "--sizes", "32", *half]):
+            found = self.run_program("vrwkv-eval", self.config, "--json", "-", *arguments).stdout
+            self.assertEqual(json.loads(found), expected)
+
     def test_resize_modes(self):
         losses = {self.report(f"data.eval_transform.mode={mode}", f"data.eval_transform.interpolation={kind}")["loss"]
                   for mode in ("short_side", "stretch") for kind in ("bicubic", "bilinear")}

@@ -79,7 +79,7 @@ TEST_P(AccuracyOnDevice, SeveralRightClassesAgreeWithSortingEveryRow) {
   at::manual_seed(2);
   constexpr int64_t kRows = 200, kGroups = 3;
   for (const int64_t classes : {2, 6, 30}) {
-    const at::Tensor counted = (at::rand({classes}) < 0.7).index_fill_(0, at::tensor({0, 1}), true);
+    const at::Tensor counted = (at::rand({classes}) < 0.7).index_fill_(0, at::tensor({0, 1}, at::kLong), true);
     const at::Tensor logits = random_logits(kRows, classes, 0.0).masked_fill(counted.logical_not(), -INFINITY);
     at::Tensor right = (at::rand({kRows, classes}) < 0.2).logical_and(counted);
     right.select(1, 1).logical_or_(right.any(1).logical_not());
