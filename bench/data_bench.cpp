@@ -23,7 +23,8 @@ constexpr int kBar = 40;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// Seconds that `work(i)` takes for one image, i = 0, 1, …; all images come once before it counts, up to `seconds` long.
+/// Seconds that `work(i)` takes for one image, i = 0, 1, …; all images come once before it counts, up to `seconds`
+/// long.
 double time_of(int64_t images, double seconds, const std::function<void(int64_t)>& work) {
   const Clock::time_point warm = Clock::now();
   for (int64_t i = 0; i < images && seconds_since(warm) < seconds / 2; ++i) work(i);
@@ -89,11 +90,11 @@ DataRate measure_training_data(const data::Dataset& dataset, const config::RunCo
       source.whole();
     }
   };
-  return differences({{"read", time_of(dataset.size(), seconds, read)},
-                      {"decode", time_of(dataset.size(), seconds, decode)},
-                      {"resize and flip",
-                       time_of_samples(dataset, data::train_transform(without_augmentation(options)), seconds)},
-                      {"augment", time_of_samples(dataset, data::train_transform(options), seconds)}});
+  return differences(
+      {{"read", time_of(dataset.size(), seconds, read)},
+       {"decode", time_of(dataset.size(), seconds, decode)},
+       {"resize and flip", time_of_samples(dataset, data::train_transform(without_augmentation(options)), seconds)},
+       {"augment", time_of_samples(dataset, data::train_transform(options), seconds)}});
 }
 
 DataRate measure_evaluation_data(const data::Dataset& dataset, const config::RunConfig& config, double seconds) {
@@ -102,10 +103,10 @@ DataRate measure_evaluation_data(const data::Dataset& dataset, const config::Run
     const EncodedSample sample = dataset.get(i);
     data::ImageSource(sample.bytes).whole();
   };
-  return differences({{"read", time_of(dataset.size(), seconds, read)},
-                      {"decode", time_of(dataset.size(), seconds, decode)},
-                      {"resize and crop",
-                       time_of_samples(dataset, data::eval_transform(config.data.eval_transform), seconds)}});
+  return differences(
+      {{"read", time_of(dataset.size(), seconds, read)},
+       {"decode", time_of(dataset.size(), seconds, decode)},
+       {"resize and crop", time_of_samples(dataset, data::eval_transform(config.data.eval_transform), seconds)}});
 }
 
 double measure_loader(const std::shared_ptr<const data::Dataset>& dataset, const config::RunConfig& config,

@@ -106,6 +106,7 @@ void add_data_flags(CLI::App& command, DataFlags& flags) {
   command.add_option("--workers", flags.workers, "Threads of the loader, such as 1,2,4, one after another")
       ->type_name("N,...")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(cli::positive_integer())
       ->default_str("1");
   command.add_option("--json", flags.json, "Write the results as JSON; - for stdout, the text then goes to stderr")

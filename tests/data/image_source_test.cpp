@@ -54,7 +54,8 @@ INSTANTIATE_TEST_SUITE_P(Files, ImageSourceFixture,
                          });
 
 TEST(ImageSource, PartsOfLargerNoiseAreExact) {
-  for (const auto& [height, width] : {std::pair<int64_t, int64_t>{203, 157}, {64, 333}, {500, 375}, {17, 16}, {1, 200}}) {
+  for (const auto& [height, width] :
+       {std::pair<int64_t, int64_t>{203, 157}, {64, 333}, {500, 375}, {17, 16}, {1, 200}}) {
     const at::Tensor noise = testing::random_image(height, width, static_cast<std::uint64_t>(height));
     for (const int64_t quality : {30, 92}) expect_exact_parts(encode_jpeg(noise, quality), 40, 5);
   }
