@@ -20,6 +20,9 @@ std::vector<NetworkCase> make_cases(const NetworkFlags& flags, at::Device device
 
 GraphMode parse_graph_mode(const std::string& name);
 
+/// `vrwkv-bench data`.
+int run_data(const DataFlags& flags);
+
 /// `vrwkv-bench scaling`, in each of its processes.
 int run_scaling(const ScalingFlags& flags);
 

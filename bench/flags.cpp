@@ -97,6 +97,24 @@ void add_scaling_flags(CLI::App& command, ScalingFlags& flags) {
       ->capture_default_str();
 }
 
+void add_data_flags(CLI::App& command, DataFlags& flags) {
+  cli::add_config_flag(command, flags);
+  command.add_option("--seconds", flags.seconds, "Length of each measurement")
+      ->type_name("S")
+      ->check(CLI::Range(0.05, 3600.0).description(""))
+      ->capture_default_str();
+  command.add_option("--workers", flags.workers, "Threads of the loader, such as 1,2,4, one after another")
+      ->type_name("N,...")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(cli::positive_integer())
+      ->default_str("1");
+  command.add_option("--json", flags.json, "Write the results as JSON; - for stdout, the text then goes to stderr")
+      ->type_name("FILE")
+      ->default_str("none");
+  cli::add_overrides(command, flags);
+}
+
 at::Device prepare(const CommonFlags& flags) {
   cli::check_output("--json", flags.json);
   const at::Device device = cli::resolve_device(flags.device);

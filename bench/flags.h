@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "bench/timer.h"
+#include "cli/flags.h"
 
 namespace vrwkv::bench {
 
@@ -31,9 +32,16 @@ struct ScalingFlags : NetworkFlags {
   std::string bucket_mb = "25";
 };
 
+struct DataFlags : cli::Flags {
+  std::string seconds = "2";
+  std::vector<std::string> workers{"1"};
+  std::string json;
+};
+
 void add_ops_flags(CLI::App& command, OpsFlags& flags);
 void add_network_flags(CLI::App& command, NetworkFlags& flags);
 void add_scaling_flags(CLI::App& command, ScalingFlags& flags);
+void add_data_flags(CLI::App& command, DataFlags& flags);
 
 /// Checks --json, sets the number of threads and returns the device. Throws UsageError.
 at::Device prepare(const CommonFlags& flags);

@@ -26,9 +26,14 @@ int main(int argc, char** argv) {
       "Training steps in several processes, one a GPU: what averaging the gradients costs (run it by torchrun)");
   bench::add_scaling_flags(*scaling, scaling_flags);
 
+  bench::DataFlags data_flags;
+  CLI::App* data = app->add_subcommand("data", "Reading, decoding and augmenting the images of a configuration");
+  bench::add_data_flags(*data, data_flags);
+
   return cli::run_main(*app, argc, argv, [&] {
     if (*ops) return bench::run_ops(ops_flags);
     if (*model) return bench::run_networks("model", model_flags, bench::make_model_step);
+    if (*data) return bench::run_data(data_flags);
     if (*scaling) return bench::run_scaling(scaling_flags);
     return bench::run_networks("train", train_flags, [](const auto& network, const auto& precision) {
       return bench::make_train_step(network, precision);

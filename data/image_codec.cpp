@@ -11,7 +11,6 @@
 namespace vrwkv::data {
 namespace {
 
-constexpr std::array<std::uint8_t, 3> kJpegMagic{0xFF, 0xD8, 0xFF};
 constexpr std::array<std::uint8_t, 8> kPngMagic{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
 
 bool starts_with(std::span<const std::uint8_t> bytes, std::span<const std::uint8_t> magic) {
@@ -33,7 +32,7 @@ at::Tensor decode_image(std::span<const std::uint8_t> bytes, int64_t max_pixels)
   if (bytes.empty()) {
     throw ImageError("the image is empty (0 bytes)");
   }
-  if (starts_with(bytes, kJpegMagic)) {
+  if (is_jpeg(bytes)) {
     return decode_jpeg(bytes, max_pixels);
   }
   if (starts_with(bytes, kPngMagic)) {

@@ -3,8 +3,11 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <array>
 #include <csetjmp>
 #include <cstddef>
+#include <cstring>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -64,12 +67,37 @@ class JpegReader {
     return true;
   }
 
+  /// The rows and columns of `box` to `pixels`, `components` bytes each. `row` holds a row of the whole image.
+  bool read_part(const Box& box, std::uint8_t* pixels, std::uint8_t* row) {
+    if (setjmp(error_.jump) != 0) {
+      return false;
+    }
+    jpeg_start_decompress(&info_);
+    // With a block more on each side, from which colours are interpolated.
+    const auto begin = static_cast<JDIMENSION>(std::max<int64_t>(0, box.left - kMargin));
+    const auto end = static_cast<JDIMENSION>(std::min<int64_t>(width(), box.left + box.width + kMargin));
+    JDIMENSION first = begin, count = end - begin;
+    jpeg_crop_scanline(&info_, &first, &count);
+    jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(box.top));
+    const std::size_t bytes = static_cast<std::size_t>(box.width) * static_cast<std::size_t>(info_.output_components);
+    const std::size_t offset =
+        static_cast<std::size_t>(box.left - first) * static_cast<std::size_t>(info_.output_components);
+    for (int64_t y = 0; y < box.height; ++y) {
+      JSAMPROW target = row;
+      jpeg_read_scanlines(&info_, &target, 1);
+      std::memcpy(pixels + static_cast<std::size_t>(y) * bytes, row + offset, bytes);
+    }
+    return true;
+  }
+
   int64_t height() const { return info_.image_height; }
   int64_t width() const { return info_.image_width; }
   int components() const { return info_.num_components; }
   std::string message() const { return std::string("JPEG: ") + error_.message.data(); }
 
  private:
+  static constexpr int64_t kMargin = 32;  ///< The widest block, with colours at half or a quarter of the pixels.
+
   JpegErrorState error_;
   jpeg_decompress_struct info_{};
 };
@@ -85,10 +113,7 @@ void inverted_cmyk_to_rgb(const std::vector<std::uint8_t>& cmyk, std::uint8_t* r
   }
 }
 
-}  // namespace
-
-at::Tensor decode_jpeg(std::span<const std::uint8_t> bytes, int64_t max_pixels) {
-  JpegReader reader;
+void read_checked_header(JpegReader& reader, std::span<const std::uint8_t> bytes, int64_t max_pixels) {
   if (!reader.read_header(bytes)) {
     throw ImageError(reader.message());
   }
@@ -100,18 +125,54 @@ at::Tensor decode_jpeg(std::span<const std::uint8_t> bytes, int64_t max_pixels) 
     throw ImageError("JPEG: " + std::to_string(reader.width()) + " x " + std::to_string(reader.height()) +
                      " pixels are more than the limit of " + std::to_string(max_pixels));
   }
-  at::Tensor image = at::empty({reader.height(), reader.width(), 3}, at::kByte);
+}
+
+/// `read(pixels)` fills height x width pixels of the reader's components; false after an error.
+template <typename Read>
+at::Tensor to_rgb(const JpegReader& reader, int64_t height, int64_t width, const Read& read) {
+  at::Tensor image = at::empty({height, width, 3}, at::kByte);
   auto* pixels = image.mutable_data_ptr<std::uint8_t>();
-  if (components == 4) {
-    std::vector<std::uint8_t> cmyk(static_cast<std::size_t>(reader.height() * reader.width()) * 4);
-    if (!reader.read_pixels(cmyk.data())) {
-      throw ImageError(reader.message());
-    }
-    inverted_cmyk_to_rgb(cmyk, pixels);
-  } else if (!reader.read_pixels(pixels)) {
-    throw ImageError(reader.message());
+  if (reader.components() != 4) {
+    if (!read(pixels)) throw ImageError(reader.message());
+    return image;
   }
+  std::vector<std::uint8_t> cmyk(static_cast<std::size_t>(height * width) * 4);
+  if (!read(cmyk.data())) throw ImageError(reader.message());
+  inverted_cmyk_to_rgb(cmyk, pixels);
   return image;
+}
+
+}  // namespace
+
+bool is_jpeg(std::span<const std::uint8_t> bytes) {
+  constexpr std::array<std::uint8_t, 3> kMagic{0xFF, 0xD8, 0xFF};
+  return bytes.size() >= kMagic.size() && std::equal(kMagic.begin(), kMagic.end(), bytes.begin());
+}
+
+at::Tensor decode_jpeg(std::span<const std::uint8_t> bytes, int64_t max_pixels) {
+  JpegReader reader;
+  read_checked_header(reader, bytes, max_pixels);
+  return to_rgb(reader, reader.height(), reader.width(),
+                [&](std::uint8_t* pixels) { return reader.read_pixels(pixels); });
+}
+
+Box jpeg_size(std::span<const std::uint8_t> bytes, int64_t max_pixels) {
+  JpegReader reader;
+  read_checked_header(reader, bytes, max_pixels);
+  return {0, 0, reader.height(), reader.width()};
+}
+
+at::Tensor decode_jpeg_part(std::span<const std::uint8_t> bytes, const Box& box) {
+  JpegReader reader;
+  read_checked_header(reader, bytes, kMaxImagePixels);
+  if (box.top < 0 || box.left < 0 || box.height < 1 || box.width < 1 || box.top + box.height > reader.height() ||
+      box.left + box.width > reader.width()) {
+    throw std::invalid_argument("decode_jpeg_part: the box must lie within the image");
+  }
+  std::vector<std::uint8_t> row(static_cast<std::size_t>(reader.width()) *
+                                static_cast<std::size_t>(std::max(3, reader.components())));
+  return to_rgb(reader, box.height, box.width,
+                [&](std::uint8_t* pixels) { return reader.read_part(box, pixels, row.data()); });
 }
 
 }  // namespace vrwkv::data

@@ -5,9 +5,21 @@
 #include <cstdint>
 #include <span>
 
+#include "data/box.h"
+
 namespace vrwkv::data {
 
 /// The JPEG half of decode_image: uint8 [H, W, 3]. Throws ImageError.
 at::Tensor decode_jpeg(std::span<const std::uint8_t> bytes, int64_t max_pixels);
+
+/// Whether the bytes begin as a JPEG.
+bool is_jpeg(std::span<const std::uint8_t> bytes);
+
+/// The rectangle of the whole image, from its header alone. Throws ImageError as decode_jpeg does.
+Box jpeg_size(std::span<const std::uint8_t> bytes, int64_t max_pixels);
+
+/// crop() of decode_jpeg(), for a `box` within the image: rows below it are not read, blocks around it are not
+/// transformed. Throws ImageError.
+at::Tensor decode_jpeg_part(std::span<const std::uint8_t> bytes, const Box& box);
 
 }  // namespace vrwkv::data

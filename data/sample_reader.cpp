@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "data/image_codec.h"
+#include "data/image_source.h"
 #include "data/random.h"
 
 namespace vrwkv::data {
@@ -14,15 +14,15 @@ namespace {
 
 constexpr std::size_t kMaxReplacements = 64;
 
-at::Tensor decode(const EncodedSample& sample) {
+ImageSource open(const EncodedSample& sample) {
   try {
-    return decode_image(sample.bytes);
+    return ImageSource(sample.bytes);
   } catch (const ImageError& error) {
     throw ImageError(sample.name + ": " + error.what());
   }
 }
 
-at::Tensor transformed(const EncodedSample& sample, const at::Tensor& image, const Transform& transform,
+at::Tensor transformed(const EncodedSample& sample, const ImageSource& image, const Transform& transform,
                        Generator& generator) {
   at::Tensor view;
   try {
@@ -50,7 +50,7 @@ LoadedSample load_one(const Dataset& dataset, int64_t view, const Transform& tra
   const EncodedSample sample = dataset.get(index);
   Generator generator(seed, static_cast<std::uint64_t>(epoch), static_cast<std::uint64_t>(view),
                       RandomStream::transform);
-  return {transformed(sample, decode(sample), transform, generator), sample.label, index, view, sample.name, {}};
+  return {transformed(sample, open(sample), transform, generator), sample.label, index, view, sample.name, {}};
 }
 
 }  // namespace

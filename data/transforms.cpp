@@ -16,26 +16,26 @@ namespace {
 
 constexpr int kBoxTries = 10;
 
-at::Tensor random_pad_crop(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator) {
-  const at::Tensor square = resize(image, options.size, options.size);
+at::Tensor random_pad_crop(const ImageSource& image, const TrainTransformOptions& options, Generator& generator) {
+  const at::Tensor square = resize(image.whole(), options.size, options.size);
   const int64_t top = generator.integer(2 * options.padding + 1) - options.padding;
   const int64_t left = generator.integer(2 * options.padding + 1) - options.padding;
   return crop(square, top, left, options.size, options.size);
 }
 
-at::Tensor random_resized_crop(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator) {
-  const Box box = random_resized_box(image.size(0), image.size(1), options, generator);
-  return resize(crop(image, box.top, box.left, box.height, box.width), options.size, options.size);
+at::Tensor random_resized_crop(const ImageSource& image, const TrainTransformOptions& options, Generator& generator) {
+  const Box box = random_resized_box(image.height(), image.width(), options, generator);
+  return resize(image.part(box), options.size, options.size);
 }
 
-at::Tensor train_crop(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator) {
+at::Tensor train_crop(const ImageSource& image, const TrainTransformOptions& options, Generator& generator) {
   switch (options.crop) {
     case TrainCrop::random_resized:
       return random_resized_crop(image, options, generator);
     case TrainCrop::pad:
       return random_pad_crop(image, options, generator);
     case TrainCrop::resize:
-      return resize(image, options.size, options.size);
+      return resize(image.whole(), options.size, options.size);
   }
   throw std::logic_error("train_view: unknown TrainCrop");
 }
@@ -75,26 +75,27 @@ Box random_resized_box(int64_t height, int64_t width, const TrainTransformOption
   return box;
 }
 
-at::Tensor train_view(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator) {
+at::Tensor train_view(const ImageSource& image, const TrainTransformOptions& options, Generator& generator) {
   const at::Tensor cropped = train_crop(image, options, generator);
   const at::Tensor flipped = generator.uniform() < options.hflip ? hflip(cropped) : cropped;
   Generator augment = generator.branch(RandomStream::augment);
   return augmented(flipped, options, augment);
 }
 
-at::Tensor eval_view(const at::Tensor& image, const EvalTransformOptions& options) {
-  if (options.mode == ResizeMode::stretch) return resize(image, options.size, options.size, options.interpolation);
-  return center_crop(resize_short_side(image, options.resize, options.interpolation), options.size);
+at::Tensor eval_view(const ImageSource& image, const EvalTransformOptions& options) {
+  if (options.mode == ResizeMode::stretch)
+    return resize(image.whole(), options.size, options.size, options.interpolation);
+  return center_crop(resize_short_side(image.whole(), options.resize, options.interpolation), options.size);
 }
 
 Transform train_transform(const TrainTransformOptions& options) {
   return {options.size,
-          [options](const at::Tensor& image, Generator& generator) { return train_view(image, options, generator); }};
+          [options](const ImageSource& image, Generator& generator) { return train_view(image, options, generator); }};
 }
 
 Transform eval_transform(const EvalTransformOptions& options) {
   return {options.size,
-          [options](const at::Tensor& image, Generator& /*generator*/) { return eval_view(image, options); }};
+          [options](const ImageSource& image, Generator& /*generator*/) { return eval_view(image, options); }};
 }
 
 at::Tensor normalize(const at::Tensor& images, const NormalizeOptions& options, at::ScalarType dtype) {

@@ -5,38 +5,30 @@
 #include <cstdint>
 #include <functional>
 
+#include "data/box.h"
+#include "data/image_source.h"
 #include "data/options.h"
 #include "data/random.h"
 
 namespace vrwkv::data {
-
-/// A rectangle of an image, in pixels.
-struct Box {
-  int64_t top = 0;
-  int64_t left = 0;
-  int64_t height = 0;
-  int64_t width = 0;
-
-  bool operator==(const Box&) const = default;
-};
 
 /// The rectangle that RandomResizedCrop takes of an image of height x width: up to ten draws of an area (a share of the
 /// image within `scale`) and of an aspect (width / height, log-uniform within `ratio`), then the largest fitting
 /// middle.
 Box random_resized_box(int64_t height, int64_t width, const TrainTransformOptions& options, Generator& generator);
 
-/// Training view of an image uint8 [H, W, 3]: `options.crop`, a random horizontal flip, then RandAugment, 3-Augment
+/// Training view of an image: `options.crop`, a random horizontal flip, then RandAugment, 3-Augment
 /// and color jitter where they are on; uint8 [size, size, 3]. Erasing comes after normalisation
 /// (batch_augment/erase.h).
-at::Tensor train_view(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator);
+at::Tensor train_view(const ImageSource& image, const TrainTransformOptions& options, Generator& generator);
 
-/// Evaluation view of an image uint8 [H, W, 3], as options.mode says; uint8 [size, size, 3].
-at::Tensor eval_view(const at::Tensor& image, const EvalTransformOptions& options);
+/// Evaluation view of an image, as options.mode says; uint8 [size, size, 3].
+at::Tensor eval_view(const ImageSource& image, const EvalTransformOptions& options);
 
-/// What a loader applies to each decoded image uint8 [H, W, 3]; `apply` returns uint8 [size, size, 3].
+/// What a loader applies to each image; `apply` returns uint8 [size, size, 3].
 struct Transform {
   int64_t size = 0;
-  std::function<at::Tensor(const at::Tensor& image, Generator& generator)> apply;
+  std::function<at::Tensor(const ImageSource& image, Generator& generator)> apply;
 };
 
 Transform train_transform(const TrainTransformOptions& options);

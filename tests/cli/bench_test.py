@@ -30,6 +30,29 @@ class BenchTest(CliTest):
         for command in ("ops", "model", "train"):
             self.assertRegex(self.run_program("vrwkv-bench", "--help").stdout, rf"(?m)^  {command} +[A-Z]")
 
+    def test_data(self):
+        file = self.folder / "data.json"
+        result = self.run_program("vrwkv-bench", "data", self.config, "--seconds", "0.05", "--workers", "1,2", "--json", file,
+                                  "data.train_transform.rand_augment.num_ops=2")
+        report = json.loads(file.read_text())["data"]
+        for kind, stages in (("training", ["read", "decode", "resize and flip", "augment"]),
+                             ("evaluation", ["read", "decode", "resize and crop"])):
+            self.assertGreater(report[kind]["images_per_s"], 0)
+            self.assertEqual(list(report[kind]["stages_ms"]), stages)
+            self.assertLessEqual(1000 / report[kind]["images_per_s"], sum(report[kind]["stages_ms"].values()) * (1 + 1e-9))
+            self.assertRegex(result.stdout, rf"(?m)^{kind} samples: \d+ images/s on one thread$")
+            for stage in stages:
+                self.assertRegex(result.stdout, rf"(?m)^  {stage} +[\d.]+ ms +\d+ %  #*$")
+        self.assertEqual([row["workers"] for row in report["loader"]], [1, 2])
+        for row in report["loader"]:
+            self.assertGreater(row["images_per_s"], 0)
+            self.assertAlmostEqual(row["linear"], row["images_per_s"] / row["workers"] / report["training"]["images_per_s"])
+        self.assertRegex(result.stdout, r"(?m)^loader, 2 threads: \d+ images/s, \d+ % of so many single threads$")
+        text = self.run_program("vrwkv-bench", "data", "--help").stdout
+        for flag in ("--seconds", "--workers", "--json"):
+            self.assertRegex(text, rf"(?m)^  {flag} .*\[default: .+\]$")
+        self.fails(2, "vrwkv-bench", "data", self.config, "data.train.path=none", says=["none"])
+
     def test_ops(self):
         file = self.folder / "ops.json"
         result = self.bench("ops", "--op", "bi_wkv", "q_shift", "--sizes", "2,9,8", "1,4,4", "--json", file)

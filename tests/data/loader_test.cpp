@@ -218,10 +218,10 @@ TEST(Loader, EvaluationNamesTheCorruptFile) {
 }
 
 TEST(Loader, ErrorsOfATransformReachTheCaller) {
-  const Transform failing{8, [](const at::Tensor&, Generator&) -> at::Tensor { throw std::domain_error("no good"); }};
+  const Transform failing{8, [](const ImageSource&, Generator&) -> at::Tensor { throw std::domain_error("no good"); }};
   Loader loader(dataset_of(8), failing, training(2, CorruptPolicy::skip));
   EXPECT_NE(message_of<std::runtime_error>([&] { epoch_of(loader, 0); }).find(": no good"), std::string::npos);
-  const Transform wrong{8, [](const at::Tensor& image, Generator&) { return image; }};
+  const Transform wrong{8, [](const ImageSource& image, Generator&) { return image.whole(); }};
   Loader mismatched(dataset_of(8), wrong, training(2, CorruptPolicy::skip));
   EXPECT_THROW(epoch_of(mismatched, 0), std::logic_error);
 }

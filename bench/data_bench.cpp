@@ -1,0 +1,155 @@
+#include "bench/data_bench.h"
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <iomanip>
+#include <sstream>
+
+#include "data/image_source.h"
+#include "data/loader.h"
+#include "data/sample_reader.h"
+#include "data/transforms.h"
+
+namespace vrwkv::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using data::EncodedSample;
+using data::Generator;
+
+constexpr int64_t kPage = 4096;
+constexpr int kBar = 40;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// Seconds that `work(i)` takes for one image, i = 0, 1, …; all images come once before it counts, up to `seconds`
+/// long.
+double time_of(int64_t images, double seconds, const std::function<void(int64_t)>& work) {
+  const Clock::time_point warm = Clock::now();
+  for (int64_t i = 0; i < images && seconds_since(warm) < seconds / 2; ++i) work(i);
+  const Clock::time_point start = Clock::now();
+  int64_t done = 0;
+  do {
+    work(done % images);
+    ++done;
+  } while (seconds_since(start) < seconds);
+  return seconds_since(start) / static_cast<double>(done);
+}
+
+/// Makes the system bring the bytes.
+void touch(const EncodedSample& sample) {
+  unsigned sum = 0;
+  for (int64_t i = 0; i < std::ssize(sample.bytes); i += kPage) sum += sample.bytes[static_cast<std::size_t>(i)];
+  volatile unsigned keep = sum;
+  (void)keep;
+}
+
+Generator generator_of(int64_t index) {
+  return {0, 0, static_cast<std::uint64_t>(index), data::RandomStream::transform};
+}
+
+/// The transform without what comes after crop and flip.
+data::TrainTransformOptions without_augmentation(data::TrainTransformOptions options) {
+  options.rand_augment.num_ops = 0;
+  options.three_augment = false;
+  options.color_jitter = 0;
+  return options;
+}
+
+/// Turns the times of runs that end after each stage into the stages' own.
+DataRate differences(const std::vector<DataStage>& until) {
+  DataRate rate;
+  double before = 0;
+  for (const auto& [name, seconds] : until) {
+    rate.stages.push_back({name, std::max(0.0, seconds - before)});
+    before = std::max(before, seconds);
+  }
+  rate.images_per_s = 1 / until.back().seconds;
+  return rate;
+}
+
+double time_of_samples(const data::Dataset& dataset, const data::Transform& transform, double seconds) {
+  return time_of(dataset.size(), seconds, [&](int64_t i) {
+    data::load_sample(dataset, i, transform, /*seed=*/0, /*epoch=*/0, data::CorruptPolicy::fail);
+  });
+}
+
+}  // namespace
+
+DataRate measure_training_data(const data::Dataset& dataset, const config::RunConfig& config, double seconds) {
+  const data::TrainTransformOptions& options = config.data.train_transform;
+  const auto read = [&](int64_t i) { touch(dataset.get(i)); };
+  const auto decode = [&](int64_t i) {
+    const EncodedSample sample = dataset.get(i);
+    const data::ImageSource source(sample.bytes);
+    Generator generator = generator_of(i);
+    if (options.crop == data::TrainCrop::random_resized) {
+      source.part(data::random_resized_box(source.height(), source.width(), options, generator));
+    } else {
+      source.whole();
+    }
+  };
+  return differences(
+      {{"read", time_of(dataset.size(), seconds, read)},
+       {"decode", time_of(dataset.size(), seconds, decode)},
+       {"resize and flip", time_of_samples(dataset, data::train_transform(without_augmentation(options)), seconds)},
+       {"augment", time_of_samples(dataset, data::train_transform(options), seconds)}});
+}
+
+DataRate measure_evaluation_data(const data::Dataset& dataset, const config::RunConfig& config, double seconds) {
+  const auto read = [&](int64_t i) { touch(dataset.get(i)); };
+  const auto decode = [&](int64_t i) {
+    const EncodedSample sample = dataset.get(i);
+    data::ImageSource(sample.bytes).whole();
+  };
+  return differences(
+      {{"read", time_of(dataset.size(), seconds, read)},
+       {"decode", time_of(dataset.size(), seconds, decode)},
+       {"resize and crop", time_of_samples(dataset, data::eval_transform(config.data.eval_transform), seconds)}});
+}
+
+double measure_loader(const std::shared_ptr<const data::Dataset>& dataset, const config::RunConfig& config,
+                      int64_t workers, double seconds) {
+  data::LoaderOptions options;
+  options.batch_size = std::min<int64_t>(64, dataset->size());
+  options.workers = workers;
+  options.prefetch_batches = config.data.prefetch_batches;
+  options.shuffle = true;
+  data::Loader loader(dataset, data::train_transform(config.data.train_transform), options);
+  int64_t epoch = 0, images = 0;
+  loader.start_epoch(epoch);
+  // The first batches were prepared before the clock starts.
+  for (int64_t i = 0; i < config.data.prefetch_batches && loader.next(); ++i) {
+  }
+  const Clock::time_point start = Clock::now();
+  while (seconds_since(start) < seconds) {
+    const auto batch = loader.next();
+    if (batch) {
+      images += batch->labels.size(0);
+    } else {
+      loader.start_epoch(++epoch);
+    }
+  }
+  return static_cast<double>(images) / seconds_since(start);
+}
+
+nlohmann::ordered_json data_rate_json(const DataRate& rate) {
+  nlohmann::ordered_json json{{"images_per_s", rate.images_per_s}, {"stages_ms", nlohmann::ordered_json::object()}};
+  for (const auto& [name, seconds] : rate.stages) json["stages_ms"][name] = 1000 * seconds;
+  return json;
+}
+
+std::string data_rate_text(const std::string& title, const DataRate& rate) {
+  std::ostringstream text;
+  text << std::fixed << title << ": " << std::setprecision(0) << rate.images_per_s << " images/s on one thread\n";
+  for (const auto& [name, seconds] : rate.stages) {
+    const double share = seconds * rate.images_per_s;
+    text << "  " << std::left << std::setw(16) << name << std::right << std::setprecision(3) << std::setw(8)
+         << 1000 * seconds << " ms" << std::setprecision(0) << std::setw(5) << 100 * share << " %  "
+         << std::string(static_cast<std::size_t>(std::clamp(share * kBar, 0.0, double{kBar})), '#') << "\n";
+  }
+  return text.str();
+}
+
+}  // namespace vrwkv::bench

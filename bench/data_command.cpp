@@ -1,0 +1,37 @@
+#include <sstream>
+
+#include "bench/commands.h"
+#include "bench/data_bench.h"
+#include "bench/report_file.h"
+#include "cli/output.h"
+#include "cli/run_main.h"
+#include "config/text.h"
+#include "data/dataset.h"
+
+namespace vrwkv::bench {
+
+int run_data(const DataFlags& flags) {
+  cli::check_output("--json", flags.json);
+  const config::RunConfig config = cli::load_config(flags);
+  const auto train = data::open_dataset(config.data.train), val = data::open_dataset(config.data.val);
+  const double seconds = std::stod(flags.seconds);
+  const DataRate training = measure_training_data(*train, config, seconds);
+  const DataRate evaluation = measure_evaluation_data(*val, config, seconds);
+  std::ostringstream text;
+  text << data_rate_text("training samples", training) << data_rate_text("evaluation samples", evaluation);
+  nlohmann::ordered_json report;
+  report["data"] = {{"training", data_rate_json(training)}, {"evaluation", data_rate_json(evaluation)}};
+  for (const std::string& count : flags.workers) {
+    const int64_t workers = config::parse_integer(count).value();
+    const double rate = measure_loader(train, config, workers, seconds);
+    const double linear = rate / (static_cast<double>(workers) * training.images_per_s);
+    text << "loader, " << workers << (workers == 1 ? " thread: " : " threads: ") << static_cast<int64_t>(rate)
+         << " images/s, " << static_cast<int64_t>(100 * linear) << " % of so many single threads\n";
+    report["data"]["loader"].push_back({{"workers", workers}, {"images_per_s", rate}, {"linear", linear}});
+  }
+  print_text(flags.json, text.str());
+  write_report(flags.json, report);
+  return cli::kSuccess;
+}
+
+}  // namespace vrwkv::bench
