@@ -73,6 +73,27 @@ TEST(ImageSource, PhotographsToo) {
   EXPECT_EQ(files, 40);
 }
 
+TEST(ImageSource, DamagedBytesNeverDoHarm) {
+  Generator generator(5, 0, 0, RandomStream::transform);
+  for (const char* name : {"rgb_420.jpg", "progressive.jpg", "restarts.jpg", "grey.jpg", "cmyk.jpg"}) {
+    const Bytes whole = *read_file_bytes(testing::fixture(name));
+    for (int trial = 0; trial < 200; ++trial) {
+      Bytes damaged = whole;
+      for (int i = 0; i < 3; ++i) {
+        const auto place = static_cast<std::size_t>(generator.integer(std::ssize(damaged)));
+        damaged[place] = static_cast<std::uint8_t>(generator.integer(256));
+      }
+      try {
+        const ImageSource source(damaged, 1 << 20);
+        const Box box = random_box(source, generator);
+        EXPECT_EQ(source.part(box).sizes(), (at::IntArrayRef{box.height, box.width, 3}));
+      } catch (const ImageError& error) {
+        EXPECT_FALSE(std::string(error.what()).empty());
+      }
+    }
+  }
+}
+
 TEST(ImageSource, PixelsAreASource) {
   const at::Tensor image = testing::random_image(9, 7, 1);
   const ImageSource source(image);
