@@ -27,7 +27,7 @@ Section model_section(Document& document) {
               {"hidden_rate", &model.hidden_rate, Range::at_least(1),
                "Hidden channels of the channel mix, as a multiple of `embed_dims`."},
               {"attention", choice(model.attention, {"bi_wkv", "bi_wkv6"}), Range::any(),
-               "Attention of the blocks: VRWKV's, or VRWKV6's (on the CPU alone), in heads of 64 channels."},
+               "Attention of the blocks: VRWKV's, or VRWKV6's, in heads of 64 channels."},
               {"post_norm", &model.post_norm, Range::any(), "Normalise each mix's output instead of its input."},
               {"init_values", &model.init_values, Range::at_least(0),
                "Start of the layer scale; null: no layer scale."},

@@ -47,8 +47,9 @@ BiWkv6Gradients bi_wkv6_backward_meta(const at::Tensor& r, const at::Tensor& k, 
 at::Tensor no_kernel(const at::Tensor& r, const at::Tensor& k, const at::Tensor& v, const at::Tensor& w,
                      const at::Tensor& u) {
   check_bi_wkv6(r, k, v, w, u);
-  TORCH_CHECK_NOT_IMPLEMENTED(false, "bi_wkv6: VRWKV6's attention has a kernel for the CPU only, got tensors on ",
-                              k.device(), "; move the model and its inputs to the CPU, or take a model with bi_wkv");
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      false, "bi_wkv6: VRWKV6's attention has kernels for the CPU and CUDA only, got tensors on ", k.device(),
+      "; move the model and its inputs to one of these, or take a model with bi_wkv");
 }
 
 }  // namespace

@@ -15,15 +15,15 @@ namespace vrwkv::ops {
 /// @param r  [B, T, C] receptance, C = heads * 64, in k's dtype.
 /// @param k  [B, T, C] keys; float64, float32, bfloat16 or float16; any B, T and number of heads, 0 included.
 /// @param v  [B, T, C] values, in k's dtype.
-/// @param w  [B, T, C] decays before the two exponentials, of any size, in k's dtype or its accumulation dtype. A
-/// factor
-///           exp(-exp(w)) lies within 0 and 1 and is never divided by.
+/// @param w  [B, T, C] decays before the two exponentials, of any size, in k's dtype or its accumulation dtype.
+///           A factor exp(-exp(w)) lies within 0 and 1 and is never divided by.
 /// @param u  [heads, 64] bonus of the token itself, in k's dtype or its accumulation dtype.
 /// @return   [B, T, C] in k's dtype. Sums are accumulated in float32 (float64 for float64 inputs).
 ///
-/// Differentiable once in all five arguments; two runs give equal bits. On the CPU alone: other devices raise
-/// c10::NotImplementedError. Registered as vrwkv::bi_wkv6; under autocast r, k and v are brought to one reduced dtype
-/// and w, u to float32. Throws c10::Error that names argument, expected and actual.
+/// Differentiable once in all five arguments; two runs give equal bits. On CUDA, products in bfloat16 have factors
+/// rounded to 11 bits, others float32's precision. Devices other than CPU and CUDA raise c10::NotImplementedError.
+/// Registered as vrwkv::bi_wkv6; under autocast r, k and v are brought to one reduced dtype and w, u to float32. Throws
+/// c10::Error that names argument, expected and actual.
 at::Tensor bi_wkv6(const at::Tensor& r, const at::Tensor& k, const at::Tensor& v, const at::Tensor& w,
                    const at::Tensor& u);
 

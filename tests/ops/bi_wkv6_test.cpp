@@ -10,6 +10,7 @@
 #include <set>
 
 #include "tests/support/assert_close.h"
+#include "tests/support/devices.h"
 #include "tests/support/golden.h"
 #include "vrwkv/autocast.h"
 
@@ -36,14 +37,28 @@ struct Case {
     return op(inputs[0], inputs[1], inputs[2], inputs[3], inputs[4]);
   }
 
+  /// The same tensors on `device`.
+  Case on(at::Device device) const {
+    Case moved = *this;
+    for (auto& input : moved.inputs) input = input.detach().to(device);
+    moved.gy = gy.to(device);
+    return moved;
+  }
+
+  /// Computes on `device` and brings the results to the CPU.
   template <typename Op>
-  void run(const Op& op) {
-    for (auto& input : inputs) input = input.detach().requires_grad_();
-    y = call(op);
-    const auto found = torch::autograd::grad({y}, {inputs.begin(), inputs.end()}, {gy}, std::nullopt,
-                                             /*create_graph=*/false, /*allow_unused=*/true);
+  void run(const Op& op, at::Device device = at::kCPU) {
+    Case there = on(device);
+    for (auto& input : there.inputs) input = input.detach().requires_grad_();
+    const at::Tensor result = there.call(op);
+    const auto found = torch::autograd::grad({result}, {there.inputs.begin(), there.inputs.end()}, {there.gy},
+                                             std::nullopt, /*create_graph=*/false, /*allow_unused=*/true);
+    const auto home = [](const at::Tensor& x) { return x.is_meta() ? x : x.detach().cpu(); };
+    y = home(result);
     // Up to two tokens, the formula never reads w.
-    for (size_t i = 0; i < found.size(); ++i) gradients[i] = found[i].defined() ? found[i] : at::zeros_like(inputs[i]);
+    for (size_t i = 0; i < found.size(); ++i) {
+      gradients[i] = found[i].defined() ? home(found[i]) : at::zeros_like(inputs[i]);
+    }
   }
 };
 
@@ -104,9 +119,9 @@ std::string message_of(const F& call) {
 }
 
 // The suite's and the parameter's names let the runs of lower instruction sets (tests/CMakeLists.txt) take it too.
-class BiWkv6 : public ::testing::TestWithParam<int> {};
+class BiWkv6 : public ::testing::TestWithParam<at::Device> {};
 
-INSTANTIATE_TEST_SUITE_P(Devices, BiWkv6, ::testing::Values(0), [](const auto&) { return std::string("cpu"); });
+INSTANTIATE_TEST_SUITE_P(Devices, BiWkv6, ::testing::ValuesIn(devices()), device_name);
 
 TEST_P(BiWkv6, MatchesTheGoldenValues) {
   const Safetensors golden = read_golden("wkv6.safetensors");
@@ -120,7 +135,7 @@ TEST_P(BiWkv6, MatchesTheGoldenValues) {
     for (const auto dtype : {at::kDouble, at::kFloat}) {
       SCOPED_TRACE(name + " " + c10::toString(dtype));
       Case actual = expected.to(dtype, dtype);
-      actual.run(ops::bi_wkv6);
+      actual.run(ops::bi_wkv6, GetParam());
       const double tolerance = dtype == at::kDouble ? 1e-11 : 1e-5;
       expect_equal_results(expected, actual, tolerance, tolerance);
     }
@@ -132,7 +147,7 @@ TEST_P(BiWkv6, MatchesTheFormulaAtAwkwardShapesAndExtremeDecays) {
   struct Decays {
     double low, high;
   };
-  for (const int64_t tokens : {1, 2, 3, 15, 16, 17, 33}) {
+  for (const int64_t tokens : {1, 2, 3, 15, 16, 17, 33, 70}) {
     // Factors near 1, spread over (0, 1), near 0, all of these side by side, and 0 or 1 to the last bit.
     for (const auto& [low, high] : {Decays{-20, -10}, {-4, 1}, {2, 4}, {-12, 6}, {-50, 50}}) {
       const int64_t heads = 1 + tokens % 3;
@@ -141,8 +156,8 @@ TEST_P(BiWkv6, MatchesTheFormulaAtAwkwardShapesAndExtremeDecays) {
       Case narrow = random_case(2, tokens, heads, low, high).to(at::kFloat, at::kFloat);
       Case expected = narrow.to(at::kDouble, at::kDouble), wide = expected;
       expected.run(reference);
-      wide.run(ops::bi_wkv6);
-      narrow.run(ops::bi_wkv6);
+      wide.run(ops::bi_wkv6, GetParam());
+      narrow.run(ops::bi_wkv6, GetParam());
       expect_equal_results(expected, wide, 1e-12, 1e-11);
       expect_equal_results(expected, narrow, 1e-5, 1e-5);
     }
@@ -158,7 +173,7 @@ TEST_P(BiWkv6, IsExactToReducedPrecision) {
       Case actual = random_case(1, 37, 2, -6, 1).to(dtype, wide);
       Case expected = actual.to(at::kDouble, at::kDouble);
       expected.run(reference);
-      actual.run(ops::bi_wkv6);
+      actual.run(ops::bi_wkv6, GetParam());
       EXPECT_EQ(actual.y.scalar_type(), dtype);
       EXPECT_EQ(actual.gradients[0].scalar_type(), dtype);
       EXPECT_EQ(actual.gradients[3].scalar_type(), wide);
@@ -173,14 +188,35 @@ TEST_P(BiWkv6, StaysExactOverLongSequences) {
   // Against the op's own float64, which the tests above hold against the formula.
   Case expected = actual.to(at::kDouble, at::kDouble);
   expected.run(ops::bi_wkv6);
-  actual.run(ops::bi_wkv6);
+  actual.run(ops::bi_wkv6, GetParam());
   expect_equal_results(expected, actual, 1e-5, 1e-4);
+}
+
+TEST_P(BiWkv6, AgreesWithTheCpuForAnyDivisionOfTheTokens) {
+  if (GetParam().is_cpu()) GTEST_SKIP() << "compares other devices with the CPU";
+  at::manual_seed(10);
+  for (const auto& [batch, tokens, heads] :
+       {std::array<int64_t, 3>{1, 63, 1}, {3, 196, 2}, {2, 257, 3}, {1, 1025, 2}, {140, 130, 2}, {1, 4099, 1}}) {
+    SCOPED_TRACE(c10::str(batch, " ", tokens, " ", heads));
+    Case narrow = random_case(batch, tokens, heads, -8, 3).to(at::kFloat, at::kFloat);
+    Case expected = narrow.to(at::kDouble, at::kDouble), wide = expected;
+    Case half = random_case(batch, tokens, heads, -8, 3).to(at::kBFloat16, at::kFloat);
+    Case half_expected = half.to(at::kDouble, at::kDouble);
+    expected.run(ops::bi_wkv6);
+    half_expected.run(ops::bi_wkv6);
+    wide.run(ops::bi_wkv6, GetParam());
+    narrow.run(ops::bi_wkv6, GetParam());
+    half.run(ops::bi_wkv6, GetParam());
+    expect_equal_results(expected, wide, 1e-12, 1e-11);
+    expect_equal_results(expected, narrow, 1e-5, 1e-5);
+    expect_equal_results(half_expected, half, 4e-3, 5e-3);
+  }
 }
 
 TEST_P(BiWkv6, GradientsMatchFiniteDifferences) {
   at::manual_seed(4);
   Case inputs = random_case(2, 19, 2, -3, 1);
-  inputs.run(ops::bi_wkv6);
+  inputs.run(ops::bi_wkv6, GetParam());
   const at::NoGradGuard no_grad;
   const double h = 1e-5;
   for (size_t i = 0; i < kNames.size(); ++i) {
@@ -212,7 +248,7 @@ TEST_P(BiWkv6, TakesDecaysOfAnySize) {
       expected = actual.to(at::kDouble, at::kDouble);
       expected.inputs[3] = sign * 50;
       expected.run(reference);
-      actual.run(ops::bi_wkv6);
+      actual.run(ops::bi_wkv6, GetParam());
       const double tolerance = dtype == at::kDouble ? 1e-12 : 1e-5;
       EXPECT_TRUE(close("y", expected.y, actual.y, tolerance));
       for (const size_t i : {0, 1, 2, 4}) {
@@ -225,7 +261,7 @@ TEST_P(BiWkv6, TakesDecaysOfAnySize) {
 
 TEST_P(BiWkv6, TakesAnyMemoryLayout) {
   at::manual_seed(6);
-  const Case base = random_case(3, 20, 2, -4, 1);
+  const Case base = random_case(3, 20, 2, -4, 1).on(GetParam());
   Case strided = base;
   strided.inputs[0] = at::stack({base.inputs[0], base.inputs[0]}, -1).select(-1, 1);
   strided.inputs[1] = base.inputs[1].transpose(1, 2).contiguous().transpose(1, 2);
@@ -235,15 +271,15 @@ TEST_P(BiWkv6, TakesAnyMemoryLayout) {
   for (const size_t i : {0, 1, 3, 4}) ASSERT_FALSE(strided.inputs[i].is_contiguous());
   Case expected = base;
   expected.gy = strided.gy.contiguous();
-  expected.run(ops::bi_wkv6);
-  strided.run(ops::bi_wkv6);
+  expected.run(ops::bi_wkv6, GetParam());
+  strided.run(ops::bi_wkv6, GetParam());
   EXPECT_TRUE(equal_bits(expected, strided));
 }
 
 TEST_P(BiWkv6, AcceptsNoTokensBatchesOrHeads) {
   for (const auto& [batch, tokens, heads] : {std::array<int64_t, 3>{2, 0, 2}, {0, 5, 1}, {2, 5, 0}}) {
     Case empty = random_case(batch, tokens, heads, -1, 1).to(at::kFloat, at::kFloat);
-    empty.run(ops::bi_wkv6);
+    empty.run(ops::bi_wkv6, GetParam());
     EXPECT_EQ(empty.y.sizes(), empty.inputs[1].sizes());
     for (size_t i = 0; i < 5; ++i) EXPECT_TRUE(at::equal(empty.gradients[i], at::zeros_like(empty.inputs[i])));
   }
@@ -253,12 +289,12 @@ TEST_P(BiWkv6, GivesEqualBitsInEveryRunForAnyNumberOfThreads) {
   at::manual_seed(7);
   Case first = random_case(3, 70, 3, -4, 1).to(at::kFloat, at::kFloat);
   Case second = first, third = first;
-  first.run(ops::bi_wkv6);
+  first.run(ops::bi_wkv6, GetParam());
   const int threads = at::get_num_threads();
   at::set_num_threads(1);
-  second.run(ops::bi_wkv6);
+  second.run(ops::bi_wkv6, GetParam());
   at::set_num_threads(2);
-  third.run(ops::bi_wkv6);
+  third.run(ops::bi_wkv6, GetParam());
   at::set_num_threads(threads);
   EXPECT_TRUE(equal_bits(first, second));
   EXPECT_TRUE(equal_bits(first, third));
@@ -268,7 +304,7 @@ TEST_P(BiWkv6, PropagatesNaNWithinItsHead) {
   at::manual_seed(8);
   Case inputs = random_case(1, 8, 2, -4, 0);
   inputs.inputs[1][0][3][70] = std::numeric_limits<double>::quiet_NaN();
-  const at::Tensor y = inputs.call(ops::bi_wkv6);
+  const at::Tensor y = inputs.on(GetParam()).call(ops::bi_wkv6);
   EXPECT_TRUE(y.slice(2, 64).isnan().all().item<bool>());
   EXPECT_TRUE(y.slice(2, 0, 64).isfinite().all().item<bool>());
 }
@@ -277,10 +313,10 @@ TEST_P(BiWkv6, RunsInReducedPrecisionUnderAutocast) {
   at::manual_seed(9);
   Case inputs = random_case(2, 30, 1, -6, -1).to(at::kFloat, at::kFloat);
   Case plain = inputs;
-  plain.run(ops::bi_wkv6);
+  plain.run(ops::bi_wkv6, GetParam());
   {
-    const AutocastGuard autocast(at::kCPU, at::kBFloat16);
-    inputs.run(ops::bi_wkv6);
+    const AutocastGuard autocast(GetParam().type(), at::kBFloat16);
+    inputs.run(ops::bi_wkv6, GetParam());
   }
   EXPECT_EQ(inputs.y.scalar_type(), at::kBFloat16);
   for (const auto& gradient : inputs.gradients) EXPECT_EQ(gradient.scalar_type(), at::kFloat);
@@ -289,9 +325,8 @@ TEST_P(BiWkv6, RunsInReducedPrecisionUnderAutocast) {
 
 TEST_P(BiWkv6, GivesShapesOfMetaTensors) {
   Case inputs = random_case(2, 5, 3, -1, 1).to(at::kBFloat16, at::kFloat);
-  for (auto& input : inputs.inputs) input = input.to(at::kMeta);
-  inputs.gy = inputs.gy.to(at::kMeta);
-  inputs.run(ops::bi_wkv6);
+  inputs = inputs.on(at::kMeta);
+  inputs.run(ops::bi_wkv6, at::kMeta);
   EXPECT_EQ(inputs.y.sizes(), (at::IntArrayRef{2, 5, 192}));
   EXPECT_EQ(inputs.y.scalar_type(), at::kBFloat16);
   EXPECT_EQ(inputs.gradients[4].sizes(), (at::IntArrayRef{3, 64}));
@@ -336,7 +371,7 @@ TEST_P(BiWkv6, SaysWhichDeviceHasNoKernel) {
   const c10::DispatchKeySet other(c10::DispatchKey::PrivateUse1);
   const std::string message = message_of(
       [&] { op.redispatch(other, good.inputs[0], good.inputs[1], good.inputs[2], good.inputs[3], good.inputs[4]); });
-  EXPECT_NE(message.find("bi_wkv6: VRWKV6's attention has a kernel for the CPU only, got tensors on cpu"),
+  EXPECT_NE(message.find("bi_wkv6: VRWKV6's attention has kernels for the CPU and CUDA only, got tensors on cpu"),
             std::string::npos)
       << message;
 }
