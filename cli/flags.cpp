@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "cli/device.h"
+#include "common/errors.h"
 #include "config/text.h"
 
 namespace vrwkv::cli {
@@ -116,6 +117,14 @@ config::RunConfig load_config(const Flags& flags) {
   if (!flags.device.empty()) overrides.push_back("run.device=" + flags.device);
   if (!flags.dtype.empty()) overrides.push_back("run.dtype=" + flags.dtype);
   return config::load_run_config(flags.config, overrides);
+}
+
+config::RunConfig load_classifier_config(const Flags& flags) {
+  config::RunConfig config = load_config(flags);
+  if (config.task == config::TaskName::classification) return config;
+  throw UsageError(flags.config +
+                   " says task: mae, but this program is for classifiers; name the configuration of one, such as of a "
+                   "run that starts from the autoencoder's weights (model.init_from)");
 }
 
 }  // namespace vrwkv::cli

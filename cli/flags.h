@@ -40,4 +40,7 @@ CLI::Validator positive_integer();
 /// The configuration that the command line asks for; flags win over overrides. Throws UsageError.
 config::RunConfig load_config(const Flags& flags);
 
+/// load_config() for what only classifiers have. Throws UsageError for a configuration of another task.
+config::RunConfig load_classifier_config(const Flags& flags);
+
 }  // namespace vrwkv::cli

@@ -115,14 +115,50 @@ class CrossChecks {
               std::to_string(num_classes) + ")");
   }
 
-  void model(const ClassifierOptions& options) {
+  template <typename Options>
+  void model(const Options& options) {
     try {
       validate(options);
     } catch (const UsageError& error) {
-      // Its messages begin with the option's name.
+      // Its messages begin with the option's name: a key of `model`, or mae.KEY.
       const std::string message = error.what();
-      problems_.add(locate(root_, "model." + message.substr(0, message.find(' '))), "model: " + message);
+      const std::string name = message.substr(0, message.find(' '));
+      const bool of_mae = name.starts_with("mae.");
+      problems_.add(locate(root_, of_mae ? name : "model." + name), of_mae ? message : "model: " + message);
     }
+  }
+
+  /// Of images of this size, some patches must be visible and some not.
+  void masked(const RunConfig& config, int64_t size, const std::string& key) {
+    const int64_t side = size / config.model.backbone.patch_size, tokens = side * side;
+    const int64_t visible = visible_tokens(tokens, config.mae.mask_ratio);
+    check(visible >= 1 && visible < tokens, key,
+          "(" + std::to_string(size) + ") gives " + std::to_string(tokens) + " patches, of which 'mae.mask_ratio' (" +
+              number_text(config.mae.mask_ratio) + ") leaves " + std::to_string(visible) +
+              " visible; choose both such that some are visible and some are not");
+  }
+
+  /// Keys that only one of the tasks reads.
+  void task(const RunConfig& config) {
+    const bool is_mae = config.task == TaskName::mae;
+    const MaeOptions usual;
+    const PictureOptions usual_pictures;
+    const std::string mae = "'task' mae", classification = "'task' classification";
+    only_where(is_mae, config.mae.mask_ratio == usual.mask_ratio, "mae.mask_ratio", mae);
+    only_where(is_mae, config.mae.norm_pix_loss == usual.norm_pix_loss, "mae.norm_pix_loss", mae);
+    only_where(is_mae, config.mae.decoder_embed_dims == usual.decoder_embed_dims, "mae.decoder_embed_dims", mae);
+    only_where(is_mae, config.mae.decoder_depth == usual.decoder_depth, "mae.decoder_depth", mae);
+    only_where(is_mae, config.mae.double_pos_embed == usual.double_pos_embed, "mae.double_pos_embed", mae);
+    only_where(is_mae, config.pictures.every == usual_pictures.every, "mae.picture_every", mae);
+    only_where(is_mae, config.pictures.images == usual_pictures.images, "mae.picture_images", mae);
+    const ClassifierOptions usual_head;
+    only_where(!is_mae, config.model.num_classes == usual_head.num_classes, "model.num_classes", classification);
+    only_where(!is_mae, config.model.head == usual_head.head, "model.head", classification);
+    only_where(!is_mae, config.train.label_smoothing == TrainOptions().label_smoothing, "train.label_smoothing",
+               classification);
+    only_where(!is_mae, config.train.loss.name == LossName::cross_entropy, "train.loss.name", classification);
+    only_where(!is_mae, config.data.mix.mixup_alpha == 0, "data.mix.mixup_alpha", classification);
+    only_where(!is_mae, config.data.mix.cutmix_alpha == 0, "data.mix.cutmix_alpha", classification);
   }
 
   /// A key that only counts under a condition must keep its default elsewhere: it would be ignored.
@@ -193,14 +229,27 @@ class CrossChecks {
 void check_across_keys(const RunConfig& config, const Node& root, Problems& problems) {
   CrossChecks checks(root, problems);
   const VrwkvOptions& backbone = config.model.backbone;
-  checks.model(config.model);
+  checks.task(config);
+  if (config.task == TaskName::mae) {
+    checks.model(MaskedAutoencoderOptions{backbone, config.mae});
+    const data::TrainTransformOptions& transform = config.data.train_transform;
+    checks.masked(config, transform.size, "data.train_transform.size");
+    checks.masked(config, config.data.eval_transform.size, "data.eval_transform.size");
+    if (transform.progressive.start_size > 0) {
+      checks.masked(config, transform.progressive.start_size, "data.train_transform.progressive.start_size");
+    }
+  } else {
+    checks.model(config.model);
+  }
   checks.check(backbone.in_channels == 3, "model.in_channels",
                "must be 3, as images are read as RGB, got " + std::to_string(backbone.in_channels));
 
   checks.dataset(config.data.train, "data.train");
   checks.dataset(config.data.val, "data.val");
-  checks.synthetic(config.data.train, "data.train", config.model.num_classes);
-  checks.synthetic(config.data.val, "data.val", config.model.num_classes);
+  if (config.task == TaskName::classification) {
+    checks.synthetic(config.data.train, "data.train", config.model.num_classes);
+    checks.synthetic(config.data.val, "data.val", config.model.num_classes);
+  }
   checks.multiple_of_patch(config.data.train_transform.size, "data.train_transform.size", backbone.patch_size);
   checks.multiple_of_patch(config.data.eval_transform.size, "data.eval_transform.size", backbone.patch_size);
   checks.ascending(config.data.train_transform.scale, "data.train_transform.scale");

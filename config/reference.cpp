@@ -75,13 +75,14 @@ std::string default_text(const Target& target) {
 
 void describe_section(const Section& section, const std::string& prefix, std::string& out) {
   const std::string dotted = prefix + section.name;
-  out += "\n## " + dotted + "\n\n" + section.about + "\n";
+  const std::string before = dotted.empty() ? "" : dotted + ".";
+  out += "\n## " + (dotted.empty() ? "The file itself" : dotted) + "\n\n" + section.about + "\n";
   if (!section.fields.empty()) out += "\n| key | value | default | meaning |\n|---|---|---|---|\n";
   for (const Field& field : section.fields) {
-    out += "| " + code(dotted + "." + field.name) + " | " + accepted(field) + " | " + default_text(field.target) +
-           " | " + field.about + " |\n";
+    out += "| " + code(before + field.name) + " | " + accepted(field) + " | " + default_text(field.target) + " | " +
+           field.about + " |\n";
   }
-  for (const Section& inner : section.sections) describe_section(inner, dotted + ".", out);
+  for (const Section& inner : section.sections) describe_section(inner, before, out);
 }
 
 }  // namespace
@@ -89,7 +90,7 @@ void describe_section(const Section& section, const std::string& prefix, std::st
 std::string config_reference_markdown() {
   Document defaults;
   std::string out = kIntroduction;
-  for (const Section& section : describe(defaults).sections) describe_section(section, "", out);
+  describe_section(describe(defaults), "", out);
   return out;
 }
 

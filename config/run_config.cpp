@@ -39,6 +39,8 @@ RunConfig load_run_config(const std::filesystem::path& file, const std::vector<s
   problems.throw_if_any();
   if (document.variant != ModelVariant::none) {
     document.config.model = variant_options(variant_names()[static_cast<std::size_t>(document.variant)]);
+    // A variant's head is the classifier's.
+    if (document.config.task == TaskName::mae) document.config.model.head = HeadKind::linear;
     read_section(describe(document), root, problems);
   }
 

@@ -10,9 +10,13 @@
 #include "data/options.h"
 #include "distributed/options.h"
 #include "vrwkv/graph_mode.h"
+#include "vrwkv/mae_options.h"
 #include "vrwkv/options.h"
 
 namespace vrwkv::config {
+
+/// What is trained: a classifier, or a masked autoencoder of images without labels.
+enum class TaskName { classification, mae };
 
 /// float64 and float32 compute in that type; bfloat16 and float16 keep float32 weights and compute under autocast,
 /// float16 with a loss scale.
@@ -158,11 +162,22 @@ struct RunOptions {
   bool operator==(const RunOptions&) const = default;
 };
 
+/// Reconstructions that task mae draws into the run folder.
+struct PictureOptions {
+  int64_t every = 10;  ///< Epochs between pictures; the last epoch always has one; 0: none.
+  int64_t images = 8;  ///< Of data.val, in its order; a row of the picture each.
+
+  bool operator==(const PictureOptions&) const = default;
+};
+
 /// Everything that one configuration file says.
 struct RunConfig {
   std::string name;  ///< File name without its ending.
+  TaskName task = TaskName::classification;
   ClassifierOptions model;
-  InitOptions init;  ///< The keys model.init_from and model.init_weights.
+  MaeOptions mae;           ///< Task mae: with model.backbone as the encoder.
+  PictureOptions pictures;  ///< The keys mae.picture_every and mae.picture_images.
+  InitOptions init;         ///< The keys model.init_from and model.init_weights.
   data::DataOptions data;
   TrainOptions train;
   EvalOptions eval;

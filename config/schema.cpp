@@ -28,6 +28,9 @@ Section model_section(Document& document) {
                "Hidden channels of the channel mix, as a multiple of `embed_dims`."},
               {"attention", choice(model.attention, {"bi_wkv", "bi_wkv6"}), Range::any(),
                "Attention of the blocks: VRWKV's, or VRWKV6's, in heads of 64 channels."},
+              {"shift", choice(model.shift, {"q_shift", "single_shift", "bidirectional"}), Range::any(),
+               "What a token reads of others: `q_shift`, its four neighbours in the grid; by the order of the tokens "
+               "alone `single_shift`, the one before, or `bidirectional`, the ones before and behind."},
               {"post_norm", &model.post_norm, Range::any(), "Normalise each mix's output instead of its input."},
               {"init_values", &model.init_values, Range::at_least(0),
                "Start of the layer scale; null: no layer scale."},
@@ -54,6 +57,31 @@ Section model_section(Document& document) {
                "`--resume` wins over it."},
               {"init_weights", choice(init.weights, {"raw", "ema"}), Range::any(),
                "Which weights of that file: the trained ones, or their moving average (`ema.*`)."},
+          },
+      .sections = {},
+  };
+}
+
+Section mae_section(MaeOptions& mae, PictureOptions& pictures) {
+  return {
+      .name = "mae",
+      .about = "For `task: mae`, masked autoencoding; see mae.md. The encoder is the network of the section `model`.",
+      .fields =
+          {
+              {"mask_ratio", &mae.mask_ratio, Range{.low = 0, .high = 1, .low_open = true, .high_open = true},
+               "Share of the patches that are hidden from the encoder."},
+              {"norm_pix_loss", &mae.norm_pix_loss, Range::any(),
+               "Each patch of the target is normalised by its own mean and variance."},
+              {"decoder_embed_dims", &mae.decoder_embed_dims, Range::at_least(4),
+               "Channels of the decoder's tokens; a multiple of 4."},
+              {"decoder_depth", &mae.decoder_depth, Range::at_least(1),
+               "Blocks of the decoder, of the encoder's kind."},
+              {"double_pos_embed", &mae.double_pos_embed, Range::any(),
+               "Add the encoder's position embedding twice, as the public code does."},
+              {"picture_every", &pictures.every, Range::at_least(0),
+               "Epochs between pictures of reconstructions in the run folder; the last epoch always has one; 0: none."},
+              {"picture_images", &pictures.images, Range::at_least(1),
+               "Images of a picture: the first ones of `data.val`."},
           },
       .sections = {},
   };
@@ -98,11 +126,13 @@ std::vector<std::string> variant_names() {
 Section describe(Document& document) {
   return {
       .name = "",
-      .about = "",
-      .fields = {},
+      .about = "Keys outside of all sections.",
+      .fields = {{"task", choice(document.config.task, {"classification", "mae"}), Range::any(),
+                  "What is trained: a classifier, or a masked autoencoder, see mae.md."}},
       .sections =
           {
               model_section(document),
+              mae_section(document.config.mae, document.config.pictures),
               data_section(document.config.data),
               train_section(document.config.train),
               eval_section(document.config.eval),

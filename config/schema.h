@@ -19,7 +19,8 @@ struct Document {
   ModelVariant variant = ModelVariant::none;
 };
 
-/// All keys, as a section without a name whose sections are model, data, train, eval and run. Refers into `document`.
+/// All keys, as a section without a name that holds `task` and the sections model, mae, data, train, eval and run.
+/// Refers into `document`.
 Section describe(Document& document);
 
 }  // namespace vrwkv::config

@@ -18,6 +18,7 @@ enum class RandomStream : std::uint64_t {
   erasing = 4,
   noise = 5,
   mix = 6,
+  masking = 7,
   synthetic_class = 16,
   synthetic_image = 17
 };

@@ -1,6 +1,6 @@
 #include "data/transforms.h"
 
-#include <ATen/ops/empty.h>
+#include <ATen/ATen.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -113,6 +113,11 @@ at::Tensor normalize(const at::Tensor& images, const NormalizeOptions& options, 
   at::Tensor values =
       images.permute({0, 3, 1, 2}).to(compute, /*non_blocking=*/false, /*copy=*/false, at::MemoryFormat::Contiguous);
   return values.sub_(per_channel(options.mean)).div_(per_channel(options.std)).to(dtype);
+}
+
+at::Tensor grey_levels(const at::Tensor& images, const NormalizeOptions& options) {
+  const at::Tensor mean = at::tensor(options.mean, at::kFloat), std = at::tensor(options.std, at::kFloat);
+  return (images.cpu().to(at::kFloat).permute({0, 2, 3, 1}) * std + mean).round().clamp(0, 255).to(at::kByte);
 }
 
 }  // namespace vrwkv::data

@@ -38,4 +38,8 @@ Transform eval_transform(const EvalTransformOptions& options);
 /// Computed in float32 (float64 if `dtype` is), then rounded once. Throws c10::Error for another dtype or shape.
 at::Tensor normalize(const at::Tensor& images, const NormalizeOptions& options, at::ScalarType dtype);
 
+/// The way back, for people to look at: normalised images floating point [B, 3, H, W] to the nearest grey levels, uint8
+/// [B, H, W, 3] on the CPU.
+at::Tensor grey_levels(const at::Tensor& images, const NormalizeOptions& options);
+
 }  // namespace vrwkv::data

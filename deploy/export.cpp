@@ -93,7 +93,7 @@ void add_export_flags(CLI::App& app, ExportFlags& flags) {
 
 std::string export_model(const ExportFlags& flags) {
   const bool onnx = ending(flags) == ".onnx";
-  const config::RunConfig config = cli::load_config(flags);
+  const config::RunConfig config = cli::load_classifier_config(flags);
   if (onnx && config.run.dtype != config::Dtype::float32) {
     throw UsageError("an ONNX file is written in float32; leave out --dtype and run.dtype, or export to a .pt file");
   }

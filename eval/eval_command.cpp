@@ -13,6 +13,7 @@
 #include "common/errors.h"
 #include "common/gnuplot.h"
 #include "common/log.h"
+#include "eval/autoencoder_command.h"
 #include "eval/check_classes.h"
 #include "eval/class_names.h"
 #include "eval/evaluator.h"
@@ -54,9 +55,9 @@ void write_with_picture(const std::string& csv_file, const std::string& csv, con
 /// What stays the same for all checkpoints and sizes.
 class Evaluations {
  public:
-  explicit Evaluations(const EvalFlags& flags)
+  Evaluations(const EvalFlags& flags, config::RunConfig config)
       : flags_(flags),
-        config_(cli::load_config(flags)),
+        config_(std::move(config)),
         launch_(cli::prepare_launch()),
         precision_{cli::prepare_device(config_.run, launch_), config_.run.dtype},
         sizes_(sizes_of(flags, config_)) {
@@ -163,7 +164,12 @@ class Evaluations {
 
 void run_evaluations(EvalFlags flags) {
   if (!flags.batch_size.empty()) flags.overrides.push_back("eval.batch_size=" + flags.batch_size);
-  Evaluations(flags).run();
+  const config::RunConfig config = cli::load_config(flags);
+  if (config.task == config::TaskName::mae) {
+    run_autoencoder_evaluations(flags, config);
+  } else {
+    Evaluations(flags, config).run();
+  }
 }
 
 }  // namespace vrwkv::eval

@@ -4,6 +4,7 @@
 
 #include "eval/precision.h"
 #include "vrwkv/checkpoint/weights.h"
+#include "vrwkv/masked_autoencoder.h"
 #include "vrwkv/vrwkv_classifier.h"
 
 namespace vrwkv::eval {
@@ -15,5 +16,9 @@ ModelWeights read_checkpoint(const std::filesystem::path& path, WeightSet set = 
 /// std::runtime_error that lists every missing, unexpected and mis-shaped tensor.
 VrwkvClassifier load_classifier(const ClassifierOptions& options, const ModelWeights& weights,
                                 const std::filesystem::path& path, const Precision& precision);
+
+/// The same for a masked autoencoder.
+MaskedAutoencoder load_autoencoder(const MaskedAutoencoderOptions& options, const ModelWeights& weights,
+                                   const std::filesystem::path& path, const Precision& precision);
 
 }  // namespace vrwkv::eval

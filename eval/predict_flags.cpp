@@ -44,6 +44,18 @@ void add_predict_flags(CLI::App& app, PredictFlags& flags) {
   input->needs(output)->excludes(top_k)->excludes(classes)->excludes(json)->excludes(csv)->excludes(annotate)->excludes(
       save_inputs);
   output->needs(input);
+  app.add_option("--reconstruct", flags.reconstruct,
+                 "For a configuration with task mae, in place of classes: draw each image, what is visible of it and "
+                 "its reconstruction, .png")
+      ->type_name("FILE")
+      ->default_str("none")
+      ->excludes(top_k)
+      ->excludes(classes)
+      ->excludes(json)
+      ->excludes(csv)
+      ->excludes(annotate)
+      ->excludes(save_inputs)
+      ->excludes(input);
   app.add_option("IMAGE", flags.arguments,
                  "JPEG or PNG files, or folders of them; also key.path=value, to replace values of CONFIG")
       ->type_name("")

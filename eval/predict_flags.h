@@ -15,6 +15,7 @@ struct PredictFlags : cli::Flags {
   WeightSet weights = WeightSet::raw;
   std::string top_k = "5";
   std::string classes, json, csv, annotate, save_inputs;
+  std::string reconstruct;  ///< Where a masked autoencoder draws what it makes of the images.
   std::string input, output;
 };
 

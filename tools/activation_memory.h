@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "eval/precision.h"
+#include "vrwkv/mae_options.h"
 #include "vrwkv/options.h"
 
 namespace vrwkv::tools {
@@ -21,5 +22,9 @@ struct ActivationMemory {
 /// the same. Parameters, gradients, optimizer state and the images themselves are not in it. Throws c10::Error for a
 /// size that is not a multiple of the patch size.
 ActivationMemory measure_activations(const ClassifierOptions& options, int64_t size, const eval::Precision& precision);
+
+/// The same of a masked autoencoder as a whole, whose encoder keeps the visible tokens alone: block is 0.
+ActivationMemory measure_activations(const MaskedAutoencoderOptions& options, int64_t size,
+                                     const eval::Precision& precision);
 
 }  // namespace vrwkv::tools

@@ -9,6 +9,7 @@
 #include "config/text.h"
 #include "tools/info_report.h"
 #include "tools/options_of_weights.h"
+#include "vrwkv/checkpoint/autoencoder_names.h"
 #include "vrwkv/checkpoint/state_dict.h"
 #include "vrwkv/checkpoint/weights.h"
 
@@ -70,6 +71,9 @@ Subject find_subject(const InfoFlags& flags) {
   }
   if (std::filesystem::exists(flags.config)) {
     subject.weights = read_model_weights(flags.config);
+    if (is_autoencoder(subject.weights.tensors)) {
+      throw UsageError(flags.config + " holds a masked autoencoder; name the configuration that it was trained with");
+    }
     subject.config.model = tools::options_of_weights(subject.weights, flags.config);
   } else {
     subject.config.model = variant(flags.config);
@@ -90,19 +94,36 @@ int64_t input_size(const InfoFlags& flags, const Subject& subject) {
   return size;
 }
 
+/// Of a classifier.
+void add_costs(tools::Info& info, const ModelWeights& weights, const eval::Precision& precision) {
+  ClassifierOptions quick = info.options;
+  quick.backbone.linear_init = LinearInit::trunc_normal;  // Orthogonal matrices take their time.
+  VrwkvClassifier model(quick);
+  if (!weights.tensors.empty()) load_state_dict(*model, weights.tensors);
+  info.costs = tools::model_costs(model, tools::grid_of(info));
+  info.memory = tools::measure_activations(info.options, info.size, precision);
+  info.paper = tools::paper_row(info.options);
+}
+
+/// Of a masked autoencoder.
+void add_costs(tools::Info& info, MaskedAutoencoderOptions options, const eval::Precision& precision) {
+  options.backbone.linear_init = LinearInit::trunc_normal;
+  info.mae = options.mae;
+  info.costs = tools::model_costs(MaskedAutoencoder(options), tools::grid_of(info));
+  info.memory = tools::measure_activations(options, info.size, precision);
+}
+
 int describe(const InfoFlags& flags) {
   cli::check_output("--json", flags.json);
   const Subject subject = find_subject(flags);
   tools::Info info{.source = flags.config, .options = subject.config.model, .size = input_size(flags, subject)};
   const eval::Precision precision{cli::prepare_device(subject.config.run), subject.config.run.dtype};
   info.precision = precision.device.str() + ", " + dtype_name(precision.dtype);
-  ClassifierOptions quick = info.options;
-  quick.backbone.linear_init = LinearInit::trunc_normal;  // Orthogonal matrices take their time.
-  VrwkvClassifier model(quick);
-  if (!subject.weights.tensors.empty()) load_state_dict(*model, subject.weights.tensors);
-  info.costs = tools::model_costs(model, tools::grid_of(info));
-  info.memory = tools::measure_activations(info.options, info.size, precision);
-  info.paper = tools::paper_row(info.options);
+  if (subject.config.task == config::TaskName::mae) {
+    add_costs(info, MaskedAutoencoderOptions{info.options.backbone, subject.config.mae}, precision);
+  } else {
+    add_costs(info, subject.weights, precision);
+  }
   if (flags.json != "-") std::cout << tools::info_text(info, *config::parse_integer(flags.depth));
   if (!flags.json.empty()) cli::write_output(flags.json, tools::info_json(info).dump(2) + "\n");
   return cli::kSuccess;

@@ -54,7 +54,7 @@ std::string paper_line(const Info& info) {
 
 std::string memory_line(const Info& info) {
   std::string parts;
-  if (info.options.backbone.depth > 1) {
+  if (info.memory.block > 0) {
     parts = ": " + in_mebibytes(info.memory.block) + " for each block but the last, " + in_mebibytes(info.memory.rest) +
             " for that and the rest";
   }
@@ -88,12 +88,19 @@ Grid grid_of(const Info& info) {
   return {side, side};
 }
 
+std::optional<int64_t> visible_of(const Info& info) {
+  if (!info.mae) return std::nullopt;
+  return visible_tokens(grid_of(info).tokens(), info.mae->mask_ratio);
+}
+
 std::string info_text(const Info& info, int64_t depth) {
   Table table({{"module", Align::left}, {"class", Align::left}, {"parameters"}, {"FLOPs"}});
   add_rows(table, info.costs, 0, depth);
   const std::string size = std::to_string(info.size);
   std::string text = table.text() + "\n";
-  text += "input: " + size + " x " + size + " pixels, " + std::to_string(grid_of(info).tokens()) + " tokens\n";
+  text += "input: " + size + " x " + size + " pixels, " + std::to_string(grid_of(info).tokens()) + " tokens";
+  if (const auto visible = visible_of(info)) text += ", " + std::to_string(*visible) + " of them visible";
+  text += "\n";
   text += "here: " + in_millions(static_cast<double>(info.costs.parameters) / kMillion) + " parameters, " +
           flops_text(static_cast<double>(info.costs.flops) / kBillion) + " FLOPs\n";
   if (info.paper) text += paper_line(info);
@@ -104,6 +111,7 @@ nlohmann::ordered_json info_json(const Info& info) {
   return {{"source", info.source},
           {"image_size", info.size},
           {"tokens", grid_of(info).tokens()},
+          {"visible_tokens", visible_of(info).value_or(grid_of(info).tokens())},
           {"parameters", info.costs.parameters},
           {"flops", info.costs.flops},
           {"activation_bytes",

@@ -62,7 +62,7 @@ int draw(MapFlags flags) {
   for (const std::string& argument : flags.arguments) {
     (cli::is_override(argument) ? flags.overrides : flags.images).push_back(argument);
   }
-  config::RunConfig config = cli::load_config(flags);
+  config::RunConfig config = cli::load_classifier_config(flags);
   cli::check_output("--out", flags.out);
   const tools::MapOptions options = map_options(flags, config);
   tools::check_maps(options, config);

@@ -50,14 +50,18 @@ std::string kind_of(const torch::nn::Module& module) {
   return name.ends_with(suffix) ? name.substr(0, name.size() - suffix.size()) : name;
 }
 
+void add_part(ModuleCosts& whole, ModuleCosts part) {
+  whole.parameters += part.parameters;
+  whole.flops += part.flops;
+  whole.parts.push_back(std::move(part));
+}
+
 ModuleCosts costs_of(const torch::nn::Module& module, const std::string& name, int64_t tokens) {
   ModuleCosts costs{.name = name, .kind = kind_of(module)};
   for (const at::Tensor& parameter : module.parameters(/*recurse=*/false)) costs.parameters += parameter.numel();
   costs.flops = tokens * own_flops_per_token(module);
   for (const auto& child : module.named_children()) {
-    costs.parts.push_back(costs_of(*child.value(), child.key(), tokens));
-    costs.parameters += costs.parts.back().parameters;
-    costs.flops += costs.parts.back().flops;
+    add_part(costs, costs_of(*child.value(), child.key(), tokens));
   }
   return costs;
 }
@@ -66,10 +70,19 @@ ModuleCosts costs_of(const torch::nn::Module& module, const std::string& name, i
 
 ModuleCosts model_costs(const VrwkvClassifier& model, Grid grid) {
   ModuleCosts whole{.name = "", .kind = kind_of(*model)};
-  whole.parts = {costs_of(*model->backbone, "backbone", grid.tokens()), costs_of(*model->head, "head", 1)};
-  for (const ModuleCosts& part : whole.parts) {
-    whole.parameters += part.parameters;
-    whole.flops += part.flops;
+  add_part(whole, costs_of(*model->backbone, "backbone", grid.tokens()));
+  add_part(whole, costs_of(*model->head, "head", 1));
+  return whole;
+}
+
+ModuleCosts model_costs(const MaskedAutoencoder& model, Grid grid) {
+  ModuleCosts whole{.name = "", .kind = kind_of(*model)};
+  for (const at::Tensor& parameter : model->parameters(/*recurse=*/false)) whole.parameters += parameter.numel();
+  const int64_t visible = visible_tokens(grid.tokens(), model->options().mae.mask_ratio);
+  for (const auto& child : model->named_children()) {
+    const std::string& name = child.key();
+    const bool of_encoder = name == "patch_embed" || name == "blocks" || name == "ln1" || name == "decoder_embed";
+    add_part(whole, costs_of(*child.value(), name, of_encoder ? visible : grid.tokens()));
   }
   return whole;
 }

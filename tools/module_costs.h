@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "vrwkv/layers/grid.h"
+#include "vrwkv/masked_autoencoder.h"
 #include "vrwkv/vrwkv_classifier.h"
 
 namespace vrwkv::tools {
@@ -36,5 +37,8 @@ struct ModuleCosts {
 /// each value, elementwise operations nothing; and Bi-WKV's own products. Every module of the backbone sees each token,
 /// the head sees their mean. Throws std::logic_error for a class of layer that has no rule.
 ModuleCosts model_costs(const VrwkvClassifier& model, Grid grid);
+
+/// The same of a masked autoencoder: its encoder sees the visible tokens alone, its decoder all.
+ModuleCosts model_costs(const MaskedAutoencoder& model, Grid grid);
 
 }  // namespace vrwkv::tools

@@ -11,6 +11,7 @@
 #include "distributed/world.h"
 #include "train/classification_task.h"
 #include "train/init_weights.h"
+#include "train/mae_task.h"
 #include "train/synthetic_run.h"
 #include "train/trainer.h"
 
@@ -40,6 +41,12 @@ std::vector<std::string> with_resume_value(int argc, char** argv) {
   return arguments;
 }
 
+std::unique_ptr<train::Task> make_task(const config::RunConfig& config, at::Device device,
+                                       const std::shared_ptr<distributed::World>& world) {
+  if (config.task == config::TaskName::mae) return std::make_unique<train::MaeTask>(config, device, world);
+  return std::make_unique<train::ClassificationTask>(config, device, world);
+}
+
 int run(const cli::Flags& flags, const std::optional<std::string>& resume, bool synthetic) {
   config::RunConfig config = cli::load_config(flags);
   if (synthetic) train::use_synthetic_data(config);
@@ -47,10 +54,10 @@ int run(const cli::Flags& flags, const std::optional<std::string>& resume, bool 
   const at::Device device = cli::prepare_device(config.run, launch);
   const auto world =
       std::make_shared<distributed::World>(launch, std::chrono::seconds(config.train.distributed.timeout));
-  train::ClassificationTask task(config, device, world);
+  const std::unique_ptr<train::Task> task = make_task(config, device, world);
   std::vector<std::string> report;
-  world->in_main([&] { report = train::init_weights(config, resume, task.model()); });  // The Trainer shares them.
-  train::Trainer trainer(config, task, resume, world);
+  world->in_main([&] { report = train::init_weights(config, resume, task->model()); });  // The Trainer shares them.
+  train::Trainer trainer(config, *task, resume, world);
   for (const std::string& line : report) log::info(line);  // Now, so that the run's train.log has it.
   trainer.run();
   return 0;
@@ -59,7 +66,8 @@ int run(const cli::Flags& flags, const std::optional<std::string>& resume, bool 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto app = cli::make_app("vrwkv-train", "Trains a VRWKV classifier as a configuration says.");
+  const auto app =
+      cli::make_app("vrwkv-train", "Trains a VRWKV classifier, or a masked autoencoder, as a configuration says.");
   cli::Flags flags;
   cli::add_flags(*app, flags);
   cli::add_overrides(*app, flags);

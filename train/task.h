@@ -3,6 +3,7 @@
 #include <torch/nn/module.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
@@ -47,6 +48,13 @@ class Task {
 
   /// Evaluates the model on the held-back data.
   virtual Evaluation evaluate() = 0;
+
+  /// Draws what a person would look at after `epochs_done` epochs into the run's folder, as files of its own; nothing
+  /// by default. Of several processes the first alone is asked.
+  virtual void draw(const std::filesystem::path& folder, int64_t epochs_done) {
+    static_cast<void>(folder);
+    static_cast<void>(epochs_done);
+  }
 
   /// Seconds that fetch() has waited for data so far.
   virtual double data_wait_seconds() const = 0;

@@ -229,6 +229,7 @@ void Trainer::finish_epoch(int64_t done) {
   const bool is_last = done == config_.train.epochs;
   const bool evaluated = is_last || done % config_.train.eval_every == 0;
   const bool best = evaluated && evaluate();
+  world_->in_main([&] { task_.draw(folder_, done); });
   vote_to_stop();
   if (!best && !is_last && !stopping_ && done % config_.train.checkpoint_every != 0) return;
   // `best` first: a kill between two writes must not leave a `last` that already counts the score as reached.

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "vrwkv/vrwkv.h"
+#include "vrwkv/layers/block.h"
 
 namespace vrwkv {
 namespace {
@@ -102,12 +102,11 @@ void initialize_linears(torch::nn::Module& module) {
   }
 }
 
-void initialize(VrwkvImpl& backbone) {
+void initialize_blocks(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options) {
   const torch::NoGradGuard no_grad;
-  const VrwkvOptions& options = backbone.options();
-  initialize_linears(backbone);
+  initialize_linears(blocks);
   for (int64_t layer = 0; layer < options.depth; ++layer) {
-    auto& block = *backbone.layers[static_cast<size_t>(layer)]->as<BlockImpl>();
+    auto& block = *blocks[static_cast<size_t>(layer)]->as<BlockImpl>();
     switch (options.init_mode) {
       case InitMode::fancy:
         fill_fancy(block, Place(layer, options.depth, options.embed_dims));

@@ -27,6 +27,11 @@ enum class WkvFormula { automatic, paper, published };
 /// mixes of RWKV-6 (arXiv 2404.05892), in heads of 64 channels within which Q-Shift works too.
 enum class Attention { bi_wkv, bi_wkv6 };
 
+/// What a token reads of others before its mixes. `q_shift`: a quarter of the channels from each neighbour in the grid.
+/// By the order of the sequence alone: `single_shift`, all channels from the token before; `bidirectional`, the first
+/// half of them from the token before, the second half from the one behind. What is not there reads 0.
+enum class Shift { q_shift, single_shift, bidirectional };
+
 /// The VRWKV backbone (arXiv 2403.02308). Names are those of the published configurations.
 struct VrwkvOptions {
   int64_t img_size = 224;    ///< Side in pixels of the square input that pos_embed is made for.
@@ -36,6 +41,7 @@ struct VrwkvOptions {
   int64_t depth = 12;        ///< Number of blocks.
   int64_t hidden_rate = 4;   ///< Hidden channels of the channel mix over C.
   Attention attention = Attention::bi_wkv;
+  Shift shift = Shift::q_shift;
   bool post_norm = false;             ///< Normalise the output of each mix instead of its input.
   std::optional<double> init_values;  ///< Start of the layer scale gamma1, gamma2; without it there is none.
   bool key_norm = false;              ///< LayerNorm after Bi-WKV and on the channel mix's hidden values.

@@ -4,9 +4,6 @@
 
 #include <algorithm>
 
-#include "vrwkv/init.h"
-#include "vrwkv/layers/checkpoint_function.h"
-#include "vrwkv/layers/drop_path.h"
 #include "vrwkv/layers/layer_norm.h"
 
 namespace vrwkv {
@@ -21,10 +18,8 @@ void VrwkvImpl::reset() {
   patch_embed = register_module(
       "patch_embed", PatchEmbed(PatchEmbedOptions{options_.in_channels, options_.embed_dims, options_.patch_size}));
   pos_embed = register_parameter("pos_embed", torch::zeros({1, side * side, options_.embed_dims}));
-  layers = register_module("layers", torch::nn::ModuleList());
-  for (int64_t layer = 0; layer < options_.depth; ++layer) layers->push_back(Block(options_, layer));
+  layers = register_module("layers", make_blocks(options_));
   ln1 = register_module("ln1", torch::nn::LayerNorm(layer_norm_options(options_.embed_dims)));
-  initialize(*this);
 }
 
 void VrwkvImpl::pretty_print(std::ostream& stream) const {
@@ -42,42 +37,16 @@ torch::Tensor resize_pos_embed(const torch::Tensor& pos_embed, Grid from, Grid t
   return resized.flatten(2).transpose(1, 2).to(pos_embed.dtype());
 }
 
-torch::Tensor VrwkvImpl::embed(const torch::Tensor& images, Grid grid) {
+torch::Tensor VrwkvImpl::embed(const torch::Tensor& images, const Tokens& tokens, int64_t pos_embed_times) {
   const int64_t side = options_.img_size / options_.patch_size;
-  const torch::Tensor patches = patch_embed(images);
-  const torch::Tensor x = patches + resize_pos_embed(pos_embed, {side, side}, grid).to(patches.scalar_type());
-  return at::dropout(x, options_.drop_rate, is_training());
-}
-
-Stream VrwkvImpl::run_block(int64_t layer, const Stream& stream, Grid grid) {
-  const auto block = layers[static_cast<size_t>(layer)];
-  auto& impl = *block->as<BlockImpl>();
-  const double rate = is_training() ? impl.drop_path_rate() : 0.0;
-  const torch::Tensor& x = stream.x;
-  const DropPathMasks masks{draw_drop_path_mask(x.size(0), rate, x.options()),
-                            draw_drop_path_mask(x.size(0), rate, x.options())};
-  if (!options_.with_cp || !is_training() || !x.requires_grad()) {
-    // The final ln1 reads what is standardized.
-    const bool last = layer + 1 == options_.depth;
-    return impl.forward(stream, grid, masks, last ? ops::Feed::standardized : BlockImpl::feed_of(options_));
+  const torch::Tensor patches = patch_embed(images, tokens.positions);
+  torch::Tensor places = resize_pos_embed(pos_embed, {side, side}, tokens.grid);
+  if (tokens.sparse()) {
+    const torch::Tensor index = tokens.positions.unsqueeze(2).expand_as(patches);
+    places = places.expand({patches.size(0), -1, -1}).gather(1, index);
   }
-  // Only x is kept between the blocks; each makes its feed anew.
-  const auto run = [block, grid, masks](const torch::Tensor& input) {
-    return block->as<BlockImpl>()->forward({input, {}}, grid, masks, ops::Feed::none).x;
-  };
-  return {checkpoint(run, x), {}};
-}
-
-/// What the last block leaves; `visit(layer, stream)` sees what each one does.
-Stream VrwkvImpl::run(const torch::Tensor& images, Grid grid,
-                      const std::function<void(int64_t, const Stream&)>& visit) {
-  Stream stream{embed(images, grid), {}};
-  for (int64_t layer = 0; layer < options_.depth; ++layer) {
-    stream = run_block(layer, stream, grid);
-    if (layer == options_.depth - 1 && !stream.feed.defined()) stream.feed = make_feed(stream.x, true);
-    visit(layer, stream);
-  }
-  return stream;
+  if (pos_embed_times != 1) places = places * pos_embed_times;
+  return at::dropout(patches + places.to(patches.scalar_type()), options_.drop_rate, patch_embed->is_training());
 }
 
 std::vector<torch::Tensor> VrwkvImpl::forward(const torch::Tensor& images) {
@@ -85,27 +54,36 @@ std::vector<torch::Tensor> VrwkvImpl::forward(const torch::Tensor& images) {
   const std::vector<int64_t> wanted =
       options_.out_indices.empty() ? std::vector<int64_t>{options_.depth - 1} : options_.out_indices;
   std::vector<torch::Tensor> maps;
-  run(images, grid, [&](int64_t layer, const Stream& stream) {
+  run_blocks(*layers, options_, embed(images, grid), grid, [&](int64_t layer, const Stream& stream) {
     if (std::find(wanted.begin(), wanted.end(), layer) == wanted.end()) return;
     const bool last = layer == options_.depth - 1;
-    const torch::Tensor x = last ? stream.feed * ln1->weight + ln1->bias : stream.x;
+    const torch::Tensor x = last ? final_norm(stream, *ln1) : stream.x;
     maps.push_back(x.transpose(1, 2).unflatten(2, {grid.height, grid.width}));
   });
   return maps;
 }
 
 torch::Tensor VrwkvImpl::pooled(const torch::Tensor& images) {
-  const Stream last = run(images, patch_embed->grid(images), [](int64_t, const Stream&) {});
+  const Grid grid = patch_embed->grid(images);
+  const Stream last = run_blocks(*layers, options_, embed(images, grid), grid);
   // The mean of ln1 is the weight and bias of ln1 on the mean.
   const torch::Tensor mean = last.feed.mean({1}, /*keepdim=*/false, ln1->weight.scalar_type());
   return at::addcmul(ln1->bias, mean, ln1->weight);
+}
+
+torch::Tensor VrwkvImpl::visible(const torch::Tensor& images, const torch::Tensor& positions, int64_t pos_embed_times) {
+  TORCH_CHECK(positions.dim() == 2 && positions.size(0) == images.size(0) && positions.scalar_type() == at::kLong,
+              "vrwkv: positions must be int64 [", images.size(0), ", T], got ", positions.scalar_type(), " ",
+              positions.sizes());
+  const Tokens tokens(patch_embed->grid(images), positions);
+  return final_norm(run_blocks(*layers, options_, embed(images, tokens, pos_embed_times), tokens), *ln1);
 }
 
 BiWkvInputs VrwkvImpl::bi_wkv_inputs(const torch::Tensor& images, int64_t layer) {
   TORCH_CHECK(layer >= 0 && layer < num_layers(), "vrwkv: layer must be 0 to ", num_layers() - 1, ", got ", layer);
   const Grid grid = patch_embed->grid(images);
   Stream stream{embed(images, grid), {}};
-  for (int64_t before = 0; before < layer; ++before) stream = run_block(before, stream, grid);
+  for (int64_t before = 0; before < layer; ++before) stream = run_block(*layers, options_, before, stream, grid);
   return layers[static_cast<size_t>(layer)]->as<BlockImpl>()->bi_wkv_inputs(stream, grid);
 }
 

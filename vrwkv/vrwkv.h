@@ -5,11 +5,11 @@
 #include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "vrwkv/layers/block.h"
+#include "vrwkv/layers/block_stack.h"
 #include "vrwkv/layers/patch_embed.h"
 #include "vrwkv/options.h"
 
@@ -32,6 +32,12 @@ class VrwkvImpl : public torch::nn::Cloneable<VrwkvImpl> {
   /// reads.
   torch::Tensor pooled(const torch::Tensor& images);
 
+  /// Tokens at `positions` alone, int64 [B, T], each a number in the patch grid and once in its row, in any order: the
+  /// network costs what T tokens cost. Returns the last layer's tokens in that order, normalised by the final ln1,
+  /// [B, T, C]. With all positions in order these are those of forward(). `pos_embed_times`: how often the position
+  /// embedding is added.
+  torch::Tensor visible(const torch::Tensor& images, const torch::Tensor& positions, int64_t pos_embed_times = 1);
+
   /// What `layer` (from 0) hands to Bi-WKV for these images. Throws c10::Error for attention bi_wkv6 and for a layer
   /// that is not there.
   BiWkvInputs bi_wkv_inputs(const torch::Tensor& images, int64_t layer);
@@ -51,9 +57,7 @@ class VrwkvImpl : public torch::nn::Cloneable<VrwkvImpl> {
   torch::nn::LayerNorm ln1{nullptr};
 
  private:
-  torch::Tensor embed(const torch::Tensor& images, Grid grid);
-  Stream run_block(int64_t layer, const Stream& stream, Grid grid);
-  Stream run(const torch::Tensor& images, Grid grid, const std::function<void(int64_t, const Stream&)>& visit);
+  torch::Tensor embed(const torch::Tensor& images, const Tokens& tokens, int64_t pos_embed_times = 1);
 
   VrwkvOptions options_;
 };

@@ -30,18 +30,18 @@ BiWkv6Gradients backward(const at::Tensor& r, const at::Tensor& k, const at::Ten
     const auto bytes = wkv6::backward_shared<T>() * static_cast<int64_t>(sizeof(T));
     launcher.allow(kernel, bytes);
     int resident = 0;
-    C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, wkv6::kThreads,
-                                                                 static_cast<size_t>(bytes)));
-    const int64_t blocks = std::min<int64_t>(
-        shape.items(),
-        static_cast<int64_t>(std::max(1, resident)) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount);
+    C10_CUDA_CHECK(
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, wkv6::kThreads, static_cast<size_t>(bytes)));
+    const int64_t blocks =
+        std::min<int64_t>(shape.items(), static_cast<int64_t>(std::max(1, resident)) *
+                                             at::cuda::getCurrentDeviceProperties()->multiProcessorCount);
     at::Tensor scratch = launcher.scratch({blocks, wkv6::backward_scratch<T>(shape.segment)});
     gw = launcher.scratch(k.sizes());
     at::Tensor gu_parts = launcher.scratch({shape.batch, shape.heads, shape.segments, wkv6::kSide});
     kernel<<<static_cast<unsigned>(blocks), wkv6::kThreads, static_cast<size_t>(bytes), launcher.stream()>>>(
         shape, inputs,
-        {gy_pointer, gr.mutable_data_ptr<scalar_t>(), gk.mutable_data_ptr<scalar_t>(),
-         gv.mutable_data_ptr<scalar_t>(), gw.mutable_data_ptr<T>(), gu_parts.mutable_data_ptr<T>()},
+        {gy_pointer, gr.mutable_data_ptr<scalar_t>(), gk.mutable_data_ptr<scalar_t>(), gv.mutable_data_ptr<scalar_t>(),
+         gw.mutable_data_ptr<T>(), gu_parts.mutable_data_ptr<T>()},
         launcher.pointer(states), launcher.pointer(adjoints), scratch.mutable_data_ptr<T>());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
     gu = gu_parts.sum(at::IntArrayRef{0, 2});

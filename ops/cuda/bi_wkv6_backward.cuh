@@ -1,8 +1,8 @@
 #pragma once
 
 // Backward kernel of bi_wkv6. A score's gradient reaches every decay that lies between its two tokens; each factor of
-// the forward pass is a product of decays, so a decay's gradient is the sum, over the factors that contain it, of factor
-// times the factor's gradient: nothing is divided or subtracted.
+// the forward pass is a product of decays, so a decay's gradient is the sum, over the factors that contain it, of
+// factor times the factor's gradient: nothing is divided or subtracted.
 
 #include "ops/cuda/bi_wkv6_kernels.cuh"
 
@@ -17,19 +17,19 @@ struct Gradients {
 };
 
 /// Chunks whose states are recomputed at once and kept in shared memory.
-template <typename T>
-inline constexpr int kStretch = 16 / sizeof(T);
+inline constexpr int kStretch = 2;
 
 /// Numbers of type T in shared memory, and in a block's own global scratch.
 template <typename T>
 constexpr int64_t backward_shared() {
-  return kWarps * Turned<T>::kSize + WarpSums<T>::kSize + kStretch<T> * static_cast<int64_t>(kStateSize);
+  return kWarps * (Turned<T>::kSize + KeyRows<T, Mma<T, true>>::kKeySize) + WarpSums<T>::kSize +
+         kStretch * static_cast<int64_t>(kStateSize);
 }
 constexpr int64_t kKeptPerChunk = 32 * kThreads;
 template <typename T>
 constexpr int64_t backward_scratch(int segment) {
   const int chunks = segment / kChunk;
-  return chunks * kKeptPerChunk + (chunks + kStretch<T> - 1) / kStretch<T> * static_cast<int64_t>(kStateSize);
+  return chunks * kKeptPerChunk + (chunks + kStretch - 1) / kStretch * static_cast<int64_t>(kStateSize);
 }
 
 /// For tokens row and row + 8, sums of a quantity over the tokens before each within its run, and after it.
@@ -105,7 +105,6 @@ __device__ __forceinline__ void store_rows(Out* to, const Rows<T>& rows, int64_t
 template <typename T>
 struct ChunkGradients {
   Rows<T> r = {}, k = {}, decay = {};
-  T v[8][4] = {};  ///< As WarpSums takes it.
 };
 
 /// What one block needs for one item.
@@ -117,7 +116,7 @@ struct Backward {
   const Gradients<T, In>& out;
   Lane lane;
   Turned<T> turned;
-  T *exchange, *stash, *kept, *starts;
+  T *place, *exchange, *stash, *kept, *starts;
   T bonus[4], gu[4] = {};
 
   template <bool kReversed>
@@ -135,20 +134,35 @@ struct Backward {
     state.advance(products.whole[0], keys, v, lane);
   }
 
-  /// Pairs of tokens of the chunk; leaves `products` reaching to the chunk's ends.
-  __device__ void within_chunk(ChunkGradients<T>& g, Decays<T>& products, const Rows<T>& r, const Rows<T>& k,
-                               const T (&v)[2][16], const T (&gy)[2][16], const Columns<T>& gy_columns) {
-    Scores<T> score_gradients = {}, turned_gradients, scores = {};  // scores: of the transpose, [s][t].
+  /// gy v^T over all values: what a score of token row + 8 (c / 2) and another one adds to the loss, and, of token row
+  /// + 8 half and itself.
+  __device__ __forceinline__ void score_gradients(Scores<T>& gradients, T (&self)[2], const T (&v)[2][16],
+                                                  const T (&gy)[2][16]) const {
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       const T left[4]{gy[0][j], gy[1][j], gy[0][8 + j], gy[1][8 + j]};
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
         const T right[2]{v[m][j], v[m][8 + j]};
-        M::add(score_gradients[m], left, right);
+        M::add(gradients[m], left, right);
       }
     }
-    turned.scores(turned_gradients, score_gradients, lane);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int j = 0; j < 16; ++j) self[half] += gy[half][j] * v[half][j];
+      self[half] += __shfl_xor_sync(kWholeWarp, self[half], 1);
+      self[half] += __shfl_xor_sync(kWholeWarp, self[half], 2);
+    }
+  }
+
+  /// Pairs of tokens of the chunk: their gradients, and their scores transposed. Leaves `products` reaching to the
+  /// chunk's ends.
+  __device__ __forceinline__ void within_chunk(ChunkGradients<T>& g, Scores<T>& scores, Decays<T>& products,
+                                               const Rows<T>& r, const Rows<T>& k, const Scores<T>& gradients,
+                                               const T (&self)[2]) {
+    Scores<T> turned_gradients;
+    turned.scores(turned_gradients, gradients, lane);
     products.for_each_level(lane, [&](auto level, const Rows<T>& way) {
       Rows<T> near_r, near_k, z;
       Scores<T> found = {}, at_level = {}, turned_at_level = {};
@@ -156,7 +170,7 @@ struct Backward {
       multiply(near_k, k, way);
       add_scores<M>(found, near_k, near_r);
       keep_level<level>(scores, found, lane);
-      keep_level<level>(at_level, score_gradients, lane);
+      keep_level<level>(at_level, gradients, lane);
       keep_level<level>(turned_at_level, turned_gradients, lane);
       Rows<T> gr, gk;
       weigh(gr, at_level, near_k);
@@ -172,20 +186,14 @@ struct Backward {
     });
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      T common = 0;
-#pragma unroll
-      for (int j = 0; j < 16; ++j) common += gy[half][j] * v[half][j];
-      common += __shfl_xor_sync(kWholeWarp, common, 1);
-      common += __shfl_xor_sync(kWholeWarp, common, 2);
 #pragma unroll
       for (int x = 0; x < 4; ++x) {
-        g.r[half][x] += bonus[x] * k[half][x] * common;
-        g.k[half][x] += bonus[x] * r[half][x] * common;
-        gu[x] += r[half][x] * k[half][x] * common;
+        g.r[half][x] += bonus[x] * k[half][x] * self[half];
+        g.k[half][x] += bonus[x] * r[half][x] * self[half];
+        gu[x] += r[half][x] * k[half][x] * self[half];
       }
     }
     set_diagonal(scores, self_scores(r, k, bonus), lane);
-    add_weighted<M>(g.v, scores, gy_columns);
   }
 
   /// sums = weights rows, over the chunk's tokens.
@@ -205,38 +213,36 @@ struct Backward {
     for (int i = 0; i < 8; ++i) sums[i / 4][i % 4] = part[i % 4 / 2][2 * (i / 4) + i % 2];
   }
 
-  /// One chunk's gradients: from the state before it in the walk, and the states' gradient after it, twice.
+  /// One chunk's gradients: from the state before it in the walk, and the states' gradient after it, which becomes that
+  /// of the state before it. Registers are what is scarce: everything is loaded just before its use.
   template <bool kReversed>
-  __device__ void chunk_gradients(int chunk, const T* state_place, KeyRows<T, M>& adjoint,
-                                  KeyColumns<T, M>& adjoint_columns) {
+  __device__ void chunk_gradients(int chunk, const T* state_place, KeyRows<T, M>& adjoint) {
     const int count = item.count(chunk);
     const int64_t at = item.at(chunk);
-    ChunkGradients<T> g;
-    Rows<T> r, k, rate, decay;
-    Columns<T> gy_columns;
-    load_decays(rate, decay, in.w + at, item.stride, count, lane);
-    load_rows<T>(r, in.r + at, item.stride, count, lane);
-    load_rows<T>(k, in.k + at, item.stride, count, lane);
-    load_columns<T>(gy_columns, out.gy + at, item.stride, count, lane);
-    Decays<T> products(decay);
     Rows<T> read, gathered;
+    Scores<T> gradients = {}, scores = {};
+    T self[2] = {}, across[4];
     {
       T v[2][16], gy[2][16];
       load_tokens(v, in.v + at, item.stride, count, lane);
       load_tokens(gy, out.gy + at, item.stride, count, lane);
-      if constexpr (kReversed) {
-        products.reach_ends(lane);
-      } else {
-        within_chunk(g, products, r, k, v, gy, gy_columns);
-      }
+      if constexpr (!kReversed) score_gradients(gradients, self, v, gy);
+      adjoint.gather(gathered, v);
       KeyRows<T, M> state;
       state.restore(state_place);
       state.gather(read, gy);
-      adjoint.gather(gathered, v);
-      T across[4];
       state.dot(across, adjoint, lane);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) g.decay[i / 4][i % 4] += across[i % 4] * products.whole[0][i % 4];
+    }
+    ChunkGradients<T> g;
+    Rows<T> r, k, rate, decay;
+    load_decays(rate, decay, in.w + at, item.stride, count, lane);
+    load_rows<T>(r, in.r + at, item.stride, count, lane);
+    load_rows<T>(k, in.k + at, item.stride, count, lane);
+    Decays<T> products(decay);
+    if constexpr (kReversed) {
+      products.reach_ends(lane);
+    } else {
+      within_chunk(g, scores, products, r, k, gradients, self);
     }
     const Rows<T>&enter = kReversed ? products.after : products.before,
           &leave = kReversed ? products.before : products.after;
@@ -244,45 +250,48 @@ struct Backward {
     multiply(gathered, gathered, leave);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
+      g.decay[i / 4][i % 4] += across[i % 4] * products.whole[0][i % 4];
       g.r[i / 4][i % 4] += read[i / 4][i % 4];
       g.k[i / 4][i % 4] += gathered[i / 4][i % 4];
     }
     multiply(read, read, r);
     multiply(gathered, gathered, k);
     add_ways_to_ends(g.decay, kReversed ? gathered : read, kReversed ? read : gathered, lane);
-    Rows<T> scaled;
-    multiply(scaled, k, leave);
-    adjoint_columns.read(g.v, scaled);
-    multiply(scaled, r, enter);
+    finish_rows<kReversed>(chunk, g, rate);
+
+    Columns<T> gy_columns;
+    load_columns<T>(gy_columns, out.gy + at, item.stride, count, lane);
+    T gv[8][4] = {};
+    if constexpr (!kReversed) add_weighted<M>(gv, scores, gy_columns);
+    multiply(k, k, leave);
+    adjoint.read(gv, k, place, lane);
+    multiply(r, r, enter);
     T keys[2][2][2];
-    turned.rows(keys, scaled, lane);
+    turned.rows(keys, r, lane);
     adjoint.advance(products.whole[0], keys, gy_columns, lane);
-    adjoint_columns.advance(products.whole[0], keys, gy_columns);
-    finish<kReversed>(chunk, g, rate);
+    finish_values<kReversed>(chunk, gv);
   }
 
-  /// Keeps the first walk's part; adds the second's to it and writes the sum.
+  /// Keeps the first walk's `part` of a chunk's gradients, or adds it to the second's.
   template <bool kReversed>
-  __device__ void finish(int chunk, ChunkGradients<T>& g, const Rows<T>& rate) const {
-    T gv[8];
-    WarpSums<T>::add_up(gv, g.v, exchange, lane);
-    T* const place = kept + chunk * kKeptPerChunk + threadIdx.x * 4;
-    const auto exchange_part = [&](int part, T* values) {
-      T* const here = place + part * kThreads * 4;
-      if constexpr (kReversed) {
-        const auto before = load_vector<4>(here);
+  __device__ __forceinline__ void add_walks(int chunk, int part, T* values) const {
+    T* const here = kept + chunk * kKeptPerChunk + (part * kThreads + threadIdx.x) * 4;
+    if constexpr (kReversed) {
+      const auto before = load_vector<4>(here);
 #pragma unroll
-        for (int x = 0; x < 4; ++x) values[x] += before.values[x];
-      } else {
-        store_vector(here, Vector<T, 4>{values[0], values[1], values[2], values[3]});
-      }
-    };
+      for (int x = 0; x < 4; ++x) values[x] += before.values[x];
+    } else {
+      store_vector(here, Vector<T, 4>{values[0], values[1], values[2], values[3]});
+    }
+  }
+
+  template <bool kReversed>
+  __device__ __forceinline__ void finish_rows(int chunk, ChunkGradients<T>& g, const Rows<T>& rate) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      exchange_part(half, g.r[half]);
-      exchange_part(2 + half, g.k[half]);
-      exchange_part(4 + half, g.decay[half]);
-      exchange_part(6 + half, gv + 4 * half);
+      add_walks<kReversed>(chunk, half, g.r[half]);
+      add_walks<kReversed>(chunk, 2 + half, g.k[half]);
+      add_walks<kReversed>(chunk, 4 + half, g.decay[half]);
     }
     if constexpr (kReversed) {
       const int count = item.count(chunk);
@@ -296,34 +305,39 @@ struct Backward {
       store_rows(out.gr + at, g.r, item.stride, count, lane);
       store_rows(out.gk + at, g.k, item.stride, count, lane);
       store_rows(out.gw + at, g.decay, item.stride, count, lane);
-      store_sums(out.gv + at, gv, item.stride, count, lane);
     }
+  }
+
+  template <bool kReversed>
+  __device__ __forceinline__ void finish_values(int chunk, const T (&parts)[8][4]) const {
+    T gv[8];
+    WarpSums<T>::add_up(gv, parts, exchange, lane);
+    add_walks<kReversed>(chunk, 6, gv);
+    add_walks<kReversed>(chunk, 7, gv + 4);
+    if constexpr (kReversed) store_sums(out.gv + item.at(chunk), gv, item.stride, item.count(chunk), lane);
   }
 
   /// One direction: states along the walk, at the start of every stretch; then, backwards, those within each.
   template <bool kReversed>
   __device__ void walk(const T* entry, const T* adjoint_entry) {
-    const int chunks = item.chunks(), stretches = (chunks + kStretch<T> - 1) / kStretch<T>;
+    const int chunks = item.chunks(), stretches = (chunks + kStretch - 1) / kStretch;
     KeyRows<T, M> state, adjoint;
-    KeyColumns<T, M> adjoint_columns;
     state.load(entry, lane);
     for (int n = 0; n < chunks; ++n) {
-      if (n % kStretch<T> == 0) state.keep(starts + n / kStretch<T> * kStateSize);
-      if (n + kStretch<T> >= chunks && n % kStretch<T> == 0) break;
+      if (n % kStretch == 0) state.keep(starts + n / kStretch * kStateSize);
+      if (n + kStretch >= chunks && n % kStretch == 0) break;
       advance<kReversed>(state, walked<kReversed>(n, chunks));
     }
     adjoint.load(adjoint_entry, lane);
-    adjoint_columns.load(adjoint_entry, lane);
     for (int stretch = stretches - 1; stretch >= 0; --stretch) {
-      const int first = stretch * kStretch<T>, end = chunks < first + kStretch<T> ? chunks : first + kStretch<T>;
+      const int first = stretch * kStretch, end = chunks < first + kStretch ? chunks : first + kStretch;
       state.restore(starts + stretch * kStateSize);
       for (int n = first; n < end; ++n) {
         state.keep(stash + (n - first) * kStateSize);
         if (n + 1 < end) advance<kReversed>(state, walked<kReversed>(n, chunks));
       }
       for (int n = end - 1; n >= first; --n) {
-        chunk_gradients<kReversed>(walked<kReversed>(n, chunks), stash + (n - first) * kStateSize, adjoint,
-                                   adjoint_columns);
+        chunk_gradients<kReversed>(walked<kReversed>(n, chunks), stash + (n - first) * kStateSize, adjoint);
       }
     }
   }
@@ -332,13 +346,14 @@ struct Backward {
 /// Blocks take items in turn, each with scratch of its own. `states` of k^T v and `adjoints` of r^T gy as
 /// carry_states_kernel leaves them; null where sequences are one segment.
 template <typename T, typename In, bool kExact>
-__global__ void __launch_bounds__(kThreads)
-    backward_kernel(Shape shape, Inputs<T, In> in, Gradients<T, In> out, const T* states, const T* adjoints,
-                    T* scratch) {
+__global__ void __launch_bounds__(kThreads, 2) backward_kernel(Shape shape, Inputs<T, In> in, Gradients<T, In> out,
+                                                            const T* states, const T* adjoints, T* scratch) {
   extern __shared__ __align__(16) unsigned char raw[];
   T* const shared = reinterpret_cast<T*>(raw);
   const Lane lane;
-  T* const exchange = shared + kWarps * Turned<T>::kSize;
+  constexpr int kPlace = KeyRows<T, Mma<T, kExact>>::kKeySize;
+  T* const places = shared + kWarps * Turned<T>::kSize;
+  T* const exchange = places + kWarps * kPlace;
   T* const kept = scratch + blockIdx.x * backward_scratch<T>(shape.segment);
   for (int64_t index = blockIdx.x; index < shape.items(); index += gridDim.x) {
     const Item item(shape, index);
@@ -347,6 +362,7 @@ __global__ void __launch_bounds__(kThreads)
                                      out,
                                      lane,
                                      {shared + lane.warp * Turned<T>::kSize},
+                                     places + lane.warp * kPlace,
                                      exchange,
                                      exchange + WarpSums<T>::kSize,
                                      kept,

@@ -18,8 +18,8 @@
 namespace vrwkv::ops::cuda::wkv6 {
 
 constexpr int kSide = static_cast<int>(kBiWkv6HeadSize);
-constexpr int kChunk = 16;         ///< Tokens of a chunk.
-constexpr int kWarps = 4;          ///< Each has 16 of the head's channels where these are rows of states.
+constexpr int kChunk = 16;  ///< Tokens of a chunk.
+constexpr int kWarps = 4;   ///< Each has 16 of the head's channels where these are rows of states.
 constexpr int kThreads = 32 * kWarps;
 constexpr int kStateSize = kSide * kSide;
 
@@ -37,8 +37,7 @@ struct Item {
   int64_t index, first, stride;  ///< Offset of its first token, and from one token to the next.
   int head, tokens;
 
-  __device__ Item(const Shape& shape, int64_t item)
-      : index(item), stride(static_cast<int64_t>(shape.heads) * kSide) {
+  __device__ Item(const Shape& shape, int64_t item) : index(item), stride(static_cast<int64_t>(shape.heads) * kSide) {
     const int64_t sequence = item / shape.segments;
     const int64_t start = item % shape.segments * shape.segment;
     head = static_cast<int>(sequence % shape.heads);
@@ -49,9 +48,7 @@ struct Item {
   __device__ int chunks() const { return (tokens + kChunk - 1) / kChunk; }
   /// Offset of a chunk's first token, and how many tokens it has.
   __device__ int64_t at(int chunk) const { return first + chunk * kChunk * stride; }
-  __device__ int count(int chunk) const {
-    return tokens - chunk * kChunk < kChunk ? tokens - chunk * kChunk : kChunk;
-  }
+  __device__ int count(int chunk) const { return tokens - chunk * kChunk < kChunk ? tokens - chunk * kChunk : kChunk; }
 };
 
 /// Tokens row, row + 8 and channels 16 warp + 4 pair + 0..3: what a thread has of [16 tokens, 64 channels].
@@ -299,9 +296,9 @@ struct Turned {
   }
 };
 
-/// Sums a block's results [16 tokens, 64 channels] over its warps: `parts` as a matrix product with Columns on its right
-/// leaves them, [channel % 8][c] for token row + 8 (c / 2) and channels 8 (2 pair + c % 2) + 0..7. The thread's share of
-/// the sums is token() and the eight channels from channel().
+/// Sums a block's results [16 tokens, 64 channels] over its warps: `parts` as a matrix product with Columns on its
+/// right leaves them, [channel % 8][c] for token row + 8 (c / 2) and channels 8 (2 pair + c % 2) + 0..7. The thread's
+/// share of the sums is token() and the eight channels from channel().
 template <typename T>
 struct WarpSums {
   static constexpr int kSize = kWarps * kChunk * kSide;

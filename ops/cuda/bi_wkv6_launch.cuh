@@ -56,14 +56,14 @@ class Launcher {
   at::Tensor entry_states(const In* keys, const In* values) const {
     if (shape_.segments == 1) return {};
     at::Tensor states = scratch({shape_.items(), 2, kStateSize}), decays = scratch({shape_.items(), kSide});
-    segment_states_kernel<T, In, kExact><<<2 * items(), kThreads, 0, stream_>>>(
-        shape_, keys, values, w_.template const_data_ptr<T>(), states.mutable_data_ptr<T>(),
-        decays.mutable_data_ptr<T>());
+    segment_states_kernel<T, In, kExact>
+        <<<2 * items(), kThreads, 0, stream_>>>(shape_, keys, values, w_.template const_data_ptr<T>(),
+                                                states.mutable_data_ptr<T>(), decays.mutable_data_ptr<T>());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
     constexpr unsigned kCarried = 512;
     const dim3 grid(static_cast<unsigned>(shape_.batch * shape_.heads), 2, kStateSize / kCarried);
-    carry_states_kernel<T><<<grid, kCarried, 0, stream_>>>(shape_, states.mutable_data_ptr<T>(),
-                                                           decays.const_data_ptr<T>());
+    carry_states_kernel<T>
+        <<<grid, kCarried, 0, stream_>>>(shape_, states.mutable_data_ptr<T>(), decays.const_data_ptr<T>());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
     return states;
   }
@@ -71,8 +71,7 @@ class Launcher {
   /// Allows `kernel` its `bytes` of shared memory.
   template <typename Kernel>
   static void allow(Kernel kernel, int64_t bytes) {
-    C10_CUDA_CHECK(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+    C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
   }
 
   static const T* pointer(const at::Tensor& states) {

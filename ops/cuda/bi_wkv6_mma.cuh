@@ -37,8 +37,8 @@ __device__ __forceinline__ void multiply_by_shuffles(T (&c)[4], const T (&a)[4],
   }
 }
 
-/// Products of type T: kExact ones to T's own precision, others with factors rounded to 11 bits (tf32), as is enough for
-/// results in bfloat16. float64 has no tensor cores on every GPU; it serves for exactness, not for speed.
+/// Products of type T: kExact ones to T's own precision, others with factors rounded to 11 bits (tf32), as is enough
+/// for results in bfloat16. float64 has no tensor cores on every GPU; it serves for exactness, not for speed.
 template <typename T, bool kExact>
 struct Mma {
   static __device__ __forceinline__ void add(T (&c)[4], const T (&a)[4], const T (&b)[2]) {
@@ -48,11 +48,13 @@ struct Mma {
 
 template <bool kExact>
 struct Mma<float, kExact> {
+  /// x to the nearest number of 11 bits; tensor cores ignore the bits below. Written out, as the conversion of PTX
+  /// runs at a fraction of the rate of these. Infinity and NaN stay what they are.
   static __device__ __forceinline__ unsigned rounded(float x) {
-    unsigned bits;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
-    return bits;
+    const unsigned bits = __float_as_uint(x);
+    return x == x ? bits + 0x1000U : bits;
   }
+  static __device__ __forceinline__ float value(unsigned rounded) { return __uint_as_float(rounded & 0xffffe000U); }
 
   static __device__ __forceinline__ void add_rounded(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
     asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -66,7 +68,7 @@ struct Mma<float, kExact> {
     const unsigned big_b[2]{rounded(b[0]), rounded(b[1])};
     if constexpr (kExact) {
       // x = big + small to 22 bits; the product of the small parts is below float32's last bit.
-      const auto small = [](float x, unsigned big) { return rounded(x - __uint_as_float(big)); };
+      const auto small = [](float x, unsigned big) { return rounded(x - value(big)); };
       const unsigned small_a[4]{small(a[0], big_a[0]), small(a[1], big_a[1]), small(a[2], big_a[2]),
                                 small(a[3], big_a[3])};
       const unsigned small_b[2]{small(b[0], big_b[0]), small(b[1], big_b[1])};

@@ -65,7 +65,8 @@ struct KeyColumns {
 /// A state whose rows are keys: the left factor of what keys gather from it is a token's values.
 template <typename T, typename M>
 struct KeyRows {
-  T values[8][4];  ///< [value % 8][c]: value 16 pair + 8 (c % 2) + j, key 4 (row / 2) + 2 (c / 2) + row % 2 of the warp.
+  T values[8]
+          [4];  ///< [value % 8][c]: value 16 pair + 8 (c % 2) + j, key 4 (row / 2) + 2 (c / 2) + row % 2 of the warp.
 
   __device__ void load(const T* from, const Lane& lane) {
 #pragma unroll
@@ -90,6 +91,36 @@ struct KeyRows {
       const auto read = load_vector<4>(place + (j * kThreads + threadIdx.x) * 4);
 #pragma unroll
       for (int c = 0; c < 4; ++c) values[j][c] = read.values[c];
+    }
+  }
+
+  /// sums += keys state over the warp's keys, which pass through the warp's `place` in shared memory: it has room for
+  /// kKeySize numbers.
+  static constexpr int kKeyStride = kSide + 4;
+  static constexpr int kKeySize = 16 * kKeyStride;
+  __device__ __forceinline__ void read(T (&sums)[8][4], const Rows<T>& keys, T* place, const Lane& lane) const {
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int c = i / 2, j = 4 * (i % 2);
+      const int key = 4 * (lane.row / 2) + 2 * (c / 2) + lane.row % 2;
+      store_vector(place + key * kKeyStride + 16 * lane.pair + 8 * (c % 2) + j,
+                   Vector<T, 4>{values[j][c], values[j + 1][c], values[j + 2][c], values[j + 3][c]});
+    }
+    __syncwarp();
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+      const Left<T> left = left_of(keys, n);
+      const T* const from = place + (4 * lane.pair + 2 * n) * kKeyStride + 8 * lane.row;
+#pragma unroll
+      for (int g = 0; g < 2; ++g) {
+        const auto even = load_vector<4>(from + 4 * g), odd = load_vector<4>(from + kKeyStride + 4 * g);
+#pragma unroll
+        for (int x = 0; x < 4; ++x) {
+          const T right[2]{even.values[x], odd.values[x]};
+          M::add(sums[4 * g + x], left.values, right);
+        }
+      }
     }
   }
 

@@ -24,10 +24,15 @@ SHAPES = {
     "vrwkv6_tiny_in1k": ["model.depth=3"],
     "vrwkv6_small_in1k": ["model.depth=2"],
     "vrwkv6_base_in1k": ["model.depth=2"],
+    "vrwkv_base_mae_in1k": ["model.depth=2", "mae.decoder_depth=1"],
+    "vrwkv_base_finetune_mae": ["model.depth=2"],
+    "cifar10_mae_tiny": ["model.depth=2"],
+    "cifar10_finetune_mae_tiny": ["model.depth=2"],
     "vrwkv_large_in22k_192": ["model.depth=2", "model.num_classes=1200"],
     "vrwkv_large_22kto1k_384": ["model.depth=2"],
 }
-INITIAL = {"finetune_digits": "cifar10_full_recipe", "finetune_example": "vrwkv_tiny_in1k", "vrwkv_large_22kto1k_384": "vrwkv_large_in22k_192"}
+INITIAL = {"finetune_digits": "cifar10_full_recipe", "finetune_example": "vrwkv_tiny_in1k", "vrwkv_large_22kto1k_384": "vrwkv_large_in22k_192",
+           "vrwkv_base_finetune_mae": "vrwkv_base_mae_in1k", "cifar10_finetune_mae_tiny": "cifar10_mae_tiny"}
 
 
 class ShippedConfigs(CliTest):
@@ -69,6 +74,12 @@ class ShippedConfigs(CliTest):
         log = (self.folder / "vrwkv_large_22kto1k_384" / "train.log").read_text()
         self.assertIn("resized to another grid (1): backbone.pos_embed", log)
         self.assertIn("head initialised anew (2): head.2.bias, head.2.weight", log)
+        log = (self.folder / "vrwkv_base_finetune_mae" / "train.log").read_text()
+        self.assertRegex(log, r"loaded \(\d+\): backbone\.layers\.0\.att\.key\.weight")
+        self.assertIn("head initialised anew (2): head.fc.bias, head.fc.weight", log)
+        self.assertRegex(log, r"skipped, of the masked autoencoder's decoder \(\d+\): decoder_blocks\.0\.")
+        self.assertNotIn("missing in the file", log)
+        self.assertNotIn("unexpected in the file", log)
         log = (self.folder / "finetune_example" / "train.log").read_text()
         self.assertIn("head initialised anew (2): head.fc.bias, head.fc.weight", log)
 

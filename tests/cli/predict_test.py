@@ -27,7 +27,7 @@ class PredictTest(CliTest):
         self.help_names_every_default(
             "vrwkv-predict",
             ["CONFIG", "IMAGE", "--device", "--dtype", "--checkpoint", "--weights", "--top-k", "--classes", "--json"]
-            + ["--csv", "--annotate", "--save-inputs", "--input", "--output"],
+            + ["--csv", "--annotate", "--save-inputs", "--input", "--output", "--reconstruct"],
         )
 
     def test_prints_the_five_most_probable_classes(self):

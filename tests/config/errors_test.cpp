@@ -23,7 +23,8 @@ TEST(ConfigErrors, UnknownKeysAtEachLevelWithTheNearName) {
   EXPECT_EQ(error_of("Train: {}\n"), "x.yaml:1: unknown key 'Train' (did you mean 'train'?)");
   // Nothing is near.
   EXPECT_EQ(error_of("eval:\n  mixup_prob: 1\n"), "x.yaml:2: unknown key 'eval.mixup_prob' (known here: batch_size)");
-  EXPECT_EQ(error_of("zzzzzz: 1\n"), "x.yaml:1: unknown key 'zzzzzz' (known here: model, data, train, eval, run)");
+  EXPECT_EQ(error_of("zzzzzz: 1\n"),
+            "x.yaml:1: unknown key 'zzzzzz' (known here: task, model, mae, data, train, eval, run)");
   // Belongs to dense tasks in code, not to a file.
   EXPECT_EQ(error_of("model: {out_indices: [1]}").substr(0, 41), "x.yaml:1: unknown key 'model.out_indices'");
 }

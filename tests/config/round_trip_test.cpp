@@ -48,6 +48,7 @@ class RandomConfig {
     }
     config.train.micro_batch_size = config.train.grad_accumulation == 1 ? config.train.batch_size : 0;
     config.train.schedule.warmup_epochs = static_cast<double>(config.train.epochs) * real(0, 1);
+    leave_out_the_other_task(config);
     leave_out_what_does_not_count(config);
     leave_out_augmentation_that_does_not_count(config.data);
     for (data::DatasetOptions* dataset : {&config.data.train, &config.data.val}) {
@@ -68,6 +69,29 @@ class RandomConfig {
   }
 
  private:
+  void leave_out_the_other_task(RunConfig& config) {
+    if (config.task == TaskName::classification) {
+      config.mae = {};
+      config.pictures = {};
+      return;
+    }
+    // Of the least size, four patches, half of them are visible.
+    VrwkvOptions& model = config.model.backbone;
+    const int64_t least = 2 * model.patch_size;
+    model.embed_dims = (model.embed_dims + 63) / 64 * 64;
+    model.img_size = std::max(model.img_size, least);
+    config.data.train_transform.size = std::max(config.data.train_transform.size, least);
+    config.data.eval_transform.size = std::max(config.data.eval_transform.size, least);
+    config.data.train_transform.progressive = {};
+    config.mae.mask_ratio = real(0.3, 0.7);
+    config.mae.decoder_embed_dims = 64 * whole(1, 1000);
+    config.data.mix = {};
+    config.model.head = HeadKind::linear;
+    config.model.num_classes = ClassifierOptions().num_classes;
+    config.train.label_smoothing = TrainOptions().label_smoothing;
+    config.train.loss = {};
+  }
+
   static void leave_out_what_does_not_count(RunConfig& config) {
     TrainOptions& train = config.train;
     const TrainOptions usual;

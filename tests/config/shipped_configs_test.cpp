@@ -26,11 +26,12 @@ TEST(ShippedConfigs, AllLoadAndThereAreNoOthers) {
     EXPECT_EQ(config.data.eval_transform.size, config.model.backbone.img_size);
   }
   EXPECT_EQ(names,
-            (std::set<std::string>{"digits_vrwkv_micro.yaml", "cifar10_vrwkv_tiny.yaml", "imagenet_1k.yaml",
-                                   "vrwkv_tiny_in1k.yaml", "vrwkv_small_in1k.yaml", "vrwkv_base_in1k.yaml",
-                                   "vrwkv6_tiny_in1k.yaml", "vrwkv6_small_in1k.yaml", "vrwkv6_base_in1k.yaml",
-                                   "vrwkv_large_in22k_192.yaml", "vrwkv_large_22kto1k_384.yaml",
-                                   "finetune_example.yaml", "cifar10_full_recipe.yaml", "finetune_digits.yaml"}));
+            (std::set<std::string>{
+                "digits_vrwkv_micro.yaml", "cifar10_vrwkv_tiny.yaml", "imagenet_1k.yaml", "vrwkv_tiny_in1k.yaml",
+                "vrwkv_small_in1k.yaml", "vrwkv_base_in1k.yaml", "vrwkv6_tiny_in1k.yaml", "vrwkv6_small_in1k.yaml",
+                "vrwkv6_base_in1k.yaml", "vrwkv_large_in22k_192.yaml", "vrwkv_large_22kto1k_384.yaml",
+                "finetune_example.yaml", "cifar10_full_recipe.yaml", "finetune_digits.yaml", "vrwkv_base_mae_in1k.yaml",
+                "vrwkv_base_finetune_mae.yaml", "cifar10_mae_tiny.yaml", "cifar10_finetune_mae_tiny.yaml"}));
 }
 
 // The published recipes, as far as this version has them.

@@ -57,6 +57,25 @@ TEST(ModuleCosts, FlopsAndParametersOfThePaper) {
   }
 }
 
+// The encoder's cost is proportional to the share of patches that it sees; the decoder's does not change.
+TEST(ModuleCosts, AnEncoderCostsWhatItsVisibleTokensCost) {
+  MaskedAutoencoderOptions options{variant_options("tiny").backbone, {}};
+  const int64_t whole = part(costs_of(variant_options("tiny"), 224), "backbone").flops;
+  std::optional<int64_t> decoder;
+  for (const auto& [mask_ratio, visible] : {std::pair{0.25, 147}, {0.5, 98}, {0.75, 49}}) {
+    options.mae.mask_ratio = mask_ratio;
+    const ModuleCosts costs = model_costs(MaskedAutoencoder(options), {14, 14});
+    const int64_t encoder = part(costs, "patch_embed").flops + part(costs, "blocks").flops + part(costs, "ln1").flops;
+    EXPECT_EQ(encoder * 196, whole * visible) << mask_ratio;
+    const int64_t rest = costs.flops - encoder - part(costs, "decoder_embed").flops;
+    EXPECT_EQ(decoder.value_or(rest), rest);
+    decoder = rest;
+    int64_t numbers = 0;
+    for (const at::Tensor& parameter : MaskedAutoencoder(options)->parameters()) numbers += parameter.numel();
+    EXPECT_EQ(costs.parameters, numbers);
+  }
+}
+
 TEST(ModuleCosts, OtherNetworksHaveNoRow) {
   ClassifierOptions options = variant_options("small");
   options.num_classes = 7;

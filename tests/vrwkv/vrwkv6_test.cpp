@@ -53,7 +53,8 @@ TEST(HeadShift, ShiftsQuartersOfEachHead) {
           close("shifted", head_shift_reference(x, grid), shift_heads(feed, {weight, bias}, grid).shifted, 1e-14));
       const at::Tensor mix = at::randn({1, 1, heads * 64}, at::kDouble);
       const at::Tensor expected = x * mix + head_shift_reference(x, grid) * (1 - mix);
-      EXPECT_TRUE(close("mixed", expected, mix_head_tokens(feed, {weight, bias}, {mix}, grid)[0], 1e-14));
+      EXPECT_TRUE(
+          close("mixed", expected, mix_head_tokens(feed, {weight, bias}, {mix}, grid, Shift::q_shift)[0], 1e-14));
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "vrwkv/checkpoint/autoencoder_names.h"
 #include "vrwkv/checkpoint/state_dict.h"
 
 namespace vrwkv {
@@ -53,12 +54,27 @@ Tensors match(const Tensors& target, const Tensors& source, TransferReport& repo
   return matched;
 }
 
+/// The encoder of a masked autoencoder by a classifier's names; `decoder` receives the names of the rest.
+Tensors encoder_of(const Tensors& autoencoder, std::vector<std::string>& decoder) {
+  Tensors encoder;
+  for (const auto& [name, tensor] : autoencoder) {
+    if (const auto known = classifier_name(name)) {
+      encoder.emplace(*known, tensor);
+    } else {
+      decoder.push_back(name);
+    }
+  }
+  return encoder;
+}
+
 }  // namespace
 
-TransferReport transfer_weights(torch::nn::Module& module, const Tensors& tensors) {
+TransferReport transfer_weights(torch::nn::Module& module, const Tensors& file) {
   const torch::NoGradGuard no_grad;
   const Tensors target = state_dict(module);
   TransferReport report;
+  const bool encoder_alone = is_autoencoder(file) && !is_autoencoder(target);
+  const Tensors tensors = encoder_alone ? encoder_of(file, report.decoder) : file;
   std::ostringstream problems;
   const Tensors matched = match(target, tensors, report, problems);
   if (!problems.str().empty()) {
@@ -91,6 +107,7 @@ std::vector<std::string> describe(const TransferReport& report, size_t limit) {
   add("resized to another grid", report.resized);
   add("head initialised anew", report.new_head);
   add("skipped, of the file's head", report.skipped);
+  add("skipped, of the masked autoencoder's decoder", report.decoder);
   add("missing in the file, initialised anew", report.missing);
   add("unexpected in the file, not used", report.unexpected);
   return lines;

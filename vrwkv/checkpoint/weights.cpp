@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "vrwkv/checkpoint/autoencoder_names.h"
 #include "vrwkv/checkpoint/pth.h"
 #include "vrwkv/checkpoint/safetensors.h"
 
@@ -36,7 +37,7 @@ using Tensors = std::map<std::string, torch::Tensor>;
 Tensors published(const Tensors& tensors) {
   Tensors named;
   for (const auto& [name, tensor] : tensors) named.emplace(bare(name), tensor);
-  if (!named.contains("patch_embed.projection.weight")) return named;
+  if (is_autoencoder(named) || !named.contains("patch_embed.projection.weight")) return named;
   Tensors complete;
   for (const auto& [name, tensor] : named) {
     complete.emplace(name.starts_with("head.") ? name : "backbone." + name, tensor);

@@ -13,8 +13,9 @@ namespace vrwkv {
 
 /// A model's weights as a file gives them.
 struct ModelWeights {
-  std::map<std::string, torch::Tensor> tensors;      ///< By the published names (backbone.*, head.*).
-  std::vector<std::string> classes = {};             ///< Class names in label order; empty when the file has none.
+  std::map<std::string, torch::Tensor>
+      tensors;                            ///< By the published names (backbone.*, head.*; of autoencoders without).
+  std::vector<std::string> classes = {};  ///< Class names in label order; empty when the file has none.
   std::map<std::string, std::string> metadata = {};  ///< What the file says besides; kWkvKey is always there.
 };
 

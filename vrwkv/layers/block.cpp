@@ -17,12 +17,13 @@ void BlockImpl::reset() {
   if (layer_ == 0) ln0 = register_module("ln0", torch::nn::LayerNorm(layer_norm_options(channels)));
   const bool heads = options_.attention == Attention::bi_wkv6;
   if (heads) {
-    att6 = register_module("att", SpatialMix6(SpatialMix6Options{channels, options_.key_norm}));
+    att6 = register_module("att", SpatialMix6(SpatialMix6Options{channels, options_.key_norm, options_.shift}));
   } else {
-    att = register_module(
-        "att", SpatialMix(SpatialMixOptions{channels, options_.key_norm, options_.wkv == WkvFormula::published}));
+    att = register_module("att", SpatialMix(SpatialMixOptions{channels, options_.key_norm,
+                                                              options_.wkv == WkvFormula::published, options_.shift}));
   }
-  ffn = register_module("ffn", ChannelMix(ChannelMixOptions{channels, options_.hidden_rate, options_.key_norm, heads}));
+  ffn = register_module(
+      "ffn", ChannelMix(ChannelMixOptions{channels, options_.hidden_rate, options_.key_norm, heads, options_.shift}));
 }
 
 void BlockImpl::pretty_print(std::ostream& stream) const {
@@ -35,9 +36,9 @@ double BlockImpl::drop_path_rate() const {
   return options_.drop_path_rate * static_cast<double>(layer_) / static_cast<double>(options_.depth - 1);
 }
 
-torch::Tensor BlockImpl::attend(const torch::Tensor& feed, Grid grid) {
+torch::Tensor BlockImpl::attend(const torch::Tensor& feed, const Tokens& tokens) {
   const NormAffine norm = branch_norm(ln1);
-  return att6 ? att6(feed, norm, grid) : att(feed, norm, grid);
+  return att6 ? att6(feed, norm, tokens) : att(feed, norm, tokens);
 }
 
 /// What a branch applies to its feed: nothing where its output is normalised instead.
@@ -68,16 +69,16 @@ Stream BlockImpl::enter(Stream stream) const {
   return stream;
 }
 
-BiWkvInputs BlockImpl::bi_wkv_inputs(Stream stream, Grid grid) {
+BiWkvInputs BlockImpl::bi_wkv_inputs(Stream stream, const Tokens& tokens) {
   TORCH_CHECK(att, "vrwkv: a block with attention bi_wkv6 has no Bi-WKV");
   stream = enter(std::move(stream));
-  return att->project(stream.feed, branch_norm(ln1), grid);
+  return att->project(stream.feed, branch_norm(ln1), tokens);
 }
 
-Stream BlockImpl::forward(Stream stream, Grid grid, const DropPathMasks& masks, ops::Feed next) {
+Stream BlockImpl::forward(Stream stream, const Tokens& tokens, const DropPathMasks& masks, ops::Feed next) {
   stream = enter(std::move(stream));
-  stream = add(stream.x, {.value = attend(stream.feed, grid)}, ln1, gamma1, masks.att, feed_of(options_));
-  const auto [value, gate] = ffn(stream.feed, branch_norm(ln2), grid);
+  stream = add(stream.x, {.value = attend(stream.feed, tokens)}, ln1, gamma1, masks.att, feed_of(options_));
+  const auto [value, gate] = ffn(stream.feed, branch_norm(ln2), tokens);
   return add(stream.x, {.value = value, .gate = gate}, ln2, gamma2, masks.ffn, next);
 }
 

@@ -6,10 +6,10 @@
 
 #include "ops/residual_add.h"
 #include "vrwkv/layers/channel_mix.h"
-#include "vrwkv/layers/grid.h"
 #include "vrwkv/layers/spatial_mix.h"
 #include "vrwkv/layers/spatial_mix6.h"
 #include "vrwkv/layers/stream.h"
+#include "vrwkv/layers/tokens.h"
 #include "vrwkv/options.h"
 
 namespace vrwkv {
@@ -27,11 +27,11 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
 
-  /// Tokens of `grid`, row by row. `next`: the feed of the result, for what reads it; Feed::none leaves it undefined.
-  Stream forward(Stream stream, Grid grid, const DropPathMasks& masks, ops::Feed next);
+  /// `next`: the feed of the result, for what reads it; Feed::none leaves it undefined.
+  Stream forward(Stream stream, const Tokens& tokens, const DropPathMasks& masks, ops::Feed next);
 
   /// What forward() hands to Bi-WKV. Not for attention bi_wkv6.
-  BiWkvInputs bi_wkv_inputs(Stream stream, Grid grid);
+  BiWkvInputs bi_wkv_inputs(Stream stream, const Tokens& tokens);
 
   /// The feed that blocks of these options read.
   static ops::Feed feed_of(const VrwkvOptions& options) {
@@ -49,7 +49,7 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
   torch::Tensor gamma1, gamma2;  ///< [C] layer scale; undefined without init_values.
 
  private:
-  torch::Tensor attend(const torch::Tensor& feed, Grid grid);
+  torch::Tensor attend(const torch::Tensor& feed, const Tokens& tokens);
   NormAffine branch_norm(const torch::nn::LayerNorm& norm) const;
   Stream enter(Stream stream) const;
   Stream add(const torch::Tensor& x, ops::ResidualBranch branch, const torch::nn::LayerNorm& norm,

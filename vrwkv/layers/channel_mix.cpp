@@ -28,9 +28,9 @@ void ChannelMixImpl::pretty_print(std::ostream& stream) const {
          << ", key_norm=" << options_.key_norm << ", head_shift=" << options_.head_shift << ")";
 }
 
-GatedValue ChannelMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid) {
+GatedValue ChannelMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
   const auto mix = options_.head_shift ? mix_head_tokens : mix_tokens;
-  const std::vector<torch::Tensor> mixed = mix(feed, norm, {spatial_mix_k, spatial_mix_r}, grid);
+  const std::vector<torch::Tensor> mixed = mix(feed, norm, {spatial_mix_k, spatial_mix_r}, tokens, options_.shift);
   torch::Tensor k = ops::squared_relu(key(mixed[0]));
   if (key_norm) k = key_norm(k);
   return {value(k), receptance(mixed[1])};

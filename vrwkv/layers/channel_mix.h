@@ -5,8 +5,9 @@
 #include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 
-#include "vrwkv/layers/grid.h"
 #include "vrwkv/layers/stream.h"
+#include "vrwkv/layers/tokens.h"
+#include "vrwkv/options.h"
 
 namespace vrwkv {
 
@@ -14,7 +15,8 @@ struct ChannelMixOptions {
   int64_t embed_dims;
   int64_t hidden_rate;
   bool key_norm;
-  bool head_shift = false;  ///< Q-Shift within each head of 64 channels, as VRWKV6 does, instead of over all channels.
+  bool head_shift = false;  ///< Shift within each head of 64 channels, as VRWKV6 does, instead of over all channels.
+  Shift shift = Shift::q_shift;
 };
 
 /// sigmoid(gate) * value, [B, T, C] each: the product is left to the residual sum, which reads both once.
@@ -29,8 +31,8 @@ class ChannelMixImpl : public torch::nn::Cloneable<ChannelMixImpl> {
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
 
-  /// feed: [B, T, C] tokens of `grid`, row by row, to which `norm` is applied first.
-  GatedValue forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid);
+  /// feed: [B, T, C] `tokens`, to which `norm` is applied first.
+  GatedValue forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
 
   torch::Tensor spatial_mix_k, spatial_mix_r;  ///< [1, 1, C]
   torch::nn::Linear key{nullptr}, receptance{nullptr}, value{nullptr};

@@ -25,7 +25,7 @@ Grid PatchEmbedImpl::grid(const torch::Tensor& images) const {
   return {height / patch, width / patch};
 }
 
-torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images) {
+torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images, const torch::Tensor& positions) {
   // The patches do not overlap, so the convolution is one matrix product over them.
   const Grid patches = grid(images);
   const int64_t patch = options_.patch_size;
@@ -34,8 +34,9 @@ torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images) {
       images.unflatten(2, {patches.height, patch}).unflatten(4, {patches.width, patch}).permute({0, 2, 4, 1, 3, 5});
   const auto dtype = autocast_dtype(images.device().type()).value_or(images.scalar_type());
   // Cast and rearranged in one pass.
-  const torch::Tensor rows =
+  torch::Tensor rows =
       pixels.to(dtype, /*non_blocking=*/false, /*copy=*/false, at::MemoryFormat::Contiguous).flatten(3).flatten(1, 2);
+  if (positions.defined()) rows = rows.gather(1, positions.unsqueeze(2).expand({-1, -1, rows.size(2)}));
   return torch::linear(rows, projection->weight.flatten(1), projection->bias);
 }
 

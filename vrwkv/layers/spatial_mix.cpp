@@ -33,18 +33,19 @@ void SpatialMixImpl::pretty_print(std::ostream& stream) const {
          << ", published_wkv=" << options_.published_wkv << ")";
 }
 
-BiWkvInputs SpatialMixImpl::project(const torch::Tensor& feed, const NormAffine& norm, Grid grid) {
-  const std::vector<torch::Tensor> mixed = mix_tokens(feed, norm, {spatial_mix_k, spatial_mix_v, spatial_mix_r}, grid);
-  const auto tokens = static_cast<double>(grid.tokens());
-  return {.w = spatial_decay / tokens,
-          .u = spatial_first / tokens,
+BiWkvInputs SpatialMixImpl::project(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
+  const std::vector<torch::Tensor> mixed =
+      mix_tokens(feed, norm, {spatial_mix_k, spatial_mix_v, spatial_mix_r}, tokens, options_.shift);
+  const auto count = static_cast<double>(tokens.count());
+  return {.w = spatial_decay / count,
+          .u = spatial_first / count,
           .k = key(mixed[0]),
           .v = value(mixed[1]),
           .r = receptance(mixed[2])};
 }
 
-torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid) {
-  const auto [w, u, k, v, r] = project(feed, norm, grid);
+torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
+  const auto [w, u, k, v, r] = project(feed, norm, tokens);
   if (!key_norm && !options_.published_wkv) return output(ops::bi_wkv_gated(w, u, k, v, r));
   torch::Tensor y = options_.published_wkv ? ops::bi_wkv_published(w, u, k, v) : ops::bi_wkv(w, u, k, v);
   if (key_norm) y = key_norm(y);

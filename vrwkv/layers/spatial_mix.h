@@ -5,8 +5,9 @@
 #include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 
-#include "vrwkv/layers/grid.h"
 #include "vrwkv/layers/stream.h"
+#include "vrwkv/layers/tokens.h"
+#include "vrwkv/options.h"
 
 namespace vrwkv {
 
@@ -14,6 +15,7 @@ struct SpatialMixOptions {
   int64_t embed_dims;
   bool key_norm;
   bool published_wkv = false;  ///< The public kernel's formula instead of the paper's.
+  Shift shift = Shift::q_shift;
 };
 
 /// What SpatialMix hands to Bi-WKV and its gate: w, u [C]; k, v and r (logits of the gate) [B, T, C].
@@ -28,11 +30,11 @@ class SpatialMixImpl : public torch::nn::Cloneable<SpatialMixImpl> {
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
 
-  /// feed: [B, T, C] tokens of `grid`, row by row, to which `norm` is applied first; returns [B, T, C].
-  torch::Tensor forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid);
+  /// feed: [B, T, C] `tokens`, to which `norm` is applied first; returns [B, T, C].
+  torch::Tensor forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
 
   /// The first half of forward(): all that comes before Bi-WKV.
-  BiWkvInputs project(const torch::Tensor& feed, const NormAffine& norm, Grid grid);
+  BiWkvInputs project(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
 
   torch::Tensor spatial_decay, spatial_first;                 ///< [C]
   torch::Tensor spatial_mix_k, spatial_mix_v, spatial_mix_r;  ///< [1, 1, C]

@@ -45,13 +45,13 @@ void SpatialMix6Impl::pretty_print(std::ostream& stream) const {
   stream << "vrwkv::SpatialMix6(embed_dims=" << options_.embed_dims << ", key_norm=" << options_.key_norm << ")";
 }
 
-torch::Tensor SpatialMix6Impl::forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid) {
-  const auto [x, shifted] = shift_heads(feed, norm, grid);
+torch::Tensor SpatialMix6Impl::forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
+  const auto [x, shifted] = shift_heads(feed, norm, tokens, options_.shift);
   const torch::Tensor difference = shifted - x;
   const auto wide = x.scalar_type(), narrow = feed.scalar_type();
   const torch::Tensor asked = at::addcmul(x, difference, time_maa_x.to(wide)).to(narrow);
   const torch::Tensor hidden = at::tanh(at::matmul(asked, time_maa_w1)).view({-1, kMixes, kMixRank}).transpose(0, 1);
-  const torch::Tensor shares = at::bmm(hidden, time_maa_w2).unflatten(1, {-1, grid.tokens()});
+  const torch::Tensor shares = at::bmm(hidden, time_maa_w2).unflatten(1, {-1, tokens.count()});
   const auto mixed = [&, &x = x](int64_t mix, const torch::Tensor& constant) {
     return at::addcmul(x, difference, constant.to(wide) + shares.select(0, mix)).to(narrow);
   };

@@ -5,14 +5,16 @@
 #include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 
-#include "vrwkv/layers/grid.h"
 #include "vrwkv/layers/stream.h"
+#include "vrwkv/layers/tokens.h"
+#include "vrwkv/options.h"
 
 namespace vrwkv {
 
 struct SpatialMix6Options {
   int64_t embed_dims;  ///< C, whole heads of ops::kBiWkv6HeadSize.
   bool key_norm;
+  Shift shift = Shift::q_shift;  ///< Within each head.
 };
 
 /// VRWKV6's attention (that of RWKV-6, arXiv 2404.05892, in both directions): Q-Shift within each head, five mixes of a
@@ -28,8 +30,8 @@ class SpatialMix6Impl : public torch::nn::Cloneable<SpatialMix6Impl> {
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
 
-  /// feed: [B, T, C] tokens of `grid`, row by row, to which `norm` is applied first; returns [B, T, C].
-  torch::Tensor forward(const torch::Tensor& feed, const NormAffine& norm, Grid grid);
+  /// feed: [B, T, C] `tokens`, to which `norm` is applied first; returns [B, T, C].
+  torch::Tensor forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
 
   torch::Tensor time_maa_x, time_maa_w, time_maa_k, time_maa_v, time_maa_r, time_maa_g;  ///< [1, 1, C]
   torch::Tensor time_maa_w1;                                                             ///< [C, 5 * 32]
