@@ -4,15 +4,19 @@
 #include <ATen/OpMathType.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "bench/tensor_scan.h"
 #include "common/errors.h"
 #include "config/nearest_name.h"
 #include "ops/bi_wkv.h"
 #include "ops/bi_wkv_gated.h"
+#include "ops/channel_mix.h"
+#include "ops/linear_residual.h"
 #include "ops/q_shift.h"
 #include "ops/residual_add.h"
 #include "ops/squared_relu.h"
+#include "ops/token_shift_linear.h"
 #include "ops/token_shift_mix.h"
 
 namespace vrwkv::bench {
@@ -39,6 +43,11 @@ OpCase::Tensors bi_wkv_inputs(const OpSize& size, const at::TensorOptions& optio
 /// x as a network keeps it beside branches of the dtype of `options`: float32, or float64 beside float64.
 at::Tensor residual_like(const OpSize& size, const at::TensorOptions& options) {
   return tokens_like(size, sums_options(options));
+}
+
+/// A linear layer's weights as a network keeps them, which give results of the size of its inputs.
+at::Tensor weights_like(int64_t rows, int64_t columns, const at::TensorOptions& options) {
+  return at::randn({rows, columns}, sums_options(options)) / std::sqrt(static_cast<double>(columns));
 }
 
 /// `wide` tensors [B, T, C] in the dtype of residual_like and `narrow` ones in that of the measurement.
@@ -133,6 +142,59 @@ const std::vector<OpCase>& op_cases() {
          const at::Tensor x = in[0] + at::sigmoid(in[2]) * in[1];
          return {x, at::layer_norm(x, {size.channels}).to(in[1].scalar_type())};
        }},
+      {.name = "token_shift_linear",
+       .forward_bytes = whole_tensors(4),  // x -> k, v, r
+       .backward_bytes = {},
+       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
+         Tensors inputs{tokens_like(size, options)};
+         for (int i = 0; i < 5; ++i) inputs.push_back(at::rand({size.channels}, sums_options(options)));
+         for (int i = 0; i < 3; ++i) inputs.push_back(weights_like(size.channels, size.channels, options));
+         return inputs;
+       },
+       .forward = [](const OpSize& size, const Tensors& in) -> Tensors {
+         const auto [height, width] = grid_of(size.tokens);
+         return ops::token_shift_linear(in[0], {in[1], in[2], in[3]}, {in[6], in[7], in[8]}, in[4], in[5], height,
+                                        width);
+       },
+       .reference = {}},
+      {.name = "linear_residual",
+       .forward_bytes = residual_tensors(2, 2),  // x, value -> x, feed
+       .backward_bytes = {},
+       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
+         return {residual_like(size, options), tokens_like(size, options),
+                 weights_like(size.channels, size.channels, options)};
+       },
+       .forward = [](const OpSize&, const Tensors& in) -> Tensors {
+         const auto out = ops::linear_residual(in[0], in[1], in[2], ops::Feed::standardized, 1e-5);
+         return {out.x, out.feed};
+       },
+       .reference = {}},
+      {.name = "channel_mix",
+       .forward_bytes = residual_tensors(2, 2),  // x, feed -> x, feed
+       .backward_bytes = {},
+       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
+         Tensors inputs{residual_like(size, options), tokens_like(size, options)};
+         for (int i = 0; i < 4; ++i) inputs.push_back(at::rand({size.channels}, sums_options(options)));
+         const int64_t hidden = 4 * size.channels;
+         inputs.push_back(weights_like(hidden, size.channels, options));
+         inputs.push_back(weights_like(size.channels, size.channels, options));
+         inputs.push_back(weights_like(size.channels, hidden, options));
+         return inputs;
+       },
+       .forward = [](const OpSize& size, const Tensors& in) -> Tensors {
+         const auto [height, width] = grid_of(size.tokens);
+         const auto out = ops::channel_mix(in[0], in[1],
+                                           {.mix_k = in[2],
+                                            .mix_r = in[3],
+                                            .key = in[6],
+                                            .receptance = in[7],
+                                            .value = in[8],
+                                            .norm_weight = in[4],
+                                            .norm_bias = in[5]},
+                                           height, width, ops::Feed::standardized, 1e-5);
+         return {out.x, out.feed};
+       },
+       .reference = {}},
   };
   return cases;
 }

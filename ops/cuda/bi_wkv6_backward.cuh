@@ -347,7 +347,7 @@ struct Backward {
 /// carry_states_kernel leaves them; null where sequences are one segment.
 template <typename T, typename In, bool kExact>
 __global__ void __launch_bounds__(kThreads, 2) backward_kernel(Shape shape, Inputs<T, In> in, Gradients<T, In> out,
-                                                            const T* states, const T* adjoints, T* scratch) {
+                                                               const T* states, const T* adjoints, T* scratch) {
   extern __shared__ __align__(16) unsigned char raw[];
   T* const shared = reinterpret_cast<T*>(raw);
   const Lane lane;

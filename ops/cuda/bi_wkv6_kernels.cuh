@@ -90,7 +90,8 @@ constexpr int64_t forward_shared(int segment) {
 /// One item: what tokens read from the walk against time, kept in shared memory, then what they read from their own
 /// chunk and the walk with time. `states` as carry_states_kernel leaves them; null where sequences are one segment.
 template <typename T, typename In, bool kExact>
-__global__ void __launch_bounds__(kThreads, kExact ? 2 : 3) forward_kernel(Shape shape, Inputs<T, In> in, const T* states, In* y) {
+__global__ void __launch_bounds__(kThreads, kExact ? 2 : 3)
+    forward_kernel(Shape shape, Inputs<T, In> in, const T* states, In* y) {
   using M = Mma<T, kExact>;
   extern __shared__ __align__(16) unsigned char raw[];
   T* const shared = reinterpret_cast<T*>(raw);

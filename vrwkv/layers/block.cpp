@@ -1,5 +1,6 @@
 #include "vrwkv/layers/block.h"
 
+#include "ops/linear_residual.h"
 #include "vrwkv/layers/layer_norm.h"
 
 namespace vrwkv {
@@ -36,11 +37,6 @@ double BlockImpl::drop_path_rate() const {
   return options_.drop_path_rate * static_cast<double>(layer_) / static_cast<double>(options_.depth - 1);
 }
 
-torch::Tensor BlockImpl::attend(const torch::Tensor& feed, const Tokens& tokens) {
-  const NormAffine norm = branch_norm(ln1);
-  return att6 ? att6(feed, norm, tokens) : att(feed, norm, tokens);
-}
-
 /// What a branch applies to its feed: nothing where its output is normalised instead.
 NormAffine BlockImpl::branch_norm(const torch::nn::LayerNorm& norm) const {
   return options_.post_norm ? NormAffine{} : NormAffine{norm->weight, norm->bias};
@@ -75,11 +71,37 @@ BiWkvInputs BlockImpl::bi_wkv_inputs(Stream stream, const Tokens& tokens) {
   return att->project(stream.feed, branch_norm(ln1), tokens);
 }
 
+bool BlockImpl::adds_plainly(const torch::Tensor& mask) const {
+  return !options_.post_norm && !gamma1.defined() && !mask.defined();
+}
+
+Stream BlockImpl::add_attention(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask) {
+  const NormAffine norm = branch_norm(ln1);
+  if (att && adds_plainly(mask)) {
+    const auto [sum, feed] = ops::linear_residual(stream.x, att->gated(stream.feed, norm, tokens), att->output->weight,
+                                                  feed_of(options_), kLayerNormEps);
+    return {sum, feed};
+  }
+  const torch::Tensor value = att6 ? att6(stream.feed, norm, tokens) : att(stream.feed, norm, tokens);
+  return add(stream.x, {.value = value}, ln1, gamma1, mask, feed_of(options_));
+}
+
+Stream BlockImpl::add_channel_mix(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask,
+                                  ops::Feed next) {
+  const NormAffine norm = branch_norm(ln2);
+  if (adds_plainly(mask) && ffn->is_operator(tokens)) {
+    const auto [sum, feed] = ops::channel_mix(stream.x, stream.feed, ffn->parameters(norm), tokens.grid.height,
+                                              tokens.grid.width, next, kLayerNormEps);
+    return {sum, feed};
+  }
+  const auto [value, gate] = ffn(stream.feed, norm, tokens);
+  return add(stream.x, {.value = value, .gate = gate}, ln2, gamma2, mask, next);
+}
+
 Stream BlockImpl::forward(Stream stream, const Tokens& tokens, const DropPathMasks& masks, ops::Feed next) {
   stream = enter(std::move(stream));
-  stream = add(stream.x, {.value = attend(stream.feed, tokens)}, ln1, gamma1, masks.att, feed_of(options_));
-  const auto [value, gate] = ffn(stream.feed, branch_norm(ln2), tokens);
-  return add(stream.x, {.value = value, .gate = gate}, ln2, gamma2, masks.ffn, next);
+  stream = add_attention(stream, tokens, masks.att);
+  return add_channel_mix(stream, tokens, masks.ffn, next);
 }
 
 }  // namespace vrwkv

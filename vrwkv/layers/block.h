@@ -49,7 +49,10 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
   torch::Tensor gamma1, gamma2;  ///< [C] layer scale; undefined without init_values.
 
  private:
-  torch::Tensor attend(const torch::Tensor& feed, const Tokens& tokens);
+  /// Whether a branch is added as it is, with nothing in between.
+  bool adds_plainly(const torch::Tensor& mask) const;
+  Stream add_attention(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask);
+  Stream add_channel_mix(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask, ops::Feed next);
   NormAffine branch_norm(const torch::nn::LayerNorm& norm) const;
   Stream enter(Stream stream) const;
   Stream add(const torch::Tensor& x, ops::ResidualBranch branch, const torch::nn::LayerNorm& norm,

@@ -36,4 +36,18 @@ GatedValue ChannelMixImpl::forward(const torch::Tensor& feed, const NormAffine& 
   return {value(k), receptance(mixed[1])};
 }
 
+bool ChannelMixImpl::is_operator(const Tokens& tokens) const {
+  return !key_norm && !options_.head_shift && shifts_whole_grid(tokens, options_.shift);
+}
+
+ops::ChannelMixParameters ChannelMixImpl::parameters(const NormAffine& norm) const {
+  return {.mix_k = spatial_mix_k,
+          .mix_r = spatial_mix_r,
+          .key = key->weight,
+          .receptance = receptance->weight,
+          .value = value->weight,
+          .norm_weight = norm.weight,
+          .norm_bias = norm.bias};
+}
+
 }  // namespace vrwkv

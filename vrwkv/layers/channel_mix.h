@@ -5,6 +5,7 @@
 #include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 
+#include "ops/channel_mix.h"
 #include "vrwkv/layers/stream.h"
 #include "vrwkv/layers/tokens.h"
 #include "vrwkv/options.h"
@@ -33,6 +34,12 @@ class ChannelMixImpl : public torch::nn::Cloneable<ChannelMixImpl> {
 
   /// feed: [B, T, C] `tokens`, to which `norm` is applied first.
   GatedValue forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
+
+  /// Whether forward() and the residual sum behind it are the operator channel_mix.
+  bool is_operator(const Tokens& tokens) const;
+
+  /// That operator's parameters; `norm` as forward() takes it.
+  ops::ChannelMixParameters parameters(const NormAffine& norm) const;
 
   torch::Tensor spatial_mix_k, spatial_mix_r;  ///< [1, 1, C]
   torch::nn::Linear key{nullptr}, receptance{nullptr}, value{nullptr};

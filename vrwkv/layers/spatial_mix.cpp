@@ -34,22 +34,24 @@ void SpatialMixImpl::pretty_print(std::ostream& stream) const {
 }
 
 BiWkvInputs SpatialMixImpl::project(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
-  const std::vector<torch::Tensor> mixed =
-      mix_tokens(feed, norm, {spatial_mix_k, spatial_mix_v, spatial_mix_r}, tokens, options_.shift);
+  const std::vector<torch::Tensor> projected =
+      project_mixes(feed, norm, {spatial_mix_k, spatial_mix_v, spatial_mix_r},
+                    {key->weight, value->weight, receptance->weight}, tokens, options_.shift);
   const auto count = static_cast<double>(tokens.count());
-  return {.w = spatial_decay / count,
-          .u = spatial_first / count,
-          .k = key(mixed[0]),
-          .v = value(mixed[1]),
-          .r = receptance(mixed[2])};
+  return {
+      .w = spatial_decay / count, .u = spatial_first / count, .k = projected[0], .v = projected[1], .r = projected[2]};
+}
+
+torch::Tensor SpatialMixImpl::gated(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
+  const auto [w, u, k, v, r] = project(feed, norm, tokens);
+  if (!key_norm && !options_.published_wkv) return ops::bi_wkv_gated(w, u, k, v, r);
+  torch::Tensor y = options_.published_wkv ? ops::bi_wkv_published(w, u, k, v) : ops::bi_wkv(w, u, k, v);
+  if (key_norm) y = key_norm(y);
+  return torch::sigmoid(r) * y;
 }
 
 torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
-  const auto [w, u, k, v, r] = project(feed, norm, tokens);
-  if (!key_norm && !options_.published_wkv) return output(ops::bi_wkv_gated(w, u, k, v, r));
-  torch::Tensor y = options_.published_wkv ? ops::bi_wkv_published(w, u, k, v) : ops::bi_wkv(w, u, k, v);
-  if (key_norm) y = key_norm(y);
-  return output(torch::sigmoid(r) * y);
+  return output(gated(feed, norm, tokens));
 }
 
 }  // namespace vrwkv

@@ -1,0 +1,213 @@
+// token_shift_linear, linear_residual and channel_mix without gradients, on CUDA: one kernel each where wgmma and the
+// sizes allow it, see serves(); else the compositions.
+
+#include <ATen/Functions.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <limits>
+
+#include "ops/cuda/hopper/channel_mix_kernel.cuh"
+#include "ops/cuda/hopper/linear_residual_kernel.cuh"
+#include "ops/cuda/hopper/pack.cuh"
+#include "ops/linear_composites.h"
+#include "ops/residual_add.h"
+#include "ops/token_shift_mix_check.h"
+
+namespace vrwkv::ops::cuda::hopper {
+namespace {
+
+using OptionalTensor = std::optional<at::Tensor>;
+
+/// Whether the kernels take these tokens, on the device that they are on: they are of sm_90a.
+bool serves(const at::Tensor& tokens) {
+  if (tokens.dim() != 3 || tokens.size(2) != kChannels || tokens.scalar_type() != at::kBFloat16) return false;
+  if (tokens.numel() == 0 || tokens.size(0) * tokens.size(1) > std::numeric_limits<int32_t>::max()) return false;
+  const cudaDeviceProp* const properties = at::cuda::getDeviceProperties(tokens.device().index());
+  return properties->major == 9 && properties->minor == 0;
+}
+
+bool serves_residual(const at::Tensor& x, const at::Tensor& like) {
+  return x.defined() && x.scalar_type() == at::kFloat && x.sizes() == like.sizes() && x.device() == like.device();
+}
+
+bool is_square(const at::Tensor& weight, const at::Tensor& tokens) {
+  return weight.dim() == 2 && weight.size(0) == kChannels && weight.size(1) == kChannels &&
+         weight.device() == tokens.device();
+}
+
+/// Aligned and contiguous, as wide accesses want it.
+at::Tensor ready(const at::Tensor& tensor, at::ScalarType dtype) {
+  const at::Tensor result = tensor.to(dtype).contiguous();
+  return is_aligned(result, 16) ? result : result.clone();
+}
+
+at::Tensor ready(const OptionalTensor& tensor, at::ScalarType dtype) {
+  return tensor ? ready(*tensor, dtype) : at::Tensor();
+}
+
+template <typename T>
+const T* pointer(const at::Tensor& tensor) {
+  return tensor.defined() ? static_cast<const T*>(tensor.const_data_ptr()) : nullptr;
+}
+
+__nv_bfloat16* output(const at::Tensor& tensor) { return static_cast<__nv_bfloat16*>(tensor.mutable_data_ptr()); }
+
+/// Blocks of a kernel that takes tile after tile: as many as run at once, but no more than there are tiles.
+template <typename Kernel>
+unsigned resident_blocks(Kernel kernel, int threads, int shared_bytes, int64_t tiles) {
+  C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+  int blocks = 0;
+  C10_CUDA_CHECK(
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, static_cast<size_t>(shared_bytes)));
+  const int64_t at_once =
+      static_cast<int64_t>(std::max(1, blocks)) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
+  return static_cast<unsigned>(std::max<int64_t>(1, std::min(tiles, at_once)));
+}
+
+int64_t tiles_of(int64_t tokens, int rows) { return (tokens + rows - 1) / rows; }
+
+/// Weights in the order of the kernels; `packing` points into tensors that live as long as the call.
+at::Tensor pack(const Packing& packing, int squares, const at::TensorOptions& options) {
+  const int64_t units = 2 * static_cast<int64_t>(packing.chunks) + static_cast<int64_t>(squares) * kTileSlabs;
+  at::Tensor packed = at::empty({units * kWeightUnit}, options.dtype(at::kByte));
+  static_assert(kPieces % kPackThreads == 0);
+  const dim3 grid(static_cast<unsigned>(units), kPieces / kPackThreads);
+  pack_kernel<<<grid, kPackThreads, 0, at::cuda::getCurrentCUDAStream()>>>(packing, packed.mutable_data_ptr<uint8_t>());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return packed;
+}
+
+/// Tokens with the norm of what is mixed.
+struct Shifted {
+  Shifted(const at::Tensor& x, const OptionalTensor& weight_in, const OptionalTensor& bias_in, int64_t height_in,
+          int64_t width_in)
+      : tokens(ready(x, at::kBFloat16)),
+        weight(ready(weight_in, at::kFloat)),
+        bias(ready(bias_in, at::kFloat)),
+        height(height_in),
+        width(width_in) {}
+
+  ShiftedTokens pointers() const {
+    return {pointer<__nv_bfloat16>(tokens),  pointer<float>(weight),   pointer<float>(bias),
+            tokens.size(0) * tokens.size(1), static_cast<int>(height), static_cast<int>(width)};
+  }
+
+  at::Tensor tokens, weight, bias;
+  int64_t height, width;
+};
+
+/// A residual sum's tensors.
+struct Sum {
+  Sum(const at::Tensor& x_in, const at::Tensor& like, int64_t feed_in, double eps_in)
+      : x(ready(x_in, at::kFloat)),
+        y(at::empty_like(x)),
+        feed(feed_in == 0 ? at::empty({0}, like.options()) : at::empty(like.sizes(), like.options())),
+        kind(static_cast<Feed>(feed_in)),
+        eps(eps_in) {}
+
+  Residual pointers() const {
+    return {pointer<float>(x),          y.mutable_data_ptr<float>(), kind == Feed::none ? nullptr : output(feed),
+            kind == Feed::standardized, static_cast<float>(eps),     x.size(0) * x.size(1)};
+  }
+
+  at::Tensor x, y, feed;
+  Feed kind;
+  double eps;
+};
+
+std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,
+                                           const OptionalTensor& weight, const OptionalTensor& bias, int64_t height,
+                                           int64_t width) {
+  const bool fused = serves(x) && mixes.size() == kShiftLinears && weights.size() == kShiftLinears &&
+                     std::all_of(weights.begin(), weights.end(), [&](const auto& w) { return is_square(w, x); });
+  if (!fused) return token_shift_linear_composite(x, mixes, weights, weight, bias, height, width);
+  check_token_shift_mix(x, mixes, weight, bias, height, width);
+  const c10::cuda::CUDAGuard guard(x.device());
+  const Shifted shifted(x, weight, bias, height, width);
+  std::vector<at::Tensor> inputs, outputs;
+  ShiftLinear arguments{shifted.pointers(), {}, nullptr, {}};
+  Packing packing{};
+  for (size_t j = 0; j < kShiftLinears; ++j) {
+    inputs.push_back(ready(mixes[j], at::kFloat));
+    arguments.mixes[j] = pointer<float>(inputs.back());
+    inputs.push_back(ready(weights[j], at::kFloat));
+    packing.squares[j] = pointer<float>(inputs.back());
+    outputs.push_back(at::empty_like(shifted.tokens));
+    arguments.out[j] = output(outputs.back());
+  }
+  const at::Tensor packed = pack(packing, kShiftLinears, x.options());
+  arguments.packed = packed.const_data_ptr<uint8_t>();
+  const unsigned blocks = resident_blocks(shift_linear_kernel, kRingThreads, kShiftLinearShared,
+                                          tiles_of(arguments.from.count, kTileTokens));
+  shift_linear_kernel<<<blocks, kRingThreads, kShiftLinearShared, at::cuda::getCurrentCUDAStream()>>>(arguments);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return outputs;
+}
+
+std::tuple<at::Tensor, at::Tensor> linear_residual(const at::Tensor& x, const at::Tensor& value,
+                                                   const at::Tensor& weight, int64_t feed, double eps) {
+  const bool fused = serves(value) && serves_residual(x, value) && is_square(weight, value) && feed >= 0 && feed <= 2;
+  if (!fused) return linear_residual_composite(x, value, weight, feed, eps);
+  const c10::cuda::CUDAGuard guard(value.device());
+  const at::Tensor tokens = ready(value, at::kBFloat16), square = ready(weight, at::kFloat);
+  const Sum sum(x, value, feed, eps);
+  const Residual residual = sum.pointers();
+  const at::Tensor packed = pack({nullptr, nullptr, 0, {pointer<float>(square)}}, 1, value.options());
+  const unsigned blocks =
+      resident_blocks(linear_residual_kernel, kWarpgroup, kLinearShared, tiles_of(residual.count, kRows));
+  linear_residual_kernel<<<blocks, kWarpgroup, kLinearShared, at::cuda::getCurrentCUDAStream()>>>(
+      pointer<__nv_bfloat16>(tokens), packed.const_data_ptr<uint8_t>(), residual);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return {sum.y, sum.feed};
+}
+
+std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Tensor& feed, const at::Tensor& mix_k,
+                                               const at::Tensor& mix_r, const at::Tensor& key,
+                                               const at::Tensor& receptance, const at::Tensor& value,
+                                               const OptionalTensor& norm_weight, const OptionalTensor& norm_bias,
+                                               int64_t height, int64_t width, int64_t next, double eps) {
+  const int64_t hidden = key.dim() == 2 ? key.size(0) : 0;
+  const auto is_matrix = [&](const at::Tensor& matrix, int64_t rows, int64_t columns) {
+    return matrix.dim() == 2 && matrix.size(0) == rows && matrix.size(1) == columns && matrix.device() == feed.device();
+  };
+  const bool fused = serves(feed) && serves_residual(x, feed) && is_square(receptance, feed) && hidden > 0 &&
+                     hidden % kHiddenChunk == 0 && is_matrix(key, hidden, kChannels) &&
+                     is_matrix(value, kChannels, hidden) && next >= 0 && next <= 2;
+  if (!fused) {
+    return channel_mix_composite(x, feed, mix_k, mix_r, key, receptance, value, norm_weight, norm_bias, height, width,
+                                 next, eps);
+  }
+  check_token_shift_mix(feed, {mix_k, mix_r}, norm_weight, norm_bias, height, width);
+  const c10::cuda::CUDAGuard guard(feed.device());
+  const Shifted shifted(feed, norm_weight, norm_bias, height, width);
+  const Sum sum(x, feed, next, eps);
+  const at::Tensor k = ready(mix_k, at::kFloat), r = ready(mix_r, at::kFloat);
+  const at::Tensor keys = ready(key, at::kFloat), values = ready(value, at::kFloat),
+                   gate = ready(receptance, at::kFloat);
+  const int chunks = static_cast<int>(hidden / kHiddenChunk);
+  const at::Tensor packed =
+      pack({pointer<float>(keys), pointer<float>(values), chunks, {pointer<float>(gate)}}, 1, feed.options());
+  const ChannelMix arguments{
+      shifted.pointers(), pointer<float>(k), pointer<float>(r), packed.const_data_ptr<uint8_t>(), chunks,
+      sum.pointers()};
+  const unsigned blocks =
+      resident_blocks(channel_mix_kernel, kRingThreads, kMixShared, tiles_of(arguments.from.count, kTileTokens));
+  channel_mix_kernel<<<blocks, kRingThreads, kMixShared, at::cuda::getCurrentCUDAStream()>>>(arguments);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return {sum.y, sum.feed};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(vrwkv, CUDA, m) {
+  m.impl("token_shift_linear", token_shift_linear);
+  m.impl("linear_residual", linear_residual);
+  m.impl("channel_mix", channel_mix);
+}
+
+}  // namespace vrwkv::ops::cuda::hopper

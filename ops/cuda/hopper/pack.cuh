@@ -1,0 +1,47 @@
+#pragma once
+
+#include "ops/cuda/hopper/shift_linear_kernel.cuh"
+
+namespace vrwkv::ops::cuda::hopper {
+
+/// Weights as the kernels fetch them: units of kWeightUnit bytes, rounded to bfloat16 and in the order of
+/// slab_offset().
+struct Packing {
+  const float *key, *value;  ///< [H, C], [C, H]; for each of `chunks` chunks of H a unit of each, taking turns.
+  int chunks;                ///< 0: neither.
+  const float* squares[kShiftLinears];  ///< [C, C] each, three units; behind the others.
+};
+
+constexpr int kPackThreads = 256;
+constexpr int kPieces = kWeightUnit / 16;  ///< Of a unit: a thread's work.
+
+/// blockIdx.x: the unit; blockIdx.y: kPackThreads of its pieces.
+__global__ void __launch_bounds__(kPackThreads)
+    pack_kernel(const __grid_constant__ Packing packing, unsigned char* packed) {
+  constexpr int kPiecesOfSlabRow = kSlab / kVector;
+  const int unit = static_cast<int>(blockIdx.x), square = unit - 2 * packing.chunks;
+  const bool rows = square < 0 && unit % 2 == 0;  // Rows of the key; else columns of a matrix of C rows.
+  const float* from = nullptr;
+  int64_t stride = kChannels;
+  if (rows) {
+    from = packing.key + static_cast<int64_t>(unit / 2) * kSlab * kChannels;
+  } else if (square < 0) {
+    stride = static_cast<int64_t>(packing.chunks) * kSlab;
+    from = packing.value + static_cast<int64_t>(unit / 2) * kSlab;
+  } else {
+    from = packing.squares[square / kTileSlabs] + square % kTileSlabs * kSlab;
+  }
+  const int pieces_of_row = rows ? kVectors : kPiecesOfSlabRow;
+  unsigned char* const to = packed + static_cast<int64_t>(unit) * kWeightUnit;
+  const int piece = static_cast<int>(blockIdx.y) * kPackThreads + static_cast<int>(threadIdx.x);
+  const int row = piece / pieces_of_row, vector = piece % pieces_of_row;
+  const float* const values = from + row * stride + vector * kVector;
+  const auto first = load_vector<4>(values), second = load_vector<4>(values + 4);
+  const int slab = vector / kPiecesOfSlabRow;  // 0 but for rows, whose slabs have kSlab rows.
+  store_vector(
+      reinterpret_cast<uint32_t*>(to + slab * kSlab * 128 + slab_offset(row, vector % kPiecesOfSlabRow * kVector)),
+      Bits{rounded_pair(first.values[0], first.values[1]), rounded_pair(first.values[2], first.values[3]),
+           rounded_pair(second.values[0], second.values[1]), rounded_pair(second.values[2], second.values[3])});
+}
+
+}  // namespace vrwkv::ops::cuda::hopper

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+
+#include <initializer_list>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+// What the backends of the operators with linear layers share: token_shift_linear, linear_residual and channel_mix. The
+// compositions are of operators that differentiate themselves, for every device, dtype and size.
+
+namespace vrwkv::ops {
+
+/// x weight^T. Autocast, where it is on, casts and keeps what it has cast.
+inline at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight) {
+  const bool as_it_is = weight.scalar_type() == x.scalar_type() || at::autocast::is_autocast_enabled(x.device().type());
+  return at::linear(x, as_it_is ? weight : weight.to(x.scalar_type()));
+}
+
+/// Whether results must be differentiable.
+inline bool needs_gradient(std::initializer_list<at::Tensor> tensors, at::TensorList more = {},
+                           at::TensorList rest = {}) {
+  if (!c10::GradMode::is_enabled()) return false;
+  const auto any = [](const auto& list) {
+    for (const at::Tensor& tensor : list) {
+      if (tensor.defined() && tensor.requires_grad()) return true;
+    }
+    return false;
+  };
+  return any(tensors) || any(more) || any(rest);
+}
+
+std::vector<at::Tensor> token_shift_linear_composite(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,
+                                                     const std::optional<at::Tensor>& weight,
+                                                     const std::optional<at::Tensor>& bias, int64_t height,
+                                                     int64_t width);
+
+std::tuple<at::Tensor, at::Tensor> linear_residual_composite(const at::Tensor& x, const at::Tensor& value,
+                                                             const at::Tensor& weight, int64_t feed, double eps);
+
+std::tuple<at::Tensor, at::Tensor> channel_mix_composite(const at::Tensor& x, const at::Tensor& feed,
+                                                         const at::Tensor& mix_k, const at::Tensor& mix_r,
+                                                         const at::Tensor& key, const at::Tensor& receptance,
+                                                         const at::Tensor& value,
+                                                         const std::optional<at::Tensor>& norm_weight,
+                                                         const std::optional<at::Tensor>& norm_bias, int64_t height,
+                                                         int64_t width, int64_t next, double eps);
+
+}  // namespace vrwkv::ops

@@ -1,0 +1,44 @@
+#include "ops/token_shift_linear.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+#include "ops/linear_composites.h"
+#include "ops/token_shift_mix.h"
+
+namespace vrwkv::ops {
+
+std::vector<at::Tensor> token_shift_linear_composite(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,
+                                                     const std::optional<at::Tensor>& weight,
+                                                     const std::optional<at::Tensor>& bias, int64_t height,
+                                                     int64_t width) {
+  TORCH_CHECK(weights.size() == mixes.size(), "token_shift_linear: as many weights as mixes expected, ", mixes.size(),
+              ", got ", weights.size());
+  for (size_t j = 0; j < weights.size(); ++j) {
+    TORCH_CHECK(weights[j].dim() == 2 && x.dim() == 3 && weights[j].size(1) == x.size(2),
+                "token_shift_linear: weights[", j, "] must be [D, C] for x [B, T, C], got ", weights[j].sizes(),
+                " for ", x.sizes());
+  }
+  std::vector<at::Tensor> outputs = token_shift_mix(x, mixes, weight, bias, height, width);
+  for (size_t j = 0; j < weights.size(); ++j) outputs[j] = linear_product(outputs[j], weights[j]);
+  return outputs;
+}
+
+std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,
+                                           const std::optional<at::Tensor>& weight,
+                                           const std::optional<at::Tensor>& bias, int64_t height, int64_t width) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("vrwkv::token_shift_linear", "")
+                             .typed<decltype(token_shift_linear_composite)>();
+  return op.call(x, mixes, weights, weight, bias, height, width);
+}
+
+TORCH_LIBRARY_FRAGMENT(vrwkv, m) {
+  m.def(
+      "token_shift_linear(Tensor x, Tensor[] mixes, Tensor[] weights, Tensor? weight, Tensor? bias, int height, "
+      "int width) -> Tensor[]");
+}
+
+TORCH_LIBRARY_IMPL(vrwkv, CompositeImplicitAutograd, m) { m.impl("token_shift_linear", token_shift_linear_composite); }
+
+}  // namespace vrwkv::ops

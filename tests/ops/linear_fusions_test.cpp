@@ -1,0 +1,287 @@
+// token_shift_linear, linear_residual and channel_mix against their formulas, with gradients (the compositions) and
+// without (on a GPU with wgmma, one kernel each).
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "ops/channel_mix.h"
+#include "ops/linear_residual.h"
+#include "ops/token_shift_linear.h"
+#include "tests/support/assert_close.h"
+#include "tests/support/devices.h"
+#include "vrwkv/autocast.h"
+
+namespace vrwkv::testing {
+namespace {
+
+using Tensors = std::vector<at::Tensor>;
+constexpr double kEps = 1e-5;
+
+struct Size {
+  int64_t batch, height, width, channels, hidden;
+
+  int64_t tokens() const { return height * width; }
+  std::string text() const {
+    return c10::str("B ", batch, " grid ", height, "x", width, " C ", channels, " H ", hidden);
+  }
+};
+
+/// Sizes that the kernels take (192 channels), with tiles that are full, broken and nearly empty, and others.
+const std::vector<Size>& sizes() {
+  static const std::vector<Size> all{
+      {1, 1, 1, 192, 64},   {1, 1, 7, 192, 128},   {2, 14, 14, 192, 768}, {3, 5, 7, 192, 192}, {1, 32, 33, 192, 768},
+      {130, 2, 3, 192, 64}, {1, 129, 1, 192, 768}, {2, 3, 4, 64, 256},    {2, 3, 3, 192, 96},  {600, 7, 9, 192, 768}};
+  return all;
+}
+
+at::Tensor tokens_of(const Size& size) { return at::randn({size.batch, size.tokens(), size.channels}, at::kDouble); }
+
+at::Tensor matrix(int64_t rows, int64_t columns) {
+  return at::randn({rows, columns}, at::kDouble) / std::sqrt(static_cast<double>(columns));
+}
+
+/// x [B, T, C] whose channels' quarters come from the left, right, upper and lower neighbour.
+at::Tensor shifted(const at::Tensor& x, const Size& size) {
+  const at::Tensor map = x.view({size.batch, size.height, size.width, size.channels});
+  const at::Tensor padded = at::constant_pad_nd(map, {0, 0, 1, 1, 1, 1});
+  const auto moved = [&](int64_t row, int64_t column, int64_t quarter) {
+    return padded.slice(1, 1 + row, 1 + row + size.height)
+        .slice(2, 1 + column, 1 + column + size.width)
+        .slice(3, size.channels * quarter / 4, size.channels * (quarter + 1) / 4);
+  };
+  return at::cat({moved(0, -1, 0), moved(0, 1, 1), moved(-1, 0, 2), moved(1, 0, 3)}, 3).view(x.sizes());
+}
+
+at::Tensor mix_of(const at::Tensor& n, const at::Tensor& m, const Size& size) {
+  return n * m + shifted(n, size) * (1 - m);
+}
+
+at::Tensor standardized(const at::Tensor& x) {
+  const at::Tensor centred = x - x.mean(2, true);
+  return centred / (centred.square().mean(2, true) + kEps).sqrt();
+}
+
+/// One call's arguments. Random weights make results of the size of 1.
+struct Inputs {
+  Size size;
+  at::Tensor x, feed, weight, bias, mix_k, mix_v, mix_r, key, value, receptance, output;
+
+  explicit Inputs(const Size& of)
+      : size(of),
+        x(tokens_of(of)),
+        feed(tokens_of(of)),
+        weight(at::rand({of.channels}, at::kDouble) + 0.5),
+        bias(at::randn({of.channels}, at::kDouble)),
+        mix_k(at::rand({1, 1, of.channels}, at::kDouble)),
+        mix_v(at::rand({of.channels}, at::kDouble)),
+        mix_r(at::rand({1, 1, of.channels}, at::kDouble)),
+        key(matrix(of.hidden, of.channels)),
+        value(matrix(of.channels, of.hidden)),
+        receptance(matrix(of.channels, of.channels)),
+        output(matrix(of.channels, of.channels)) {}
+
+  Tensors parameters() const { return {weight, bias, mix_k, mix_v, mix_r, key, value, receptance, output}; }
+
+  /// x and the parameters in `wide`, the feed in `narrow`.
+  Inputs to(at::Device device, at::ScalarType wide, at::ScalarType narrow) const {
+    Inputs moved = *this;
+    for (at::Tensor* tensor : moved.all()) *tensor = tensor->to(device, wide);
+    moved.feed = feed.to(device, narrow);
+    return moved;
+  }
+
+  std::vector<at::Tensor*> all() {
+    return {&x, &feed, &weight, &bias, &mix_k, &mix_v, &mix_r, &key, &value, &receptance, &output};
+  }
+};
+
+struct Results {
+  Tensors projected;
+  ops::ResidualOutput attended, mixed;
+};
+
+Results run(const Inputs& in, bool affine, ops::Feed feed) {
+  const auto weight = affine ? std::optional(in.weight) : std::nullopt;
+  const auto bias = affine ? std::optional(in.bias) : std::nullopt;
+  const ops::ChannelMixParameters parameters{.mix_k = in.mix_k,
+                                             .mix_r = in.mix_r,
+                                             .key = in.key,
+                                             .receptance = in.receptance,
+                                             .value = in.value,
+                                             .norm_weight = affine ? in.weight : at::Tensor(),
+                                             .norm_bias = affine ? in.bias : at::Tensor()};
+  return {ops::token_shift_linear(in.feed, {in.mix_k, in.mix_v, in.mix_r}, {in.output, in.receptance, in.output},
+                                  weight, bias, in.size.height, in.size.width),
+          ops::linear_residual(in.x, in.feed, in.output, feed, kEps),
+          ops::channel_mix(in.x, in.feed, parameters, in.size.height, in.size.width, feed, kEps)};
+}
+
+Results reference(const Inputs& in, bool affine, ops::Feed feed) {
+  const at::Tensor n = affine ? in.feed * in.weight + in.bias : in.feed;
+  const auto mixed = [&](const at::Tensor& m) { return mix_of(n, m, in.size); };
+  const auto sum = [&](const at::Tensor& z) -> ops::ResidualOutput {
+    const at::Tensor y = in.x + z;
+    return {y, feed == ops::Feed::standardized ? standardized(y) : y};
+  };
+  const at::Tensor hidden = at::matmul(mixed(in.mix_k), in.key.t()).clamp_min(0).square();
+  return {{at::matmul(mixed(in.mix_k), in.output.t()), at::matmul(mixed(in.mix_v), in.receptance.t()),
+           at::matmul(mixed(in.mix_r), in.output.t())},
+          sum(at::matmul(in.feed, in.output.t())),
+          sum(at::matmul(hidden, in.value.t()) * at::sigmoid(at::matmul(mixed(in.mix_r), in.receptance.t())))};
+}
+
+void expect_sum(const std::string& name, const ops::ResidualOutput& expected, const ops::ResidualOutput& actual,
+                const at::Tensor& x, ops::Feed feed, double tolerance) {
+  // What is added, not the sum, in which x would hide an error.
+  const at::Tensor from = x.to(at::kCPU, at::kDouble);
+  EXPECT_TRUE(close(name + " z", expected.x - from, actual.x.to(at::kCPU, at::kDouble) - from, tolerance));
+  if (feed == ops::Feed::none) {
+    EXPECT_FALSE(actual.feed.defined());
+  } else {
+    EXPECT_TRUE(close(name + " feed", expected.feed, actual.feed, tolerance));
+  }
+}
+
+void expect_results(const Results& expected, const Results& actual, const at::Tensor& x, ops::Feed feed,
+                    double tolerance) {
+  ASSERT_EQ(actual.projected.size(), 3);
+  for (size_t j = 0; j < 3; ++j) {
+    EXPECT_TRUE(close("projected " + std::to_string(j), expected.projected[j], actual.projected[j], tolerance));
+  }
+  expect_sum("linear_residual", expected.attended, actual.attended, x, feed, tolerance);
+  expect_sum("channel_mix", expected.mixed, actual.mixed, x, feed, tolerance);
+}
+
+class LinearFusions : public ::testing::TestWithParam<at::Device> {};
+
+INSTANTIATE_TEST_SUITE_P(Devices, LinearFusions, ::testing::ValuesIn(devices()), device_name);
+
+TEST_P(LinearFusions, MatchTheFormulasWithoutGradients) {
+  at::manual_seed(1);
+  const at::NoGradGuard no_grad;
+  struct Precision {
+    at::ScalarType wide, narrow;
+    double tolerance;
+  };
+  for (const Size& size : sizes()) {
+    for (const auto& [wide, narrow, tolerance] : {Precision{at::kDouble, at::kDouble, 1e-12},
+                                                  {at::kFloat, at::kFloat, 1e-5},
+                                                  {at::kFloat, at::kBFloat16, 1e-2}}) {
+      if (!GetParam().is_cuda() && size.batch > 200) continue;  // Its tiles are what matters.
+      for (const ops::Feed feed : {ops::Feed::none, ops::Feed::cast, ops::Feed::standardized}) {
+        const bool affine = feed != ops::Feed::cast;
+        SCOPED_TRACE(c10::str(size.text(), " ", wide, " ", narrow, " feed ", static_cast<int>(feed)));
+        const Inputs inputs = Inputs(size).to(GetParam(), wide, narrow);
+        expect_results(reference(inputs.to(at::kCPU, at::kDouble, at::kDouble), affine, feed),
+                       run(inputs, affine, feed), inputs.x, feed, tolerance);
+      }
+    }
+  }
+}
+
+TEST_P(LinearFusions, GiveTheSameUnderAutocastAndWithWeightsAlreadyRounded) {
+  at::manual_seed(2);
+  const at::NoGradGuard no_grad;
+  const Inputs inputs = Inputs({2, 14, 14, 192, 768}).to(GetParam(), at::kFloat, at::kBFloat16);
+  const Results plain = run(inputs, true, ops::Feed::standardized);
+  Inputs rounded = inputs;
+  for (at::Tensor* weight : {&rounded.key, &rounded.value, &rounded.receptance, &rounded.output}) {
+    *weight = weight->to(at::kBFloat16);
+  }
+  const auto expect_equal = [&](const Results& other) {
+    for (size_t j = 0; j < 3; ++j) EXPECT_TRUE(at::equal(plain.projected[j], other.projected[j]));
+    EXPECT_TRUE(at::equal(plain.attended.x, other.attended.x));
+    EXPECT_TRUE(at::equal(plain.mixed.x, other.mixed.x));
+    EXPECT_TRUE(at::equal(plain.mixed.feed, other.mixed.feed));
+  };
+  expect_equal(run(rounded, true, ops::Feed::standardized));
+  expect_equal(run(inputs, true, ops::Feed::standardized));  // Equal bits in every run.
+  const AutocastGuard autocast(GetParam().type(), at::kBFloat16);
+  expect_equal(run(inputs, true, ops::Feed::standardized));
+}
+
+TEST_P(LinearFusions, TakeAnyMemoryLayoutAndUnalignedTensors) {
+  at::manual_seed(3);
+  const at::NoGradGuard no_grad;
+  const Inputs inputs = Inputs({3, 5, 7, 192, 128}).to(GetParam(), at::kFloat, at::kBFloat16);
+  Inputs moved = inputs;
+  const at::Tensor storage = at::empty({inputs.feed.numel() + 1}, inputs.feed.options());
+  storage.slice(0, 1).copy_(inputs.feed.flatten());
+  moved.feed = storage.slice(0, 1).view(inputs.feed.sizes());
+  moved.x = inputs.x.transpose(0, 1).contiguous().transpose(0, 1);
+  moved.value = inputs.value.t().contiguous().t();
+  const Results expected = run(inputs, true, ops::Feed::cast), actual = run(moved, true, ops::Feed::cast);
+  EXPECT_TRUE(at::equal(expected.projected[1], actual.projected[1]));
+  EXPECT_TRUE(close("attended", expected.attended.x, actual.attended.x, 1e-6));
+  EXPECT_TRUE(close("mixed", expected.mixed.x, actual.mixed.x, 1e-6));
+}
+
+TEST_P(LinearFusions, DifferentiateThemselves) {
+  at::manual_seed(4);
+  const Inputs source = Inputs({2, 3, 4, 192, 64}).to(GetParam(), at::kDouble, at::kDouble);
+  const auto gradients = [&](const auto& op, at::Device device) {
+    Inputs inputs = source.to(device, at::kDouble, at::kDouble);
+    Tensors leaves;
+    for (at::Tensor* tensor : inputs.all()) {
+      *tensor = tensor->detach().requires_grad_();
+      leaves.push_back(*tensor);
+    }
+    const Results results = op(inputs, true, ops::Feed::standardized);
+    at::Tensor loss = results.attended.x.square().sum() + results.attended.feed.sin().sum() +
+                      results.mixed.x.square().sum() + results.mixed.feed.sin().sum();
+    for (const at::Tensor& projected : results.projected) loss = loss + projected.pow(3).sum();
+    return torch::autograd::grad({loss}, leaves);
+  };
+  const Tensors expected = gradients(reference, at::kCPU), actual = gradients(run, GetParam());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_TRUE(close("gradient " + std::to_string(i), expected[i], actual[i], 1e-10));
+  }
+}
+
+TEST_P(LinearFusions, GiveGradientsOfParametersAloneToo) {
+  // The kernels give none: one parameter that asks for a gradient is enough for the composition.
+  at::manual_seed(5);
+  Inputs inputs = Inputs({2, 3, 4, 192, 64}).to(GetParam(), at::kFloat, at::kBFloat16);
+  for (at::Tensor* leaf : {&inputs.mix_v, &inputs.output, &inputs.key}) {
+    *leaf = leaf->detach().requires_grad_();
+    const Results results = run(inputs, true, ops::Feed::standardized);
+    const at::Tensor sum =
+        results.projected[0].sum() + results.projected[1].sum() + results.attended.x.sum() + results.mixed.x.sum();
+    ASSERT_TRUE(sum.requires_grad());
+    EXPECT_GT(torch::autograd::grad({sum}, {*leaf})[0].abs().sum().item<double>(), 0);
+    *leaf = leaf->detach();
+  }
+}
+
+TEST_P(LinearFusions, AcceptEmptyBatches) {
+  const at::NoGradGuard no_grad;
+  const Inputs inputs = Inputs({0, 2, 3, 192, 64}).to(GetParam(), at::kFloat, at::kBFloat16);
+  const Results results = run(inputs, true, ops::Feed::standardized);
+  EXPECT_EQ(results.projected[2].sizes(), inputs.x.sizes());
+  EXPECT_EQ(results.mixed.feed.sizes(), inputs.x.sizes());
+}
+
+TEST_P(LinearFusions, NameWhatIsWrongWithTheirArguments) {
+  const at::NoGradGuard no_grad;
+  const Inputs good = Inputs({2, 2, 3, 192, 64}).to(GetParam(), at::kFloat, at::kBFloat16);
+  const auto expect_error = [&](const std::string& part, const auto& change) {
+    Inputs bad = good;
+    change(bad);
+    try {
+      run(bad, true, ops::Feed::cast);
+      ADD_FAILURE() << "no error; expected: " << part;
+    } catch (const c10::Error& error) {
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+    }
+  };
+  expect_error("height * width", [](Inputs& bad) { bad.size.height = 5; });
+  expect_error("weights[0] must be [D, C]", [](Inputs& bad) { bad.output = bad.output.slice(1, 0, 100); });
+  expect_error("value must be [192, 64], got [192, 63]", [](Inputs& bad) { bad.value = bad.value.slice(1, 0, 63); });
+  expect_error("receptance must be [192, 192]", [](Inputs& bad) { bad.receptance = bad.receptance.slice(0, 0, 191); });
+  expect_error("x must have the shape", [](Inputs& bad) { bad.x = bad.x.slice(1, 0, 5); });
+  expect_error("mixes[0] must be [C]", [](Inputs& bad) { bad.mix_k = bad.mix_k.slice(2, 0, 100); });
+}
+
+}  // namespace
+}  // namespace vrwkv::testing
