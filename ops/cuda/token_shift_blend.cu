@@ -1,9 +1,8 @@
-#include "ops/cuda/token_shift_blend.cuh"
-
 #include <ATen/Dispatch.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/library.h>
 
+#include "ops/cuda/token_shift_blend.cuh"
 #include "ops/cuda/token_shift_launch.cuh"
 
 namespace vrwkv::ops::cuda {
