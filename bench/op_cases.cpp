@@ -5,17 +5,21 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "bench/tensor_scan.h"
 #include "common/errors.h"
 #include "config/nearest_name.h"
 #include "ops/bi_wkv.h"
+#include "ops/bi_wkv6_head.h"
 #include "ops/bi_wkv_gated.h"
 #include "ops/channel_mix.h"
+#include "ops/head_norm_gate.h"
 #include "ops/linear_residual.h"
 #include "ops/q_shift.h"
 #include "ops/residual_add.h"
 #include "ops/squared_relu.h"
+#include "ops/token_shift_blend.h"
 #include "ops/token_shift_linear.h"
 #include "ops/token_shift_mix.h"
 
@@ -39,6 +43,9 @@ OpCase::Tensors bi_wkv_inputs(const OpSize& size, const at::TensorOptions& optio
   const at::Tensor first = at::rand({size.channels}, sums) - 1.5;
   return {decay / tokens, first / tokens, tokens_like(size, options), tokens_like(size, options)};
 }
+
+/// Channels of a head: those of VRWKV6 where C is made of them.
+int64_t head_of(const OpSize& size) { return std::gcd(size.channels, ops::kBiWkv6HeadSize); }
 
 /// x as a network keeps it beside branches of the dtype of `options`: float32, or float64 beside float64.
 at::Tensor residual_like(const OpSize& size, const at::TensorOptions& options) {
@@ -109,6 +116,36 @@ const std::vector<OpCase>& op_cases() {
          return ops::token_shift_mix(in[0], {in[1], in[2], in[3]}, in[4], in[5], height, width);
        },
        .reference = {}},
+      {.name = "token_shift_blend",
+       .forward_bytes = whole_tensors(11),   // x, shares -> x_w, x_k, x_v, x_r, x_g
+       .backward_bytes = whole_tensors(17),  // x, shares and the gradients of the outputs -> gx, gshares
+       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
+         Tensors inputs{tokens_like(size, options), at::randn({5, size.batch, size.tokens, size.channels}, options)};
+         for (int i = 0; i < 7; ++i) inputs.push_back(at::rand({size.channels}, sums_options(options)));
+         return inputs;
+       },
+       .forward = [](const OpSize& size, const Tensors& in) -> Tensors {
+         const auto [height, width] = grid_of(size.tokens);
+         return ops::token_shift_blend(in[0], {in[2], in[3], in[4], in[5], in[6]}, in[1], in[7], in[8], height, width,
+                                       head_of(size));
+       },
+       .reference = {}},
+      {.name = "head_norm_gate",
+       .forward_bytes = whole_tensors(3),   // y, gate -> result
+       .backward_bytes = whole_tensors(5),  // y, gate and the gradient -> gy, ggate
+       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
+         const auto parameter = [&] { return at::rand({size.channels}, sums_options(options)); };
+         return {tokens_like(size, options), tokens_like(size, options), parameter(), parameter()};
+       },
+       .forward = [](const OpSize& size, const Tensors& in) -> Tensors {
+         return {ops::head_norm_gate(in[0], in[1], in[2], in[3], size.channels / head_of(size), 1e-5)};
+       },
+       .reference = [](const OpSize& size, const Tensors& in) -> Tensors {
+         const auto dtype = in[2].scalar_type();
+         const at::Tensor rows = in[0].to(dtype).flatten(0, 1);
+         const at::Tensor normed = at::group_norm(rows, size.channels / head_of(size), in[2], in[3]).view_as(in[0]);
+         return {(normed * at::silu(in[1].to(dtype))).to(in[0].scalar_type())};
+       }},
       {.name = "squared_relu",
        .forward_bytes = whole_tensors(2),   // x -> y
        .backward_bytes = whole_tensors(3),  // y, gy -> gx

@@ -76,7 +76,7 @@ std::string layer_norm_of(const Call& call) {
 
 /// ops::q_shift(): a quarter moves by a row of zeros at one end and one row less at the other.
 std::string q_shift(OnnxBuilder& onnx, const std::string& x, int64_t height, int64_t width, int64_t channels) {
-  const ops::QShiftGeometry geometry{1, height, width, channels, 1};
+  const ops::QShiftGeometry geometry{1, height, width, channels, channels, 1};
   const std::string map = reshape(onnx, x, {0, height, width, channels});
   std::vector<std::string> groups;
   for (int64_t group = 0; group < 4; ++group) {
@@ -92,8 +92,11 @@ std::string q_shift(OnnxBuilder& onnx, const std::string& x, int64_t height, int
   return reshape(onnx, onnx.node("Concat", groups, {{"axis", int64_t{3}}}), {0, height * width, channels});
 }
 
+constexpr const char* kOnlyBiWkv = "ONNX export is for models with attention: bi_wkv";
+
 /// ops::token_shift_mix()
 std::vector<std::string> token_shift_mix(const Call& call) {
+  if (call.has(6)) call.refuse(kOnlyBiWkv);  // A shift within heads.
   OnnxBuilder& onnx = call.onnx;
   std::string x = call.tensor(0);
   if (call.has(2)) x = onnx.add(onnx.mul(x, call.tensor(2)), call.tensor(3));
@@ -214,7 +217,7 @@ std::vector<GraphValue> convert_node(OnnxBuilder& onnx, const torch::jit::Node& 
     return {GraphValue{{}, {both[0]}}, GraphValue{{}, {both[1]}}};
   }
   const auto found = one_result().find(kind);
-  if (found == one_result().end()) call.refuse("ONNX export is for models with attention: bi_wkv");
+  if (found == one_result().end()) call.refuse(kOnlyBiWkv);
   return {GraphValue{{}, {found->second(call)}}};
 }
 

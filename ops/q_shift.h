@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 
 namespace vrwkv::ops {
 
@@ -14,10 +15,12 @@ namespace vrwkv::ops {
 /// @param x       [B, height * width, C], tokens row by row, any floating point dtype, on CPU or CUDA.
 /// @param height  Rows of the patch grid, >= 1.
 /// @param width   Columns of the patch grid, >= 1.
+/// @param group   Channels that are shifted by quarters of their own, as VRWKV6 does with heads; a divisor of C.
+///                Without: all C.
 /// @return        [B, height * width, C] in x's dtype, contiguous.
 ///
 /// Differentiable any number of times (the gradient is the shift in the opposite direction). Registered as
 /// vrwkv::q_shift. Throws c10::Error that names argument, expected and actual.
-at::Tensor q_shift(const at::Tensor& x, int64_t height, int64_t width);
+at::Tensor q_shift(const at::Tensor& x, int64_t height, int64_t width, std::optional<int64_t> group = std::nullopt);
 
 }  // namespace vrwkv::ops

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -18,6 +19,7 @@ namespace vrwkv::ops {
 ///                (float64 for float64).
 /// @param weight  [C], dtype like the mixes; without it, n = x.
 /// @param bias    [C]; with weight or not at all.
+/// @param group   Channels that are shifted by quarters of their own, a divisor of C. Without: all C.
 /// @return        out_j for each of the mixes: [B, height * width, C] in x's dtype, contiguous, rounded once.
 ///
 /// Differentiable, on CUDA once; two runs give equal bits. On CUDA both passes read and write every tensor once.
@@ -25,6 +27,6 @@ namespace vrwkv::ops {
 /// argument, expected and actual.
 std::vector<at::Tensor> token_shift_mix(const at::Tensor& x, at::TensorList mixes,
                                         const std::optional<at::Tensor>& weight, const std::optional<at::Tensor>& bias,
-                                        int64_t height, int64_t width);
+                                        int64_t height, int64_t width, std::optional<int64_t> group = std::nullopt);
 
 }  // namespace vrwkv::ops

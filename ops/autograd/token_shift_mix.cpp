@@ -7,6 +7,7 @@
 #include <torch/library.h>
 
 #include "ops/optional_tensor.h"
+#include "ops/token_shift_blend.h"
 
 namespace vrwkv::ops {
 namespace {
@@ -14,59 +15,101 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// For CUDA, whose kernels compute both passes; elsewhere the composition differentiates itself.
-class TokenShiftMixFunction : public torch::autograd::Function<TokenShiftMixFunction> {
+using OptionalTensor = std::optional<at::Tensor>;
+
+std::tuple<at::Tensor, at::Tensor> mix_backward(const at::Tensor& x, at::TensorList mixes, const OptionalTensor& weight,
+                                                const OptionalTensor& bias, at::TensorList gradients, int64_t height,
+                                                int64_t width, std::optional<int64_t> group) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("vrwkv::_token_shift_mix_backward", "")
+                             .typed<std::tuple<at::Tensor, at::Tensor>(
+                                 const at::Tensor&, at::TensorList, const OptionalTensor&, const OptionalTensor&,
+                                 at::TensorList, int64_t, int64_t, std::optional<int64_t>)>();
+  return op.call(x, mixes, weight, bias, gradients, height, width, group);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> blend_backward(const at::Tensor& x, at::TensorList constants,
+                                                              const at::Tensor& shares, const OptionalTensor& weight,
+                                                              const OptionalTensor& bias, at::TensorList gradients,
+                                                              int64_t height, int64_t width,
+                                                              std::optional<int64_t> group) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("vrwkv::_token_shift_blend_backward", "")
+                             .typed<std::tuple<at::Tensor, at::Tensor, at::Tensor>(
+                                 const at::Tensor&, at::TensorList, const at::Tensor&, const OptionalTensor&,
+                                 const OptionalTensor&, at::TensorList, int64_t, int64_t, std::optional<int64_t>)>();
+  return op.call(x, constants, shares, weight, bias, gradients, height, width, group);
+}
+
+/// token_shift_mix, or with shares token_shift_blend, for CUDA, whose kernels compute both passes; elsewhere the
+/// compositions differentiate themselves.
+class TokenShiftFunction : public torch::autograd::Function<TokenShiftFunction> {
  public:
   static variable_list forward(AutogradContext* context, const at::Tensor& x, at::TensorList mixes,
-                               const std::optional<at::Tensor>& weight, const std::optional<at::Tensor>& bias,
-                               int64_t height, int64_t width) {
+                               const OptionalTensor& shares, const OptionalTensor& weight, const OptionalTensor& bias,
+                               int64_t height, int64_t width, std::optional<int64_t> group) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    variable_list saved{x, weight.value_or(at::Tensor()), bias.value_or(at::Tensor())};
+    variable_list saved{x, shares.value_or(at::Tensor()), weight.value_or(at::Tensor()), bias.value_or(at::Tensor())};
     saved.insert(saved.end(), mixes.begin(), mixes.end());
     context->save_for_backward(saved);
     context->saved_data["height"] = height;
     context->saved_data["width"] = width;
-    return token_shift_mix(x, mixes, weight, bias, height, width);
+    context->saved_data["group"] = group;
+    return shares ? token_shift_blend(x, mixes, *shares, weight, bias, height, width, group)
+                  : token_shift_mix(x, mixes, weight, bias, height, width, group);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("vrwkv::_token_shift_mix_backward", "")
-                               .typed<std::tuple<at::Tensor, at::Tensor>(
-                                   const at::Tensor&, at::TensorList, const std::optional<at::Tensor>&,
-                                   const std::optional<at::Tensor>&, at::TensorList, int64_t, int64_t)>();
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor& x = saved[0];
-    const variable_list mixes(saved.begin() + 3, saved.end());
+    const at::Tensor &x = saved[0], &shares = saved[1], &weight = saved[2], &bias = saved[3];
+    const variable_list mixes(saved.begin() + 4, saved.end());
     for (at::Tensor& gradient : gradients) {
       if (!gradient.defined()) gradient = at::zeros_like(x);
     }
-    const auto [gx, sums] = op.call(x, mixes, optional_tensor(saved[1]), optional_tensor(saved[2]), gradients,
-                                    context->saved_data["height"].toInt(), context->saved_data["width"].toInt());
-    const auto parameter_gradient = [&sums = sums](int64_t row, const at::Tensor& parameter) {
+    const int64_t height = context->saved_data["height"].toInt(), width = context->saved_data["width"].toInt();
+    const auto group = context->saved_data["group"].toOptional<int64_t>();
+    const auto optional_weight = optional_tensor(weight), optional_bias = optional_tensor(bias);
+    at::Tensor gx, gshares, sums;
+    if (shares.defined()) {
+      std::tie(gx, gshares, sums) =
+          blend_backward(x, mixes, shares, optional_weight, optional_bias, gradients, height, width, group);
+    } else {
+      std::tie(gx, sums) = mix_backward(x, mixes, optional_weight, optional_bias, gradients, height, width, group);
+    }
+    const auto parameter_gradient = [&](int64_t row, const at::Tensor& parameter) {
       return parameter.defined() ? sums[row].view(parameter.sizes()).to(parameter.scalar_type()) : at::Tensor();
     };
     const auto count = static_cast<int64_t>(mixes.size());
     variable_list result{gx};
     for (int64_t i = 0; i < count; ++i) result.push_back(parameter_gradient(i, mixes[static_cast<size_t>(i)]));
-    result.push_back(parameter_gradient(count, saved[1]));
-    result.push_back(parameter_gradient(count + 1, saved[2]));
-    result.insert(result.end(), 2, at::Tensor());
+    result.push_back(gshares);
+    result.push_back(parameter_gradient(count, weight));
+    result.push_back(parameter_gradient(count + 1, bias));
+    result.insert(result.end(), 3, at::Tensor());
     return result;
   }
 };
 
-std::vector<at::Tensor> token_shift_mix_autograd(const at::Tensor& x, at::TensorList mixes,
-                                                 const std::optional<at::Tensor>& weight,
-                                                 const std::optional<at::Tensor>& bias, int64_t height, int64_t width) {
-  return TokenShiftMixFunction::apply(x, mixes, weight, bias, height, width);
+std::vector<at::Tensor> mix(const at::Tensor& x, at::TensorList mixes, const OptionalTensor& weight,
+                            const OptionalTensor& bias, int64_t height, int64_t width, std::optional<int64_t> group) {
+  return TokenShiftFunction::apply(x, mixes, OptionalTensor(), weight, bias, height, width, group);
+}
+
+std::vector<at::Tensor> blend(const at::Tensor& x, at::TensorList constants, const at::Tensor& shares,
+                              const OptionalTensor& weight, const OptionalTensor& bias, int64_t height, int64_t width,
+                              std::optional<int64_t> group) {
+  return TokenShiftFunction::apply(x, constants, OptionalTensor(shares), weight, bias, height, width, group);
 }
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(vrwkv, AutogradCUDA, m) { m.impl("token_shift_mix", token_shift_mix_autograd); }
+TORCH_LIBRARY_IMPL(vrwkv, AutogradCUDA, m) {
+  m.impl("token_shift_mix", mix);
+  m.impl("token_shift_blend", blend);
+}
 TORCH_LIBRARY_IMPL(vrwkv, Autograd, m) {
   m.impl("_token_shift_mix_backward", torch::autograd::autogradNotImplementedFallback());
+  m.impl("_token_shift_blend_backward", torch::autograd::autogradNotImplementedFallback());
 }
 
 }  // namespace vrwkv::ops

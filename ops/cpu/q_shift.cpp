@@ -11,9 +11,10 @@
 namespace vrwkv::ops::cpu {
 namespace {
 
-/// Moves whole channel groups as bytes, so it serves every dtype.
-at::Tensor shift(const at::Tensor& x_in, int64_t height, int64_t width, int64_t direction) {
-  const QShiftGeometry grid = check_q_shift(x_in, height, width, direction);
+/// Moves whole quarters of channel groups as bytes, so it serves every dtype.
+at::Tensor shift(const at::Tensor& x_in, int64_t height, int64_t width, int64_t direction,
+                 std::optional<int64_t> group) {
+  const QShiftGeometry grid = check_q_shift(x_in, height, width, direction, group);
   const at::Tensor x = x_in.contiguous();
   at::Tensor y = at::empty_like(x);
   if (y.numel() == 0) return y;
@@ -26,16 +27,18 @@ at::Tensor shift(const at::Tensor& x_in, int64_t height, int64_t width, int64_t 
   at::parallel_for(0, grid.batch * height * width, grain, [&](int64_t begin, int64_t end) {
     for (int64_t token = begin; token < end; ++token) {
       const int64_t image = token / (height * width);
-      for (int64_t g = 0; g < 4; ++g) {
+      for (int64_t q = 0; q < 4; ++q) {
         int64_t row = token / width % height;
         int64_t column = token % width;
-        const int64_t first = grid.bound(g) * item;
-        const auto bytes = static_cast<size_t>(grid.bound(g + 1) * item - first);
-        if (grid.source(g, row, column)) {
-          const int64_t from = (image * height + row) * width + column;
-          std::memcpy(target + token * token_bytes + first, source + from * token_bytes + first, bytes);
-        } else {
-          std::memset(target + token * token_bytes + first, 0, bytes);
+        const bool inside = grid.source(q, row, column);
+        const int64_t from = (image * height + row) * width + column;
+        const auto bytes = static_cast<size_t>((grid.bound(q + 1) - grid.bound(q)) * item);
+        for (int64_t first = grid.bound(q) * item; first < token_bytes; first += grid.group * item) {
+          if (inside) {
+            std::memcpy(target + token * token_bytes + first, source + from * token_bytes + first, bytes);
+          } else {
+            std::memset(target + token * token_bytes + first, 0, bytes);
+          }
         }
       }
     }

@@ -35,9 +35,7 @@ class Launcher {
 
   /// `tensor` as the kernels read it, 8 channels at a time.
   static at::Tensor readable(const at::Tensor& tensor) {
-    const at::Tensor contiguous = tensor.contiguous();
-    return is_aligned(contiguous, 8 * static_cast<uintptr_t>(contiguous.element_size())) ? contiguous
-                                                                                         : contiguous.clone();
+    return aligned(tensor, 8 * static_cast<uintptr_t>(tensor.element_size()));
   }
 
   const Shape& shape() const { return shape_; }

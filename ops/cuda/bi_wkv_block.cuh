@@ -11,6 +11,7 @@
 #include <cuda/atomic>
 
 #include "ops/bi_wkv_state.h"
+#include "ops/cuda/sigmoid.cuh"
 
 namespace vrwkv::ops::cuda {
 
@@ -297,15 +298,6 @@ __device__ Sides<Sums<T>> exchange_chunks(const P& place, const Shape& shape, co
     }
     __syncthreads();
     return {shared.incoming()[place.lane], shared.incoming()[kLanes + place.lane]};
-  }
-}
-
-template <typename T>
-__device__ __forceinline__ T sigmoid(T x) {
-  if constexpr (sizeof(T) == 4) {
-    return __fdividef(1.0f, 1.0f + __expf(-x));  // 0 for x below -87, where e^{-x} is infinite.
-  } else {
-    return T(1) / (T(1) + ::exp(-x));
   }
 }
 

@@ -25,14 +25,16 @@ __global__ void __launch_bounds__(kThreads)
     int64_t column = token % grid.width;
     int64_t row = token / grid.width % grid.height;
     const int64_t image = token / (grid.width * grid.height);
-    const int64_t group = (channel >= grid.bound(1)) + (channel >= grid.bound(2)) + (channel >= grid.bound(3));
-    const bool inside = grid.source(group, row, column);
+    const int64_t within = channel % grid.group;
+    const int64_t quarter = (within >= grid.bound(1)) + (within >= grid.bound(2)) + (within >= grid.bound(3));
+    const bool inside = grid.source(quarter, row, column);
     y[i] = inside ? x[((image * grid.height + row) * grid.width + column) * grid.channels + channel] : T(0);
   }
 }
 
-at::Tensor shift(const at::Tensor& x_in, int64_t height, int64_t width, int64_t direction) {
-  const QShiftGeometry grid = check_q_shift(x_in, height, width, direction);
+at::Tensor shift(const at::Tensor& x_in, int64_t height, int64_t width, int64_t direction,
+                 std::optional<int64_t> group) {
+  const QShiftGeometry grid = check_q_shift(x_in, height, width, direction, group);
   const c10::cuda::CUDAGuard guard(x_in.device());
   const at::Tensor x = x_in.contiguous();
   at::Tensor y = at::empty_like(x);

@@ -1,14 +1,12 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <c10/util/BFloat16.h>
-#include <c10/util/Half.h>
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 
 #include <cstdint>
 #include <initializer_list>
-#include <type_traits>
+
+#include "ops/cuda/chunk.cuh"
+#include "ops/cuda/sigmoid.cuh"
 
 // Rows of [rows, channels] in the registers of a warp or half a warp. Lane l holds the chunks l, l + kLanes, ... of a
 // row; chunks behind its end are padding and read as 0.
@@ -25,52 +23,6 @@ struct Layout {
   static constexpr int kChunks = chunks;
   static constexpr int kElements = width * chunks;
   static constexpr int kRowsPerBlock = kThreads / lanes;
-};
-
-/// `count` neighbouring values as they lie in memory, read and written in one access. As words, since the compiler
-/// gives single 16-bit values a register each. Indices must be compile-time constants.
-template <typename T, int count>
-class Chunk {
- public:
-  __device__ __forceinline__ float operator[](int i) const {
-    if constexpr (std::is_same_v<T, float>) {
-      return words_[i];
-    } else {
-      const uint32_t word = words_[i / 2];
-      if constexpr (std::is_same_v<T, c10::BFloat16>) {
-        return __uint_as_float(i % 2 == 0 ? word << 16 : word & 0xffff0000U);
-      } else {
-        return __half2float(__ushort_as_half(static_cast<unsigned short>(i % 2 == 0 ? word & 0xffffU : word >> 16)));
-      }
-    }
-  }
-
-  __device__ __forceinline__ static Chunk rounded(const float* values) {
-    Chunk chunk;
-#pragma unroll
-    for (int i = 0; i < kWords; ++i) {
-      if constexpr (std::is_same_v<T, float>) {
-        chunk.words_[i] = values[i];
-      } else if constexpr (count == 1) {
-        chunk.words_[i] = T(values[i]).x;
-      } else if constexpr (std::is_same_v<T, c10::BFloat16>) {
-        const __nv_bfloat162 pair = __floats2bfloat162_rn(values[2 * i], values[2 * i + 1]);
-        chunk.words_[i] = static_cast<uint32_t>(__bfloat16_as_ushort(pair.y)) << 16 | __bfloat16_as_ushort(pair.x);
-      } else {
-        const __half2 pair = __floats2half2_rn(values[2 * i], values[2 * i + 1]);
-        chunk.words_[i] =
-            static_cast<uint32_t>(__half_as_ushort(__high2half(pair))) << 16 | __half_as_ushort(__low2half(pair));
-      }
-    }
-    return chunk;
-  }
-
- private:
-  using Word16 = std::conditional_t<count == 1, uint16_t, uint32_t>;
-  using Word = std::conditional_t<std::is_same_v<T, float>, float, Word16>;
-  static constexpr int kWords = sizeof(T) * count / sizeof(Word);
-  static_assert(sizeof(T) == 4 || count == 1 || count % 2 == 0);
-  alignas(sizeof(T) * count) Word words_[kWords];
 };
 
 /// The share of one lane in one row.
@@ -149,8 +101,6 @@ __device__ __forceinline__ float standardize(float (&values)[L::kElements], cons
   for (int e = 0; e < L::kElements; ++e) values[e] = place.has(e / L::kWidth) ? values[e] * rstd : 0.0F;
   return rstd;
 }
-
-__device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.0F, 1.0F + __expf(-x)); }
 
 /// Calls `call` with the layout for rows of `channels` <= 1024; `aligned`: rows can be read in chunks of four.
 template <typename Call>

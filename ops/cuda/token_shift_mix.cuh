@@ -1,19 +1,18 @@
 #pragma once
 
 #include "ops/cuda/vector.cuh"
-#include "ops/q_shift_geometry.h"
-#include "ops/token_shift_mix_check.h"
+#include "ops/token_shift_check.h"
 
 namespace vrwkv::ops::cuda {
 
 constexpr int kThreads = 256;
-constexpr int kParameterBytes = 16;  ///< Of a parameter, that a thread reads at once.
 
-/// Every thread has kVector consecutive channels of one Q-Shift group, numbered by threadIdx.x and blockIdx.y. The
+/// Every thread has kVector consecutive channels of one quarter of a group, numbered by threadIdx.x and blockIdx.y. The
 /// tokens of each image are divided into strips; a block takes one strip after the other, gridDim.x apart, and its rows
 /// (threadIdx.y) the strip's tokens in turn.
 struct MixShape {
   int batch, height, width, channels;
+  int group;          ///< Channels that are shifted by quarters of their own.
   int strips, strip;  ///< Strips of an image, and the tokens of one.
 };
 
@@ -55,37 +54,24 @@ struct MixChannels {
   __device__ MixChannels(const MixShape& shape, int vector) : shape_(shape) {
     first = (static_cast<int>(blockIdx.y) * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * vector;
     exist = first < shape.channels;
-    const auto bound = [&](int64_t g) { return static_cast<int>(static_cast<int64_t>(shape.channels) * g / 4); };
-    group_ = (first >= bound(1)) + (first >= bound(2)) + (first >= bound(3));
-    step = (group_ % 2 == 0 ? -1 : 1) * (group_ < 2 ? 1 : shape.width);
+    const auto bound = [&](int64_t q) { return static_cast<int>(static_cast<int64_t>(shape.group) * q / 4); };
+    const int within = first % shape.group;
+    quarter_ = (within >= bound(1)) + (within >= bound(2)) + (within >= bound(3));
+    step = (quarter_ % 2 == 0 ? -1 : 1) * (quarter_ < 2 ? 1 : shape.width);
   }
 
   /// Whether the token `direction` steps from `token` is its neighbour within the grid.
   __device__ bool has_neighbour(int token, int direction) const {
     const int row = token / shape_.width, column = token - row * shape_.width;
-    const bool forward = (group_ % 2 == 0) == (direction < 0);  // right or down
-    if (group_ < 2) return forward ? column + 1 < shape_.width : column > 0;
+    const bool forward = (quarter_ % 2 == 0) == (direction < 0);  // right or down
+    if (quarter_ < 2) return forward ? column + 1 < shape_.width : column > 0;
     return forward ? row + 1 < shape_.height : row > 0;
   }
 
  private:
   const MixShape& shape_;
-  int group_;
+  int quarter_;
 };
-
-/// kVector values of a parameter, in wide reads: value by value, a warp's would lie 32 times as far apart.
-template <typename T, int kVector>
-__device__ __forceinline__ void load_parameter(T (&values)[kVector], const T* parameter, int first, T missing) {
-  constexpr int kWide = kParameterBytes / static_cast<int>(sizeof(T));
-  constexpr int kPiece = kVector < kWide ? kVector : kWide;
-#pragma unroll
-  for (int i = 0; i < kVector; i += kPiece) {
-    Vector<T, kPiece> piece;
-    if (parameter != nullptr) piece = load_vector<kPiece>(parameter + first + i);
-#pragma unroll
-    for (int c = 0; c < kPiece; ++c) values[i + c] = parameter == nullptr ? missing : piece.values[c];
-  }
-}
 
 template <typename T, typename In, int kVector, int kMixes>
 __global__ void __launch_bounds__(kThreads)
@@ -137,6 +123,31 @@ __global__ void __launch_bounds__(kThreads)
           }
           store_vector(outputs.out[j] + base + static_cast<int64_t>(token) * shape.channels, out);
         }
+      }
+    }
+  }
+}
+
+/// Sums each thread's `sums` over the block's rows, in their order, to [blocks, kSums, channels] in `parts`.
+template <typename T, int kSums, int kVector>
+__device__ __forceinline__ void write_sums(const MixShape& shape, const MixChannels& channels,
+                                           const T (&sums)[kSums][kVector], T* __restrict__ parts) {
+  extern __shared__ __align__(16) char memory[];
+  T* shared = reinterpret_cast<T*>(memory);
+  const int lanes = static_cast<int>(blockDim.x), lane = static_cast<int>(threadIdx.x);
+  const int rows = static_cast<int>(blockDim.y);
+#pragma unroll
+  for (int j = 0; j < kSums; ++j) {
+    __syncthreads();
+#pragma unroll
+    for (int c = 0; c < kVector; ++c) shared[(static_cast<int>(threadIdx.y) * kVector + c) * lanes + lane] = sums[j][c];
+    __syncthreads();
+    if (threadIdx.y == 0 && channels.exist) {
+#pragma unroll
+      for (int c = 0; c < kVector; ++c) {
+        T sum = T(0);
+        for (int row = 0; row < rows; ++row) sum += shared[(row * kVector + c) * lanes + lane];
+        parts[(static_cast<int64_t>(blockIdx.x) * kSums + j) * shape.channels + channels.first + c] = sum;
       }
     }
   }
@@ -199,25 +210,7 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
 
-  // Over the block's rows, in their order.
-  extern __shared__ __align__(16) char memory[];
-  T* shared = reinterpret_cast<T*>(memory);
-  const int lanes = static_cast<int>(blockDim.x), lane = static_cast<int>(threadIdx.x);
-#pragma unroll
-  for (int j = 0; j < kSums; ++j) {
-    __syncthreads();
-#pragma unroll
-    for (int c = 0; c < kVector; ++c) shared[(static_cast<int>(threadIdx.y) * kVector + c) * lanes + lane] = sums[j][c];
-    __syncthreads();
-    if (threadIdx.y == 0 && channels.exist) {
-#pragma unroll
-      for (int c = 0; c < kVector; ++c) {
-        T sum = T(0);
-        for (int row = 0; row < rows; ++row) sum += shared[(row * kVector + c) * lanes + lane];
-        parts[(static_cast<int64_t>(blockIdx.x) * kSums + j) * shape.channels + channels.first + c] = sum;
-      }
-    }
-  }
+  write_sums(shape, channels, sums, parts);
 }
 
 }  // namespace vrwkv::ops::cuda

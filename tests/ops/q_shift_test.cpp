@@ -5,25 +5,10 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "tests/support/devices.h"
+#include "tests/support/q_shift_reference.h"
 
 namespace vrwkv::testing {
 namespace {
-
-/// The definition: each group of channels is the zero-padded grid, moved by one.
-at::Tensor q_shift_reference(const at::Tensor& x, int64_t height, int64_t width) {
-  const int64_t batch = x.size(0), channels = x.size(2);
-  const at::Tensor grid = x.view({batch, height, width, channels});
-  const at::Tensor padded = at::zeros({batch, height + 2, width + 2, channels}, x.options());
-  padded.slice(1, 1, height + 1).slice(2, 1, width + 1).copy_(grid);
-  const int64_t bounds[] = {0, channels / 4, channels / 2, channels * 3 / 4, channels};
-  const int64_t rows[] = {1, 1, 0, 2}, columns[] = {0, 2, 1, 1};
-  at::Tensor y = at::empty_like(grid);
-  for (int g = 0; g < 4; ++g) {
-    const at::Tensor moved = padded.slice(1, rows[g], rows[g] + height).slice(2, columns[g], columns[g] + width);
-    y.slice(3, bounds[g], bounds[g + 1]).copy_(moved.slice(3, bounds[g], bounds[g + 1]));
-  }
-  return y.view_as(x);
-}
 
 class QShift : public ::testing::TestWithParam<at::Device> {};
 
@@ -36,7 +21,12 @@ TEST_P(QShift, EqualsItsDefinitionForEveryShapeAndDtype) {
       for (const int64_t channels : {1, 2, 3, 4, 7, 64}) {
         SCOPED_TRACE(c10::str(dtype, " ", height, " x ", width, " x ", channels));
         const at::Tensor x = at::randn({2, height * width, channels}).to(GetParam(), dtype);
-        EXPECT_TRUE(at::equal(ops::q_shift(x, height, width), q_shift_reference(x, height, width)));
+        EXPECT_TRUE(at::equal(ops::q_shift(x, height, width), q_shift_reference(x, height, width, channels)));
+      }
+      for (const auto& [channels, group] : {std::pair<int64_t, int64_t>{6, 3}, {7, 1}, {20, 5}, {192, 64}}) {
+        SCOPED_TRACE(c10::str(dtype, " ", height, " x ", width, " x ", channels, " in groups of ", group));
+        const at::Tensor x = at::randn({2, height * width, channels}).to(GetParam(), dtype);
+        EXPECT_TRUE(at::equal(ops::q_shift(x, height, width, group), q_shift_reference(x, height, width, group)));
       }
     }
   }
@@ -47,17 +37,19 @@ TEST_P(QShift, ItsGradientIsItsTranspose) {
   const auto options = at::TensorOptions(at::kDouble).device(GetParam());
   const at::Tensor x = at::randn({2, 20, 9}, options).requires_grad_();
   const at::Tensor gy = at::randn({2, 20, 9}, options);
-  const at::Tensor y = ops::q_shift(x, 4, 5);
-  const at::Tensor gx = torch::autograd::grad({y}, {x}, {gy})[0];
-  // <shift(z), gy> = <z, gx> for every z.
-  const at::Tensor z = at::randn_like(x).detach();
-  EXPECT_NEAR((ops::q_shift(z, 4, 5) * gy).sum().item<double>(), (z * gx).sum().item<double>(), 1e-10);
+  for (const int64_t group : {9, 3}) {
+    const at::Tensor y = ops::q_shift(x, 4, 5, group);
+    const at::Tensor gx = torch::autograd::grad({y}, {x}, {gy})[0];
+    // <shift(z), gy> = <z, gx> for every z.
+    const at::Tensor z = at::randn_like(x).detach();
+    EXPECT_NEAR((ops::q_shift(z, 4, 5, group) * gy).sum().item<double>(), (z * gx).sum().item<double>(), 1e-10);
+  }
 }
 
 TEST_P(QShift, TakesStridedAndEmptyInputs) {
   const auto options = at::TensorOptions(at::kFloat).device(GetParam());
   const at::Tensor x = at::randn({2, 8, 12}, options).transpose(1, 2).contiguous().transpose(1, 2);
-  EXPECT_TRUE(at::equal(ops::q_shift(x, 2, 4), q_shift_reference(x.contiguous(), 2, 4)));
+  EXPECT_TRUE(at::equal(ops::q_shift(x, 2, 4), q_shift_reference(x.contiguous(), 2, 4, 12)));
   EXPECT_EQ(ops::q_shift(at::empty({0, 6, 4}, options), 2, 3).sizes(), (at::IntArrayRef{0, 6, 4}));
 }
 
@@ -67,6 +59,8 @@ TEST_P(QShift, RefusesAGridThatDoesNotFit) {
   EXPECT_THROW(ops::q_shift(x, -3, -4), c10::Error);
   EXPECT_THROW(ops::q_shift(x[0], 3, 4), c10::Error);
   EXPECT_THROW(ops::q_shift(x.to(at::kLong), 3, 4), c10::Error);
+  EXPECT_THROW(ops::q_shift(x, 3, 4, 3), c10::Error);
+  EXPECT_THROW(ops::q_shift(x, 3, 4, 0), c10::Error);
 }
 
 }  // namespace

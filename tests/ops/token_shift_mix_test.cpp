@@ -6,6 +6,7 @@
 
 #include "tests/support/assert_close.h"
 #include "tests/support/devices.h"
+#include "tests/support/q_shift_reference.h"
 #include "vrwkv/autocast.h"
 
 namespace vrwkv::testing {
@@ -19,11 +20,12 @@ struct Case {
   bool affine;
   at::Tensor x, weight, bias;
   Tensors mixes, gradients;
+  std::optional<int64_t> group = std::nullopt;
 
   Case to(at::Device device, at::ScalarType dtype) const {
     const auto parameters = dtype == at::kDouble ? at::kDouble : at::kFloat;
     Case result{height, width, affine, x.to(device, dtype), weight.to(device, parameters), bias.to(device, parameters),
-                {},     {}};
+                {},     {},    group};
     for (const auto& mix : mixes) result.mixes.push_back(mix.to(device, parameters));
     for (const auto& gradient : gradients) result.gradients.push_back(gradient.to(device, dtype));
     return result;
@@ -38,7 +40,7 @@ struct Case {
     for (const auto& mix : mixes) leaves.push_back(mix.detach().requires_grad_());
     const Tensors used(leaves.begin() + static_cast<int64_t>(first_mix), leaves.end());
     Tensors results = op(leaves[0], used, affine ? std::optional(leaves[1]) : std::nullopt,
-                         affine ? std::optional(leaves[2]) : std::nullopt, height, width);
+                         affine ? std::optional(leaves[2]) : std::nullopt, height, width, group);
     const Tensors grads = torch::autograd::grad(results, leaves, gradients);
     results.insert(results.end(), grads.begin(), grads.end());
     return results;
@@ -56,22 +58,13 @@ Case random_case(int64_t batch, int64_t height, int64_t width, int64_t channels,
   return result;
 }
 
-/// The formula, channel group by channel group, with slices of a padded image.
+/// The formula.
 Tensors reference(const at::Tensor& x, at::TensorList mixes, const std::optional<at::Tensor>& weight,
-                  const std::optional<at::Tensor>& bias, int64_t height, int64_t width) {
-  const int64_t channels = x.size(2);
-  const at::Tensor n = (weight ? x * *weight + *bias : x).view({x.size(0), height, width, channels});
-  const at::Tensor padded = at::constant_pad_nd(n, {0, 0, 1, 1, 1, 1});
-  const auto moved = [&](int64_t row, int64_t column, int64_t begin, int64_t end) {
-    return padded.slice(1, 1 + row, 1 + row + height).slice(2, 1 + column, 1 + column + width).slice(3, begin, end);
-  };
-  const int64_t a = channels / 4, b = channels / 2, c = channels * 3 / 4;
-  const at::Tensor shifted =
-      at::cat({moved(0, -1, 0, a), moved(0, 1, a, b), moved(-1, 0, b, c), moved(1, 0, c, channels)}, 3);
+                  const std::optional<at::Tensor>& bias, int64_t height, int64_t width, std::optional<int64_t> group) {
+  const at::Tensor n = weight ? x * *weight + *bias : x;
+  const at::Tensor shifted = q_shift_reference(n, height, width, group.value_or(x.size(2)));
   Tensors outputs;
-  for (const auto& mix : mixes) {
-    outputs.push_back((n * mix.flatten() + shifted * (1 - mix.flatten())).view(x.sizes()));
-  }
+  for (const auto& mix : mixes) outputs.push_back(n * mix.flatten() + shifted * (1 - mix.flatten()));
   return outputs;
 }
 
@@ -123,6 +116,32 @@ TEST_P(TokenShiftMix, MatchesTheFormula) {
   }
 }
 
+TEST_P(TokenShiftMix, ShiftsEachGroupOnItsOwn) {
+  at::manual_seed(7);
+  struct Size {
+    int64_t batch, height, width, channels, group;
+  };
+  for (const auto& [dtype, tolerance] : {Precision{at::kDouble, 1e-13}, {at::kFloat, 1e-5}, {at::kBFloat16, 1e-2}}) {
+    for (const Size& size : {Size{1, 1, 1, 64, 64},
+                             {2, 1, 6, 64, 64},
+                             {2, 14, 14, 192, 64},
+                             {2, 7, 1, 768, 64},
+                             {3, 2, 5, 96, 32},
+                             {2, 3, 4, 15, 5},
+                             {1, 4, 4, 6, 1},
+                             {1, 3, 3, 1100, 20}}) {
+      for (const size_t mixes : {1, 2}) {
+        SCOPED_TRACE(c10::str(dtype, " B ", size.batch, " grid ", size.height, "x", size.width, " C ", size.channels,
+                              " groups of ", size.group, " mixes ", mixes));
+        Case rounded =
+            random_case(size.batch, size.height, size.width, size.channels, mixes, true).to(GetParam(), dtype);
+        rounded.group = size.group;
+        expect_close(rounded.to(at::kCPU, at::kDouble).run(reference), rounded.run(ops::token_shift_mix), tolerance);
+      }
+    }
+  }
+}
+
 TEST_P(TokenShiftMix, SumsOverManyImages) {
   at::manual_seed(2);
   const Case inputs = random_case(1500, 2, 3, 8, 2, true).to(GetParam(), at::kFloat);
@@ -150,7 +169,7 @@ TEST_P(TokenShiftMix, AcceptsEmptyTensorsAndUnusedOutputs) {
   const Case inputs = random_case(2, 3, 3, 8, 3, false).to(GetParam(), at::kDouble);
   const auto gradient = [&](const auto& op) {
     const at::Tensor x = inputs.x.detach().requires_grad_();
-    const Tensors outputs = op(x, inputs.mixes, std::nullopt, std::nullopt, 3, 3);
+    const Tensors outputs = op(x, inputs.mixes, std::nullopt, std::nullopt, 3, 3, std::nullopt);
     return torch::autograd::grad({outputs[1].sum()}, {x})[0];
   };
   EXPECT_TRUE(close("gx", gradient(reference), gradient(ops::token_shift_mix), 1e-13));
@@ -190,6 +209,12 @@ TEST_P(TokenShiftMix, NamesWhatIsWrongWithItsArguments) {
                {good.mixes[0], good.mixes[1].slice(0, 1)}, {}, {});
   expect_error("mixes[0] must be Float", good.x, {good.mixes[0].to(at::kDouble)}, {}, {});
   expect_error("weight and bias must be given together, got weight alone", good.x, good.mixes, good.weight, {});
+  try {
+    ops::token_shift_mix(good.x, good.mixes, {}, {}, 2, 3, 3);
+    ADD_FAILURE() << "no error";
+  } catch (const c10::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("group must divide the C = 8 channels of x, got 3"), std::string::npos);
+  }
   if (GetParam().is_cuda()) {
     expect_error("weight must be on the device of x", good.x, good.mixes, good.weight.cpu(), good.bias);
   }

@@ -48,9 +48,8 @@ class GoldenClassifier : public ::testing::TestWithParam<GoldenModel> {};
 std::vector<GoldenModel> golden_models() {
   std::vector<GoldenModel> all;
   for (const auto& device : devices()) {
-    for (const char* name : {"vrwkv_pre", "vrwkv_post", "vrwkv_l_like"}) all.push_back({name, device});
+    for (const char* name : {"vrwkv_pre", "vrwkv_post", "vrwkv_l_like", "vrwkv6"}) all.push_back({name, device});
   }
-  all.push_back({"vrwkv6", at::kCPU});  // The only device of its attention.
   return all;
 }
 

@@ -15,7 +15,7 @@ namespace {
 constexpr Shift kShifts[] = {Shift::q_shift, Shift::single_shift, Shift::bidirectional};
 
 /// shift_tokens() token by token: what each channel reads, found by looking through the positions.
-at::Tensor shift_reference(const at::Tensor& x, const Tokens& tokens, Shift shift) {
+at::Tensor shift_reference(const at::Tensor& x, const Tokens& tokens, Shift shift, int64_t group) {
   const int64_t batch = x.size(0), count = x.size(1), channels = x.size(2);
   at::Tensor result = at::zeros_like(x);
   const auto position = [&](int64_t b, int64_t t) {
@@ -33,9 +33,9 @@ at::Tensor shift_reference(const at::Tensor& x, const Tokens& tokens, Shift shif
       const int64_t row = position(b, t) / tokens.grid.width, column = position(b, t) % tokens.grid.width;
       for (int64_t c = 0; c < channels; ++c) {
         int64_t source = t - 1;
-        if (shift == Shift::bidirectional && c >= channels / 2) source = t + 1;
+        if (shift == Shift::bidirectional && c % group >= group / 2) source = t + 1;
         if (shift == Shift::q_shift) {
-          const int64_t quarter = c < channels / 4 ? 0 : c < channels / 2 ? 1 : c < channels * 3 / 4 ? 2 : 3;
+          const int64_t of = c % group, quarter = of < group / 4 ? 0 : of < group / 2 ? 1 : of < group * 3 / 4 ? 2 : 3;
           const int64_t down[] = {0, 0, -1, 1}, right[] = {-1, 1, 0, 0};
           source = token_at(b, row + down[quarter], column + right[quarter]);
         }
@@ -52,9 +52,11 @@ TEST(TokenShift, ReadsTheNeighboursThatAreThere) {
     for (const auto& [grid, visible] : {std::pair{Grid{1, 1}, 1}, {Grid{3, 4}, 5}, {Grid{5, 2}, 10}, {Grid{1, 7}, 3}}) {
       const at::Tensor positions = random_masking(at::rand({2, grid.tokens()}), visible).kept;
       const at::Tensor some = at::randn({2, visible, 10}), all = at::randn({2, grid.tokens(), 10});
-      EXPECT_TRUE(
-          at::equal(shift_tokens(some, {grid, positions}, shift), shift_reference(some, {grid, positions}, shift)));
-      EXPECT_TRUE(at::equal(shift_tokens(all, grid, shift), shift_reference(all, grid, shift)));
+      for (const int64_t group : {10, 5}) {
+        EXPECT_TRUE(at::equal(shift_tokens(some, {grid, positions}, shift, group),
+                              shift_reference(some, {grid, positions}, shift, group)));
+        EXPECT_TRUE(at::equal(shift_tokens(all, grid, shift, group), shift_reference(all, grid, shift, group)));
+      }
     }
   }
 }

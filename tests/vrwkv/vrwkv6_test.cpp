@@ -5,8 +5,8 @@
 
 #include "ops/bi_wkv6.h"
 #include "tests/support/assert_close.h"
-#include "vrwkv/layers/head_shift.h"
 #include "vrwkv/layers/spatial_mix6.h"
+#include "vrwkv/layers/token_shift.h"
 #include "vrwkv/vrwkv_classifier.h"
 
 namespace vrwkv::testing {
@@ -45,16 +45,16 @@ TEST(HeadShift, ShiftsQuartersOfEachHead) {
     for (const int64_t heads : {1, 3}) {
       const at::Tensor feed = at::randn({2, grid.tokens(), heads * 64}, at::kDouble);
       const at::Tensor weight = at::randn({heads * 64}, at::kDouble), bias = at::randn({heads * 64}, at::kDouble);
-      const auto [plain, plain_shifted] = shift_heads(feed, {}, grid);
-      EXPECT_TRUE(at::equal(plain, feed));
-      EXPECT_TRUE(at::equal(plain_shifted, head_shift_reference(feed, grid)));
-      const at::Tensor x = feed * weight + bias;
-      EXPECT_TRUE(
-          close("shifted", head_shift_reference(x, grid), shift_heads(feed, {weight, bias}, grid).shifted, 1e-14));
+      EXPECT_TRUE(at::equal(shift_tokens(feed, grid, Shift::q_shift, 64), head_shift_reference(feed, grid)));
+      const at::Tensor x = feed * weight + bias, difference = head_shift_reference(x, grid) - x;
+      const ShiftOf shift{grid, Shift::q_shift, 64};
       const at::Tensor mix = at::randn({1, 1, heads * 64}, at::kDouble);
-      const at::Tensor expected = x * mix + head_shift_reference(x, grid) * (1 - mix);
-      EXPECT_TRUE(
-          close("mixed", expected, mix_head_tokens(feed, {weight, bias}, {mix}, grid, Shift::q_shift)[0], 1e-14));
+      EXPECT_TRUE(close("mixed", x + difference * (1 - mix), mix_tokens(feed, {weight, bias}, {mix}, shift)[0], 1e-14));
+      const at::Tensor shares = at::randn({5, 2, grid.tokens(), heads * 64}, at::kDouble);
+      const auto blended = blend_tokens(feed, {weight, bias}, {mix, mix, mix, mix, mix}, shares, shift);
+      for (int64_t j = 0; j < 5; ++j) {
+        EXPECT_TRUE(close("blended", x + difference * (mix + shares[j]), blended[static_cast<size_t>(j)], 1e-14));
+      }
     }
   }
 }

@@ -2,10 +2,10 @@
 
 #include <torch/nn/options/linear.h>
 
+#include "ops/bi_wkv6_head.h"
 #include "ops/squared_relu.h"
-#include "vrwkv/layers/head_shift.h"
 #include "vrwkv/layers/layer_norm.h"
-#include "vrwkv/layers/token_mix.h"
+#include "vrwkv/layers/token_shift.h"
 
 namespace vrwkv {
 
@@ -29,15 +29,16 @@ void ChannelMixImpl::pretty_print(std::ostream& stream) const {
 }
 
 GatedValue ChannelMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
-  const auto mix = options_.head_shift ? mix_head_tokens : mix_tokens;
-  const std::vector<torch::Tensor> mixed = mix(feed, norm, {spatial_mix_k, spatial_mix_r}, tokens, options_.shift);
+  const auto group = options_.head_shift ? std::optional(ops::kBiWkv6HeadSize) : std::nullopt;
+  const std::vector<torch::Tensor> mixed =
+      mix_tokens(feed, norm, {spatial_mix_k, spatial_mix_r}, {tokens, options_.shift, group});
   torch::Tensor k = ops::squared_relu(key(mixed[0]));
   if (key_norm) k = key_norm(k);
   return {value(k), receptance(mixed[1])};
 }
 
 bool ChannelMixImpl::is_operator(const Tokens& tokens) const {
-  return !key_norm && !options_.head_shift && shifts_whole_grid(tokens, options_.shift);
+  return !key_norm && !options_.head_shift && shifts_whole_grid({tokens, options_.shift});
 }
 
 ops::ChannelMixParameters ChannelMixImpl::parameters(const NormAffine& norm) const {

@@ -7,7 +7,7 @@
 #include "ops/bi_wkv_gated.h"
 #include "ops/bi_wkv_published.h"
 #include "vrwkv/layers/layer_norm.h"
-#include "vrwkv/layers/token_mix.h"
+#include "vrwkv/layers/token_shift.h"
 
 namespace vrwkv {
 
@@ -36,7 +36,7 @@ void SpatialMixImpl::pretty_print(std::ostream& stream) const {
 BiWkvInputs SpatialMixImpl::project(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
   const std::vector<torch::Tensor> projected =
       project_mixes(feed, norm, {spatial_mix_k, spatial_mix_v, spatial_mix_r},
-                    {key->weight, value->weight, receptance->weight}, tokens, options_.shift);
+                    {key->weight, value->weight, receptance->weight}, {tokens, options_.shift});
   const auto count = static_cast<double>(tokens.count());
   return {
       .w = spatial_decay / count, .u = spatial_first / count, .k = projected[0], .v = projected[1], .r = projected[2]};

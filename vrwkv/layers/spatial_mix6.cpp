@@ -1,13 +1,15 @@
 #include "vrwkv/layers/spatial_mix6.h"
 
 #include <ATen/Functions.h>
+#include <ATen/OpMathType.h>
 #include <ATen/TensorOperators.h>
 #include <torch/nn/options/linear.h>
 #include <torch/nn/options/normalization.h>
 
 #include "ops/bi_wkv6.h"
-#include "vrwkv/layers/head_shift.h"
+#include "ops/head_norm_gate.h"
 #include "vrwkv/layers/layer_norm.h"
+#include "vrwkv/layers/token_shift.h"
 
 namespace vrwkv {
 
@@ -46,24 +48,19 @@ void SpatialMix6Impl::pretty_print(std::ostream& stream) const {
 }
 
 torch::Tensor SpatialMix6Impl::forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
-  const auto [x, shifted] = shift_heads(feed, norm, tokens, options_.shift);
-  const torch::Tensor difference = shifted - x;
-  const auto wide = x.scalar_type(), narrow = feed.scalar_type();
-  const torch::Tensor asked = at::addcmul(x, difference, time_maa_x.to(wide)).to(narrow);
+  const ShiftOf shift{tokens, options_.shift, ops::kBiWkv6HeadSize};
+  const auto wide = at::toOpMathType(feed.scalar_type());
+  const torch::Tensor asked = mix_tokens(feed, norm, {1 - time_maa_x.to(wide)}, shift)[0];
   const torch::Tensor hidden = at::tanh(at::matmul(asked, time_maa_w1)).view({-1, kMixes, kMixRank}).transpose(0, 1);
   const torch::Tensor shares = at::bmm(hidden, time_maa_w2).unflatten(1, {-1, tokens.count()});
-  const auto mixed = [&, &x = x](int64_t mix, const torch::Tensor& constant) {
-    return at::addcmul(x, difference, constant.to(wide) + shares.select(0, mix)).to(narrow);
-  };
-  const torch::Tensor faded = at::matmul(at::tanh(at::matmul(mixed(0, time_maa_w), time_decay_w1)), time_decay_w2);
+  const std::vector<torch::Tensor> mixed =
+      blend_tokens(feed, norm, {time_maa_w, time_maa_k, time_maa_v, time_maa_r, time_maa_g}, shares, shift);
+  const torch::Tensor faded = at::matmul(at::tanh(at::matmul(mixed[0], time_decay_w1)), time_decay_w2);
   const torch::Tensor w = time_decay.to(wide) + faded;
-  const torch::Tensor k = key(mixed(1, time_maa_k));
-  const torch::Tensor v = value(mixed(2, time_maa_v));
-  const torch::Tensor r = receptance(mixed(3, time_maa_r));
+  const torch::Tensor k = key(mixed[1]), v = value(mixed[2]), r = receptance(mixed[3]), g = gate(mixed[4]);
   torch::Tensor y = ops::bi_wkv6(r, k, v, w, time_faaaa);
-  if (key_norm) y = key_norm(y);
-  y = ln_x(y.flatten(0, 1)).view_as(y);
-  return output(y * at::silu(gate(mixed(4, time_maa_g))));
+  if (key_norm) y = key_norm(y).to(g.scalar_type());
+  return output(ops::head_norm_gate(y, g, ln_x->weight, ln_x->bias, ln_x->options.num_groups(), kLayerNormEps));
 }
 
 }  // namespace vrwkv

@@ -5,63 +5,110 @@
 
 #include <stdexcept>
 
+#include "ops/optional_tensor.h"
 #include "ops/q_shift.h"
+#include "ops/token_shift_blend.h"
+#include "ops/token_shift_linear.h"
+#include "ops/token_shift_mix.h"
 
 namespace vrwkv {
 namespace {
 
-/// Each token reads what stands before it in the sequence.
-torch::Tensor from_before(const torch::Tensor& x) { return at::constant_pad_nd(x.slice(1, 0, -1), {0, 0, 1, 0}); }
+/// Each token reads what stands before it in the sequence x [B, T, ...].
+torch::Tensor from_before(const torch::Tensor& x) {
+  return at::cat({at::zeros_like(x.slice(1, 0, 1)), x.slice(1, 0, -1)}, 1);
+}
 
-torch::Tensor from_behind(const torch::Tensor& x) { return at::constant_pad_nd(x.slice(1, 1), {0, 0, 0, 1}); }
+torch::Tensor from_behind(const torch::Tensor& x) {
+  return at::cat({x.slice(1, 1), at::zeros_like(x.slice(1, 0, 1))}, 1);
+}
 
-torch::Tensor q_shift(const torch::Tensor& x, const Tokens& tokens) {
+torch::Tensor q_shift(const torch::Tensor& x, const Tokens& tokens, std::optional<int64_t> group) {
   const Grid grid = tokens.grid;
-  if (!tokens.sparse()) return ops::q_shift(x, grid.height, grid.width);
+  if (!tokens.sparse()) return ops::q_shift(x, grid.height, grid.width, group);
   // Over the whole grid, with 0 where no token is.
   const torch::Tensor index = tokens.positions.unsqueeze(2).expand_as(x);
   const torch::Tensor map = at::zeros({x.size(0), grid.tokens(), x.size(2)}, x.options()).scatter(1, index, x);
-  return ops::q_shift(map, grid.height, grid.width).gather(1, index);
+  return ops::q_shift(map, grid.height, grid.width, group).gather(1, index);
+}
+
+/// The first half of each group reads before, the other behind.
+torch::Tensor bidirectional(const torch::Tensor& x, std::optional<int64_t> group) {
+  const torch::Tensor apart = x.unflatten(2, {-1, group.value_or(x.size(2))});
+  const int64_t half = apart.size(3) / 2;
+  return at::cat({from_before(apart.slice(3, 0, half)), from_behind(apart.slice(3, half))}, 3).flatten(2);
+}
+
+/// Tokens and their shift, in the accumulation dtype.
+struct ShiftedTokens {
+  torch::Tensor x, shifted;
+};
+
+ShiftedTokens shift_feed(const torch::Tensor& feed, const NormAffine& norm, const ShiftOf& of) {
+  const auto wide = at::toOpMathType(feed.scalar_type());
+  torch::Tensor x = feed.to(wide);
+  if (norm.weight.defined()) x = x * norm.weight.to(wide) + norm.bias.to(wide);
+  return {x, shift_tokens(x, of.tokens, of.shift, of.group)};
 }
 
 }  // namespace
 
-torch::Tensor shift_tokens(const torch::Tensor& x, const Tokens& tokens, Shift shift) {
+torch::Tensor shift_tokens(const torch::Tensor& x, const Tokens& tokens, Shift shift, std::optional<int64_t> group) {
   switch (shift) {
     case Shift::q_shift:
-      return q_shift(x, tokens);
+      return q_shift(x, tokens, group);
     case Shift::single_shift:
       return from_before(x);
-    case Shift::bidirectional: {
-      const int64_t half = x.size(2) / 2;
-      return at::cat({from_before(x.slice(2, 0, half)), from_behind(x.slice(2, half))}, 2);
-    }
+    case Shift::bidirectional:
+      return bidirectional(x, group);
   }
   throw std::logic_error("shift_tokens: unknown shift");
 }
 
-ShiftedTokens shift_feed(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens, Shift shift,
-                         int64_t group) {
-  const auto wide = at::toOpMathType(feed.scalar_type());
-  torch::Tensor x = feed.to(wide);
-  if (norm.weight.defined()) x = x * norm.weight.to(wide) + norm.bias.to(wide);
-  const int64_t groups = x.size(2) / group;
-  if (groups == 1) return {x, shift_tokens(x, tokens, shift)};
-  // A group is an image of its own: [B groups, T, group].
-  const torch::Tensor apart = x.unflatten(2, {groups, group}).transpose(1, 2).flatten(0, 1);
-  const Tokens apart_tokens(tokens.grid,
-                            tokens.sparse() ? tokens.positions.repeat_interleave(groups, 0) : tokens.positions);
-  const torch::Tensor shifted = shift_tokens(apart, apart_tokens, shift);
-  return {x, shifted.unflatten(0, {-1, groups}).transpose(1, 2).flatten(2)};
-}
-
-std::vector<torch::Tensor> mix_shifted(const ShiftedTokens& tokens, std::initializer_list<torch::Tensor> mixes,
-                                       at::ScalarType dtype) {
+std::vector<torch::Tensor> mix_tokens(const torch::Tensor& feed, const NormAffine& norm,
+                                      std::initializer_list<torch::Tensor> mixes, const ShiftOf& shift) {
+  if (shifts_whole_grid(shift)) {
+    return ops::token_shift_mix(feed, mixes, ops::optional_tensor(norm.weight), ops::optional_tensor(norm.bias),
+                                shift.tokens.grid.height, shift.tokens.grid.width, shift.group);
+  }
+  const auto [x, shifted] = shift_feed(feed, norm, shift);
   std::vector<torch::Tensor> mixed;
   for (const torch::Tensor& mix : mixes) {
-    mixed.push_back(at::lerp(tokens.shifted, tokens.x, mix.to(tokens.x.scalar_type())).to(dtype));
+    mixed.push_back(at::lerp(shifted, x, mix.to(x.scalar_type())).to(feed.scalar_type()));
   }
   return mixed;
+}
+
+std::vector<torch::Tensor> project_mixes(const torch::Tensor& feed, const NormAffine& norm,
+                                         std::initializer_list<torch::Tensor> mixes,
+                                         std::initializer_list<torch::Tensor> weights, const ShiftOf& shift) {
+  TORCH_CHECK(!shift.group, "project_mixes: groups are not supported");
+  if (shifts_whole_grid(shift)) {
+    return ops::token_shift_linear(feed, mixes, weights, ops::optional_tensor(norm.weight),
+                                   ops::optional_tensor(norm.bias), shift.tokens.grid.height, shift.tokens.grid.width);
+  }
+  std::vector<torch::Tensor> results = mix_tokens(feed, norm, mixes, shift);
+  auto weight = weights.begin();
+  for (torch::Tensor& result : results) result = torch::linear(result, *weight++);
+  return results;
+}
+
+std::vector<torch::Tensor> blend_tokens(const torch::Tensor& feed, const NormAffine& norm,
+                                        std::initializer_list<torch::Tensor> constants, const torch::Tensor& shares,
+                                        const ShiftOf& shift) {
+  if (shifts_whole_grid(shift)) {
+    return ops::token_shift_blend(feed, constants, shares, ops::optional_tensor(norm.weight),
+                                  ops::optional_tensor(norm.bias), shift.tokens.grid.height, shift.tokens.grid.width,
+                                  shift.group);
+  }
+  const auto [x, shifted] = shift_feed(feed, norm, shift);
+  const torch::Tensor difference = shifted - x;
+  std::vector<torch::Tensor> blended;
+  for (const torch::Tensor& constant : constants) {
+    const torch::Tensor amount = constant.to(x.scalar_type()) + shares[std::ssize(blended)];
+    blended.push_back(at::addcmul(x, difference, amount).to(feed.scalar_type()));
+  }
+  return blended;
 }
 
 }  // namespace vrwkv

@@ -16,7 +16,7 @@
 #include "ops/cuda/hopper/pack.cuh"
 #include "ops/linear_composites.h"
 #include "ops/residual_add.h"
-#include "ops/token_shift_mix_check.h"
+#include "ops/token_shift_check.h"
 
 namespace vrwkv::ops::cuda::hopper {
 namespace {
@@ -126,7 +126,7 @@ std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList m
   const bool fused = serves(x) && mixes.size() == kShiftLinears && weights.size() == kShiftLinears &&
                      std::all_of(weights.begin(), weights.end(), [&](const auto& w) { return is_square(w, x); });
   if (!fused) return token_shift_linear_composite(x, mixes, weights, weight, bias, height, width);
-  check_token_shift_mix(x, mixes, weight, bias, height, width);
+  check_token_shift_mix(x, mixes, weight, bias, height, width, std::nullopt);
   const c10::cuda::CUDAGuard guard(x.device());
   const Shifted shifted(x, weight, bias, height, width);
   std::vector<at::Tensor> inputs, outputs;
@@ -182,7 +182,7 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
     return channel_mix_composite(x, feed, mix_k, mix_r, key, receptance, value, norm_weight, norm_bias, height, width,
                                  next, eps);
   }
-  check_token_shift_mix(feed, {mix_k, mix_r}, norm_weight, norm_bias, height, width);
+  check_token_shift_mix(feed, {mix_k, mix_r}, norm_weight, norm_bias, height, width, std::nullopt);
   const c10::cuda::CUDAGuard guard(feed.device());
   const Shifted shifted(feed, norm_weight, norm_bias, height, width);
   const Sum sum(x, feed, next, eps);

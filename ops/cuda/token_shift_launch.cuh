@@ -1,0 +1,110 @@
+#pragma once
+
+// From tensors to launches of the kernels of token_shift_mix and token_shift_blend.
+
+#include <ATen/Functions.h>
+#include <ATen/OpMathType.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAException.h>
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "ops/cuda/token_shift_mix.cuh"
+
+namespace vrwkv::ops::cuda {
+
+/// The parameters of one call, contiguous, in the accumulation type T; weight and bias may be undefined.
+template <typename T>
+struct MixParameters {
+  MixParameters(at::TensorList mixes_in, const std::optional<at::Tensor>& weight_in,
+                const std::optional<at::Tensor>& bias_in)
+      : weight(parameter(weight_in)), bias(parameter(bias_in)) {
+    for (const at::Tensor& mix : mixes_in) mixes.push_back(parameter(mix));
+  }
+
+  static const T* pointer(const at::Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr<T>() : nullptr; }
+
+  std::vector<at::Tensor> all() const {
+    std::vector<at::Tensor> result = mixes;
+    if (weight.defined()) result.insert(result.end(), {weight, bias});
+    return result;
+  }
+
+  at::Tensor weight, bias;
+  std::vector<at::Tensor> mixes;
+
+ private:
+  static at::Tensor parameter(const std::optional<at::Tensor>& tensor) {
+    return tensor ? tensor->to(c10::CppTypeToScalarType<T>::value).contiguous() : at::Tensor();
+  }
+};
+
+/// Whether vectors of `count` channels lie in one quarter of a group each and are aligned in all of `tensors`, and so
+/// are the `parameters`.
+inline bool can_vectorize(const MixShape& shape, const std::vector<at::Tensor>& tensors,
+                          const std::vector<at::Tensor>& parameters, int64_t count) {
+  for (int64_t q = 1; q <= 4; ++q) {
+    if (int64_t{shape.group} * q / 4 % count != 0) return false;
+  }
+  const auto aligned = [](const at::Tensor& tensor) { return is_aligned(tensor, kParameterBytes); };
+  return std::all_of(parameters.begin(), parameters.end(), aligned) &&
+         std::all_of(tensors.begin(), tensors.end(), [&](const at::Tensor& tensor) {
+           return is_aligned(tensor, static_cast<uintptr_t>(count * tensor.element_size()));
+         });
+}
+
+struct Launch {
+  dim3 grid, block;
+};
+
+/// Divides the work of `kernel`, which takes `shared_bytes` for each thread, over as many blocks as run at once.
+template <typename Kernel>
+Launch divide(MixShape& shape, int vector, Kernel kernel, size_t shared_bytes) {
+  const int vectors = (shape.channels + vector - 1) / vector;
+  const int parts = (vectors + kThreads - 1) / kThreads;
+  const int lanes = (vectors + parts - 1) / parts;
+  const int rows = std::max(1, kThreads / lanes);
+  const int tokens = shape.height * shape.width;
+  constexpr int kTokensPerThread = 2;  // Of a strip: short ones divide evenly among the blocks.
+  shape.strip = std::min(tokens, rows * kTokensPerThread);
+  shape.strips = (tokens + shape.strip - 1) / shape.strip;
+  int blocks = 0;
+  C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, lanes * rows,
+                                                               shared_bytes * static_cast<size_t>(lanes * rows)));
+  const int64_t at_once =
+      static_cast<int64_t>(std::max(1, blocks)) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
+  const int64_t wanted =
+      std::min(static_cast<int64_t>(shape.batch) * shape.strips, std::max<int64_t>(1, at_once / parts));
+  return {dim3(static_cast<unsigned>(wanted), static_cast<unsigned>(parts)),
+          dim3(static_cast<unsigned>(lanes), static_cast<unsigned>(rows))};
+}
+
+/// `op` is for the error.
+inline MixShape shape_of(const char* op, const at::Tensor& x, int64_t height, int64_t width,
+                         std::optional<int64_t> group) {
+  constexpr int64_t kMax = std::numeric_limits<int>::max();
+  TORCH_CHECK(x.size(0) <= kMax && x.size(1) <= kMax && x.size(2) <= kMax, op,
+              ": x is too large for CUDA: ", x.sizes());
+  return {static_cast<int>(x.size(0)),
+          static_cast<int>(height),
+          static_cast<int>(width),
+          static_cast<int>(x.size(2)),
+          static_cast<int>(group.value_or(x.size(2))),
+          0,
+          0};
+}
+
+/// Calls `body(vector)` with the channels of a thread as a compile-time constant.
+template <int kWidest, typename Body>
+void with_vector(bool vectorize, const Body& body) {
+  if (vectorize) {
+    body(std::integral_constant<int, kWidest>());
+  } else {
+    body(std::integral_constant<int, 1>());
+  }
+}
+
+}  // namespace vrwkv::ops::cuda
