@@ -1,11 +1,11 @@
 #include <ATen/ops/empty_like.h>
 
-#include <cmath>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "data/augment/blend.h"
+#include "data/augment/box_weights.h"
 #include "data/augment/operations.h"
 #include "data/check_image.h"
 
@@ -13,7 +13,6 @@ namespace vrwkv::data::augment {
 namespace {
 
 constexpr double kMaxRadius = 1000.0;
-constexpr int kPasses = 3;
 
 /// The 3 x 3 mean around `centre`, which counts five times; a rounded quotient, as 13 never leaves a half.
 int smoothed(const std::uint8_t* centre, int64_t stride) {
@@ -25,38 +24,14 @@ int smoothed(const std::uint8_t* centre, int64_t stride) {
   return (2 * sum + 13) / 26;
 }
 
-/// A box of width 2 * radius + 1: whole pixels to either side weigh `whole`, the two beyond them `edge`, in units of
-/// 2^-24. Pillow computes in these units and in float32; the last digit of a level depends on it.
-struct BoxWeights {
-  int64_t reach = 0;
-  std::uint32_t whole = 0;
-  std::uint32_t edge = 0;
-};
-
-/// The box whose kPasses-fold convolution has the variance of the Gaussian (Gwosdek et al. 2011, equations 10 to 14).
-BoxWeights box_of(double radius) {
-  const auto narrow = static_cast<float>(radius);
-  const float variance = narrow * narrow / static_cast<float>(kPasses);
-  const auto length = static_cast<float>(std::sqrt(12.0 * static_cast<double>(variance) + 1.0));
-  const auto reach = static_cast<float>(std::floor((static_cast<double>(length) - 1.0) / 2.0));
-  float fraction = (2 * reach + 1) * (reach * (reach + 1) - 3 * variance);
-  fraction /= 6 * (variance - (reach + 1) * (reach + 1));
-  const float box = reach + fraction;
-  BoxWeights weights;
-  weights.reach = static_cast<int64_t>(box);
-  weights.whole = static_cast<std::uint32_t>(static_cast<float>(1U << 24U) / (box * 2 + 1));
-  weights.edge = ((1U << 24U) - static_cast<std::uint32_t>(weights.reach * 2 + 1) * weights.whole) / 2;
-  return weights;
-}
-
-/// One line of `count` pixels, `step` bytes apart, blurred kPasses times in place; the ends are repeated outwards.
+/// One line of `count` pixels, `step` bytes apart, blurred kBoxPasses times in place; the ends are repeated outwards.
 class LineBlur {
  public:
   LineBlur(const BoxWeights& weights, int64_t count)
       : weights_(weights), count_(count), padded_(static_cast<std::size_t>(count + 2 * (weights.reach + 1))) {}
 
   void operator()(std::uint8_t* line, int64_t step) {
-    for (int pass = 0; pass < kPasses; ++pass) {
+    for (int pass = 0; pass < kBoxPasses; ++pass) {
       pad(line, step);
       blur(line, step);
     }

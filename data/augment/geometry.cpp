@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numbers>
 
+#include "data/augment/affine.h"
 #include "data/augment/blend.h"
 #include "data/augment/operations.h"
 #include "data/check_image.h"
@@ -13,12 +13,6 @@ namespace vrwkv::data::augment {
 namespace {
 
 constexpr std::array<std::uint8_t, 3> kFill{124, 116, 104};
-
-/// Pixel (x, y) of the result is taken from (a x + b y + c, d x + e y + f); both at pixel centres.
-struct Affine {
-  double a = 1, b = 0, c = 0;
-  double d = 0, e = 1, f = 0;
-};
 
 /// Cubic convolution with parameter -1 (Keys 1981) through four values, `t` behind the second. Horner's form in this
 /// order, as Pillow has it: its result is cut off, so that the last bit can move a level.
@@ -82,25 +76,12 @@ at::Tensor transformed(const at::Tensor& image, const Affine& map) {
   return result;
 }
 
-/// Pillow rounds sine and cosine so that quarter turns are exact.
-double rounded(double value) { return std::round(value * 1e15) / 1e15; }
-
 }  // namespace
 
 at::Tensor rotate(const at::Tensor& image, double degrees) {
   check_image("rotate", image);
   check_finite("rotate", degrees);
-  const double radians = -std::fmod(degrees, 360.0) * std::numbers::pi / 180.0;
-  const double cosine = rounded(std::cos(radians));
-  const double sine = rounded(std::sin(radians));
-  const double middle_x = static_cast<double>(image.size(1)) / 2;
-  const double middle_y = static_cast<double>(image.size(0)) / 2;
-  return transformed(image, {.a = cosine,
-                             .b = sine,
-                             .c = cosine * -middle_x + sine * -middle_y + middle_x,
-                             .d = -sine,
-                             .e = cosine,
-                             .f = -sine * -middle_x + cosine * -middle_y + middle_y});
+  return transformed(image, rotation(degrees, image.size(0), image.size(1)));
 }
 
 at::Tensor shear_x(const at::Tensor& image, double factor) {
