@@ -10,6 +10,7 @@
 #include "data/image_source.h"
 #include "data/loader.h"
 #include "data/sample_reader.h"
+#include "data/touch.h"
 #include "data/transforms.h"
 
 namespace vrwkv::bench {
@@ -19,7 +20,6 @@ using Clock = std::chrono::steady_clock;
 using data::EncodedSample;
 using data::Generator;
 
-constexpr int64_t kPage = 4096;
 constexpr int kBar = 40;
 constexpr int64_t kBatch = 64, kDeviceBatch = 256;
 
@@ -37,14 +37,6 @@ double time_of(int64_t images, double seconds, const std::function<void(int64_t)
     ++done;
   } while (seconds_since(start) < seconds);
   return seconds_since(start) / static_cast<double>(done);
-}
-
-/// Makes the system bring the bytes.
-void touch(const EncodedSample& sample) {
-  unsigned sum = 0;
-  for (int64_t i = 0; i < std::ssize(sample.bytes); i += kPage) sum += sample.bytes[static_cast<std::size_t>(i)];
-  volatile unsigned keep = sum;
-  (void)keep;
 }
 
 Generator generator_of(int64_t index) {
@@ -81,7 +73,7 @@ double time_of_samples(const data::Dataset& dataset, const data::Transform& tran
 
 DataRate measure_training_data(const data::Dataset& dataset, const config::RunConfig& config, double seconds) {
   const data::TrainTransformOptions& options = config.data.train_transform;
-  const auto read = [&](int64_t i) { touch(dataset.get(i)); };
+  const auto read = [&](int64_t i) { data::touch(dataset.get(i).bytes); };
   const auto decode = [&](int64_t i) {
     const EncodedSample sample = dataset.get(i);
     const data::ImageSource source(sample.bytes);
@@ -100,7 +92,7 @@ DataRate measure_training_data(const data::Dataset& dataset, const config::RunCo
 }
 
 DataRate measure_evaluation_data(const data::Dataset& dataset, const config::RunConfig& config, double seconds) {
-  const auto read = [&](int64_t i) { touch(dataset.get(i)); };
+  const auto read = [&](int64_t i) { data::touch(dataset.get(i).bytes); };
   const auto decode = [&](int64_t i) {
     const EncodedSample sample = dataset.get(i);
     data::ImageSource(sample.bytes).whole();

@@ -8,6 +8,7 @@
 #include "cli/run_main.h"
 #include "config/text.h"
 #include "data/dataset.h"
+#include "data/gpu/make_stage.h"
 
 namespace vrwkv::bench {
 
@@ -16,6 +17,7 @@ int run_data(const DataFlags& flags) {
   const config::RunConfig config = cli::load_config(flags);
   const at::Device device =
       config.data.decode == data::DecodeDevice::cpu ? at::Device(at::kCPU) : cli::resolve_device(config.run.device);
+  data::gpu::make_stage(config.data, config.data.train_transform.size, device);  // Its errors before long measurements.
   const auto train = data::open_dataset(config.data.train), val = data::open_dataset(config.data.val);
   const double seconds = std::stod(flags.seconds);
   const DataRate training = measure_training_data(*train, config, seconds);

@@ -5,19 +5,10 @@
 #include "data/baseline_jpeg.h"
 #include "data/image_source.h"
 #include "data/random.h"
+#include "data/touch.h"
 
 namespace vrwkv::data {
 namespace {
-
-constexpr std::size_t kPage = 4096;
-
-/// Makes the system bring the bytes, which may lie in a mapped file, here and not in the thread that feeds the device.
-void touch(std::span<const std::uint8_t> bytes) {
-  unsigned sum = 0;
-  for (std::size_t i = 0; i < bytes.size(); i += kPage) sum += bytes[i];
-  volatile unsigned keep = sum;
-  (void)keep;
-}
 
 bool for_device(const EncodedSample& sample, const ImageSource& image, int64_t view, const PrepareOptions& options,
                 std::uint64_t seed, int64_t epoch) {
@@ -43,7 +34,7 @@ PreparedSample prepare_one(const Dataset& dataset, int64_t view, const PrepareOp
     prepared.height = image.height();
     prepared.width = image.width();
     if (for_device(encoded, image, view, options, seed, epoch)) {
-      touch(encoded.bytes);
+      touch(encoded.bytes);  // Here and not in the thread that feeds the device.
       prepared.source = std::move(encoded);
       return;
     }

@@ -5,6 +5,7 @@
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 
+#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -33,6 +34,13 @@ bool begins_encoded(const PreparedSample& sample) {
 void to_device(std::uint8_t* to, const at::Tensor& from) {
   C10_CUDA_CHECK(cudaMemcpyAsync(to, from.const_data_ptr(), static_cast<std::size_t>(from.numel()),
                                  cudaMemcpyHostToDevice, c10::cuda::getCurrentCUDAStream()));
+}
+
+/// The same in pinned memory, copied by this thread alone: ATen's copy would start a pool of threads for it.
+at::Tensor pinned(const at::Tensor& pixels) {
+  at::Tensor copy = at::empty(pixels.sizes(), pixels.options().pinned_memory(true));
+  std::memcpy(copy.mutable_data_ptr(), pixels.const_data_ptr(), static_cast<std::size_t>(pixels.numel()));
+  return copy;
 }
 
 /// A NvJpeg for `device`.
@@ -93,7 +101,7 @@ void GpuStage::hand_over(const at::Tensor& images) {
 PreparedSample GpuStage::prepare(const Dataset& dataset, int64_t view, std::uint64_t seed, int64_t epoch,
                                  CorruptPolicy policy) const {
   PreparedSample prepared = prepare_sample(dataset, view, options_, seed, epoch, policy);
-  if (prepared.pixels.defined()) prepared.pixels = prepared.pixels.pin_memory();
+  if (prepared.pixels.defined()) prepared.pixels = pinned(prepared.pixels);
   return prepared;
 }
 
