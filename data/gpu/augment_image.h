@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "data/augment/blend.h"
 #include "data/gpu/image_operation.h"
 
 namespace vrwkv::data::gpu {
@@ -27,11 +28,6 @@ struct Shared {
 /// 0.299 R + 0.587 G + 0.114 B, in 16-bit fixed point.
 C10_HOST_DEVICE inline int luma_of(const std::uint8_t* pixel) {
   return (pixel[0] * 19595 + pixel[1] * 38470 + pixel[2] * 7471 + 0x8000) >> 16;
-}
-
-C10_HOST_DEVICE inline std::uint8_t blended(int degenerate, int level, float factor) {
-  const float mixed = static_cast<float>(degenerate) + factor * static_cast<float>(level - degenerate);
-  return static_cast<std::uint8_t>(mixed < 0.0F ? 0.0F : (mixed > 255.0F ? 255.0F : mixed));
 }
 
 /// Cubic convolution with a = -1 through four values, `t` behind the second.
@@ -78,7 +74,7 @@ C10_HOST_DEVICE inline std::uint8_t sharpened(const std::uint8_t* pixels, int si
     const std::uint8_t* middle = pixels + i + row * stride;
     sum += middle[-3] + middle[0] + middle[3];
   }
-  return blended((2 * sum + 13) / 26, pixels[i], factor);
+  return augment::blend((2 * sum + 13) / 26, pixels[i], factor);
 }
 
 /// One box of gaussian_blur, along the rows or the columns: byte `i` of the image; the ends are repeated outwards.
@@ -106,7 +102,7 @@ C10_HOST_DEVICE inline int level_after(const ImageOperation& operation, int leve
     case OperationKind::solarize_add:
       return level < 128 ? limited(level + operation.whole, 0, 255) : level;
     case OperationKind::brightness:
-      return blended(0, level, operation.factor);
+      return augment::blend(0, level, operation.factor);
     default:  // invert
       return 255 - level;
   }
@@ -161,7 +157,8 @@ C10_HOST_DEVICE void fill_table(const Block& block, Shared& shared, const ImageO
   } else if (operation.kind == OperationKind::contrast) {
     block.sum(shared.total, count, [&](int i) { return static_cast<unsigned>(luma_of(pixels + 3 * i)); });
     const int mean = static_cast<int>(static_cast<double>(shared.total) / static_cast<double>(count) + 0.5);
-    block.each(3 * 256, [&](int i) { shared.table[i / 256][i % 256] = blended(mean, i % 256, operation.factor); });
+    block.each(3 * 256,
+               [&](int i) { shared.table[i / 256][i % 256] = augment::blend(mean, i % 256, operation.factor); });
   } else {
     block.each(3 * 256, [&](int i) {
       shared.table[i / 256][i % 256] = static_cast<std::uint8_t>(level_after(operation, i % 256));
@@ -181,7 +178,7 @@ C10_HOST_DEVICE void apply_operation(const Block& block, Shared& shared, const I
       block.each(count, [&](int i) {
         std::uint8_t* pixel = pixels + 3 * i;
         const int gray = luma_of(pixel);
-        for (int c = 0; c < 3; ++c) pixel[c] = blended(gray, pixel[c], operation.factor);
+        for (int c = 0; c < 3; ++c) pixel[c] = augment::blend(gray, pixel[c], operation.factor);
       });
       return;
     case OperationKind::sharpness:
