@@ -10,11 +10,14 @@
 namespace vrwkv::data {
 namespace {
 
-bool for_device(const EncodedSample& sample, const ImageSource& image, int64_t view, const PrepareOptions& options,
-                std::uint64_t seed, int64_t epoch) {
+/// Whether `pixels` and the rows of the view's box with their final width are within what a device may hold.
+bool fits(int64_t pixels, const TrainView& view, const PrepareOptions& options) {
+  return pixels <= options.max_device_pixels && view.box.height * options.transform.size <= options.max_device_pixels;
+}
+
+bool drawn_for_device(int64_t view, const PrepareOptions& options, std::uint64_t seed, int64_t epoch) {
   Generator generator(seed, static_cast<std::uint64_t>(epoch), static_cast<std::uint64_t>(view), RandomStream::decoder);
-  return generator.uniform() < options.device_share && image.height() * image.width() <= options.max_device_pixels &&
-         is_baseline_jpeg(sample.bytes);
+  return generator.uniform() < options.device_share;
 }
 
 PreparedSample prepare_one(const Dataset& dataset, int64_t view, const PrepareOptions& options, std::uint64_t seed,
@@ -33,7 +36,8 @@ PreparedSample prepare_one(const Dataset& dataset, int64_t view, const PrepareOp
     prepared.view = draw_train_view(image.height(), image.width(), transform, generator);
     prepared.height = image.height();
     prepared.width = image.width();
-    if (for_device(encoded, image, view, options, seed, epoch)) {
+    if (fits(image.height() * image.width(), prepared.view, options) && is_baseline_jpeg(encoded.bytes) &&
+        drawn_for_device(view, options, seed, epoch)) {
       touch(encoded.bytes);  // Here and not in the thread that feeds the device.
       prepared.source = std::move(encoded);
       return;
@@ -41,10 +45,10 @@ PreparedSample prepare_one(const Dataset& dataset, int64_t view, const PrepareOp
     at::Tensor pixels = view_pixels(image, prepared.view, transform);
     Box& box = prepared.view.box;
     box.top = box.left = 0;
-    if (box.height * box.width > options.max_device_pixels) {
-      sample.image = make_train_view(pixels, prepared.view, transform.size);
-    } else {
+    if (fits(box.height * box.width, prepared.view, options)) {
       prepared.pixels = std::move(pixels);
+    } else {
+      sample.image = make_train_view(pixels, prepared.view, transform.size);
     }
   });
   return prepared;

@@ -27,7 +27,7 @@ struct PreparedSample {
 struct PrepareOptions {
   TrainTransformOptions transform;
   double device_share = 1;                       ///< Of the JPEGs that the device can decode: how many it does decode.
-  int64_t max_device_pixels = int64_t{1} << 24;  ///< Larger images are done on the CPU as a whole, to bound memory.
+  int64_t max_device_pixels = int64_t{1} << 24;  ///< Of an image; larger ones are done on the CPU, to bound memory.
 };
 
 /// load_sample() of train_transform(options.transform) up to where the device takes over: the same draws, the same

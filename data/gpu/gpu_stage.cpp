@@ -101,8 +101,19 @@ void GpuStage::hand_over(const at::Tensor& images) {
 PreparedSample GpuStage::prepare(const Dataset& dataset, int64_t view, std::uint64_t seed, int64_t epoch,
                                  CorruptPolicy policy) const {
   PreparedSample prepared = prepare_sample(dataset, view, options_, seed, epoch, policy);
+  if (begins_encoded(prepared) && !library_->agrees(prepared.source.bytes, prepared.height, prepared.width)) {
+    PrepareOptions on_cpu = options_;
+    on_cpu.device_share = 0;
+    prepared = prepare_sample(dataset, view, on_cpu, seed, epoch, policy);
+  }
   if (prepared.pixels.defined()) prepared.pixels = pinned(prepared.pixels);
   return prepared;
+}
+
+/// Bytes of device memory for the sample on its way: what it begins with, and its rows with their final width.
+int64_t GpuStage::memory_of(const PreparedSample& sample) const {
+  const int64_t bytes = device_bytes(sample);
+  return bytes == 0 ? 0 : bytes + sample.view.box.height * size() * kChannels;
 }
 
 void GpuStage::render(std::span<PreparedSample> samples, const at::Tensor& images,
@@ -114,8 +125,8 @@ void GpuStage::render(std::span<PreparedSample> samples, const at::Tensor& image
   for (std::size_t first = 0, last = 0; first < samples.size(); first = last) {
     int64_t bytes = 0;
     do {
-      bytes += device_bytes(samples[last++]);
-    } while (last < samples.size() && bytes + device_bytes(samples[last]) <= kMaxBytes);
+      bytes += memory_of(samples[last++]);
+    } while (last < samples.size() && bytes + memory_of(samples[last]) <= kMaxBytes);
     render_part(*lane, samples.subspan(first, last - first), rows + static_cast<int64_t>(first) * row_bytes, on_cpu);
   }
 }

@@ -42,7 +42,7 @@ class GpuStage final : public DeviceStage {
  private:
   static constexpr int64_t kGroup = 64;                      ///< Several images for each decoder engine.
   static constexpr int kLanes = 3;                           ///< One that is fed, one that decodes, one that augments.
-  static constexpr int64_t kMaxBytes = int64_t{256} << 20U;  ///< Of decoded images in a lane, if they are several.
+  static constexpr int64_t kMaxBytes = int64_t{256} << 20U;  ///< Of memory_of() in a lane, if it has several samples.
 
   /// Events around the steps of a group; the thread sleeps until the last one.
   enum Step { kBegin, kDecoded, kResized, kAugmented, kSteps };
@@ -70,6 +70,7 @@ class GpuStage final : public DeviceStage {
     std::unique_ptr<Lane> lane_;
   };
 
+  int64_t memory_of(const PreparedSample& sample) const;
   void render_part(Lane& lane, std::span<PreparedSample> samples, std::uint8_t* rows,
                    const std::function<LoadedSample(int64_t view)>& on_cpu);
   void decode(Lane& lane, std::span<PreparedSample> samples, std::span<std::uint8_t* const> places,

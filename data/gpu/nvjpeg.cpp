@@ -1,5 +1,6 @@
 #include "data/gpu/nvjpeg.h"
 
+#include <array>
 #include <stdexcept>
 #include <vector>
 
@@ -44,6 +45,15 @@ NvJpeg::NvJpeg() {
     if (status != NVJPEG_STATUS_SUCCESS) throw std::runtime_error("nvJPEG cannot be started: " + status_text(status));
   }
   handle_.reset(handle);
+}
+
+bool NvJpeg::agrees(std::span<const std::uint8_t> bytes, int64_t height, int64_t width) const {
+  int components = 0;
+  nvjpegChromaSubsampling_t sampling = NVJPEG_CSS_UNKNOWN;
+  std::array<int, NVJPEG_MAX_COMPONENT> widths{}, heights{};
+  const nvjpegStatus_t status = nvjpegGetImageInfo(handle_.get(), bytes.data(), bytes.size(), &components, &sampling,
+                                                   widths.data(), heights.data());
+  return status == NVJPEG_STATUS_SUCCESS && components == 3 && widths[0] == width && heights[0] == height;
 }
 
 JpegBatchDecoder::JpegBatchDecoder(std::shared_ptr<const NvJpeg> library) : library_(std::move(library)) {

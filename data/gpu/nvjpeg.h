@@ -18,6 +18,10 @@ class NvJpeg {
 
   nvjpegHandle_t handle() const { return handle_.get(); }
 
+  /// Whether nvJPEG, too, finds a colour image of height x width in the JPEG's header: its decoder writes so much. From
+  /// several threads at once.
+  bool agrees(std::span<const std::uint8_t> bytes, int64_t height, int64_t width) const;
+
   /// Whether the engines decode.
   bool hardware() const { return hardware_; }
 

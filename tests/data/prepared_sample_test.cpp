@@ -133,6 +133,13 @@ TEST(PreparedSample, BoundsWhatTheDeviceHolds) {
   const PreparedSample large = prepare_sample(dataset, 0, options, kSeed, kEpoch, CorruptPolicy::fail);
   EXPECT_TRUE(large.source.bytes.empty());
   EXPECT_TRUE(large.sample.image.defined());
+  // Few pixels, but so many rows that their final width makes them too many.
+  std::vector<Bytes> tall(1, encode_png(random_image(800, 1, 1)));
+  options.max_device_pixels = 800 * options.transform.size - 1;
+  const MemoryDataset tall_dataset(std::move(tall), 1);
+  EXPECT_TRUE(prepare_sample(tall_dataset, 0, options, kSeed, kEpoch, CorruptPolicy::fail).sample.image.defined());
+  ++options.max_device_pixels;
+  EXPECT_TRUE(prepare_sample(tall_dataset, 0, options, kSeed, kEpoch, CorruptPolicy::fail).pixels.defined());
 }
 
 TEST(PreparedSample, FailsAsTheLoadedSampleDoes) {
