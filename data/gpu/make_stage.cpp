@@ -1,5 +1,7 @@
 #include "data/gpu/make_stage.h"
 
+#include <c10/util/Exception.h>
+
 #include <string>
 
 #include "common/errors.h"
@@ -17,6 +19,11 @@ namespace {
 }
 
 #ifdef VRWKV_WITH_NVJPEG
+std::string message_of(const std::exception& error) {
+  const auto* const of_torch = dynamic_cast<const c10::Error*>(&error);
+  return of_torch != nullptr ? of_torch->what_without_backtrace() : error.what();
+}
+
 std::shared_ptr<DeviceStage> start(const DataOptions& options, int64_t size, c10::Device device) {
   PrepareOptions prepare;
   prepare.transform = options.train_transform;
@@ -47,8 +54,8 @@ std::shared_ptr<DeviceStage> make_stage(const DataOptions& options, [[maybe_unus
   try {
     return start(options, size, device);
   } catch (const std::exception& error) {
-    if (demanded) refuse(std::string(error.what()) + "; update the GPU's driver");
-    log::warn(std::string("images are decoded on the CPU: ") + error.what());
+    if (demanded) refuse("the GPU cannot be used for it: " + message_of(error) + "; update the GPU's driver");
+    log::warn("images are decoded on the CPU: " + message_of(error));
     return nullptr;
   }
 #else

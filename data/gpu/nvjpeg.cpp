@@ -64,7 +64,7 @@ void JpegBatchDecoder::make_state() {
   state_.reset();
   nvjpegJpegState_t state = nullptr;
   const nvjpegStatus_t status = nvjpegJpegStateCreate(library_->handle(), &state);
-  if (status != NVJPEG_STATUS_SUCCESS) throw std::runtime_error("nvJPEG: no decoder: " + status_text(status));
+  if (status != NVJPEG_STATUS_SUCCESS) throw std::runtime_error("nvJPEG makes no decoder: " + status_text(status));
   state_.reset(state);
 }
 
