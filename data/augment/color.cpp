@@ -1,15 +1,40 @@
 #include <ATen/ops/empty_like.h>
 
+#include <vector>
+
 #include "data/augment/blend.h"
 #include "data/augment/level_table.h"
 #include "data/augment/operations.h"
+#include "data/augment/vector_clones.h"
 #include "data/check_image.h"
 
 namespace vrwkv::data::augment {
 namespace {
 
-/// 0.299 R + 0.587 G + 0.114 B, in 16-bit fixed point as Pillow.
-int luma(const std::uint8_t* pixel) { return (pixel[0] * 19595 + pixel[1] * 38470 + pixel[2] * 7471 + 0x8000) >> 16; }
+/// 0.299 R + 0.587 G + 0.114 B of each pixel, in 16-bit fixed point as Pillow.
+VRWKV_VECTOR_CLONES
+void find_luma(const std::uint8_t* __restrict pixels, int64_t count, std::uint8_t* __restrict luma) {
+  for (int64_t i = 0; i < count; ++i) {
+    const std::uint8_t* pixel = pixels + 3 * i;
+    luma[i] = static_cast<std::uint8_t>((pixel[0] * 19595 + pixel[1] * 38470 + pixel[2] * 7471 + 0x8000) >> 16);
+  }
+}
+
+VRWKV_VECTOR_CLONES
+int64_t sum_of(const std::uint8_t* levels, int64_t count) {
+  int64_t sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += levels[i];
+  return sum;
+}
+
+/// `gray` has a level for each of `count` pixels.
+VRWKV_VECTOR_CLONES
+void blend_from(const std::uint8_t* __restrict gray, const std::uint8_t* __restrict from, int64_t count, float factor,
+                std::uint8_t* __restrict to) {
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t c = 3 * i; c < 3 * i + 3; ++c) to[c] = blend(gray[i], from[c], factor);
+  }
+}
 
 /// Blends with the constant level `degenerate`.
 at::Tensor from_level(const at::Tensor& image, int degenerate, double factor) {
@@ -18,18 +43,18 @@ at::Tensor from_level(const at::Tensor& image, int degenerate, double factor) {
   return apply_tables(image, {table, table, table});
 }
 
+/// The grey level of each pixel.
+std::vector<std::uint8_t> luma_of(const at::Tensor& image) {
+  std::vector<std::uint8_t> luma(static_cast<std::size_t>(image.numel() / 3));
+  find_luma(image.const_data_ptr<std::uint8_t>(), image.numel() / 3, luma.data());
+  return luma;
+}
+
 at::Tensor from_gray(const at::Tensor& image, double factor) {
   at::Tensor result = at::empty_like(image);
-  const auto* from = image.const_data_ptr<std::uint8_t>();
-  auto* to = result.mutable_data_ptr<std::uint8_t>();
-  const auto narrow = static_cast<float>(factor);
-  const int64_t count = image.numel();
-  for (int64_t i = 0; i < count; i += 3) {
-    const int gray = luma(from + i);
-    for (int64_t c = 0; c < 3; ++c) {
-      to[i + c] = blend(gray, from[i + c], narrow);
-    }
-  }
+  const std::vector<std::uint8_t> gray = luma_of(image);
+  blend_from(gray.data(), image.const_data_ptr<std::uint8_t>(), std::ssize(gray), static_cast<float>(factor),
+             result.mutable_data_ptr<std::uint8_t>());
   return result;
 }
 
@@ -49,13 +74,8 @@ at::Tensor color(const at::Tensor& image, double factor) {
 at::Tensor contrast(const at::Tensor& image, double factor) {
   check_image("contrast", image);
   check_finite("contrast", factor);
-  const auto* pixels = image.const_data_ptr<std::uint8_t>();
-  const int64_t count = image.numel();
-  int64_t sum = 0;
-  for (int64_t i = 0; i < count; i += 3) {
-    sum += luma(pixels + i);
-  }
-  const double mean = static_cast<double>(sum) / static_cast<double>(count / 3);
+  const std::vector<std::uint8_t> luma = luma_of(image);
+  const double mean = static_cast<double>(sum_of(luma.data(), std::ssize(luma))) / static_cast<double>(luma.size());
   return from_level(image, static_cast<int>(mean + 0.5), factor);
 }
 
