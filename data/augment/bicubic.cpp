@@ -61,8 +61,8 @@ class PaddedImage {
   PaddedImage(const std::uint8_t* pixels, int64_t height, int64_t width)
       : stride_(3 * (width + 2 * kMargin)),
         // One value more, as the last pixel is loaded with four.
-        values_(std::make_unique_for_overwrite<float[]>(
-            static_cast<std::size_t>((height + 2 * kMargin) * stride_ + 1))) {
+        values_(
+            std::make_unique_for_overwrite<float[]>(static_cast<std::size_t>((height + 2 * kMargin) * stride_ + 1))) {
     for (int64_t y = -kMargin; y < height + kMargin; ++y) {
       fill_row(pixels + std::clamp<int64_t>(y, 0, height - 1) * 3 * width, width,
                values_.get() + (y + kMargin) * stride_);
@@ -90,7 +90,11 @@ class PaddedImage {
 /// Where the pixels of a row of the result come from.
 struct RowPlaces {
   explicit RowPlaces(int64_t width)
-      : x(static_cast<std::size_t>(width)), y(x.size()), inside(x.size()), offset(x.size()), across(x.size()),
+      : x(static_cast<std::size_t>(width)),
+        y(x.size()),
+        inside(x.size()),
+        offset(x.size()),
+        across(x.size()),
         down(x.size()) {}
 
   std::vector<double> x, y;
@@ -153,7 +157,9 @@ void interpolate(const PaddedImage& image, const RowPlaces& places, Taps taps, i
   const std::int32_t* const offset = places.offset.data();
   const Weights* const across = places.across.data();
   const Weights* const down = places.down.data();
-  const auto store = [&](int64_t i, const Pixel& level) { std::memcpy(levels + 3 * (i - first), &level, sizeof level); };
+  const auto store = [&](int64_t i, const Pixel& level) {
+    std::memcpy(levels + 3 * (i - first), &level, sizeof level);
+  };
   const auto along_row = [&](int64_t i, const float* from) {
     return (load(from) * across[i].w0 + load(from + 3) * across[i].w1) +
            (load(from + 6) * across[i].w2 + load(from + 9) * across[i].w3);
@@ -208,8 +214,8 @@ std::uint8_t exact_level(const float* first_tap, int64_t stride, double x, doubl
 
 /// The first place from `begin` on where `flags` has a 1, or `end`. By memchr, which looks at many bytes at once.
 int64_t next_of(const std::vector<std::uint8_t>& flags, int64_t begin, int64_t end) {
-  const auto* found = static_cast<const std::uint8_t*>(
-      std::memchr(flags.data() + begin, 1, static_cast<std::size_t>(end - begin)));
+  const auto* found =
+      static_cast<const std::uint8_t*>(std::memchr(flags.data() + begin, 1, static_cast<std::size_t>(end - begin)));
   return found == nullptr ? end : found - flags.data();
 }
 

@@ -27,13 +27,16 @@ int64_t sum_of(const std::uint8_t* levels, int64_t count) {
   return sum;
 }
 
-/// `gray` has a level for each of `count` pixels.
+/// Each of `count` levels three times.
 VRWKV_VECTOR_CLONES
-void blend_from(const std::uint8_t* __restrict gray, const std::uint8_t* __restrict from, int64_t count, float factor,
-                std::uint8_t* __restrict to) {
-  for (int64_t i = 0; i < count; ++i) {
-    for (int64_t c = 3 * i; c < 3 * i + 3; ++c) to[c] = blend(gray[i], from[c], factor);
-  }
+void triple(const std::uint8_t* __restrict gray, int64_t count, std::uint8_t* __restrict to) {
+  for (int64_t i = 0; i < count; ++i) to[3 * i] = to[3 * i + 1] = to[3 * i + 2] = gray[i];
+}
+
+/// `to` holds the degenerate levels and receives the result.
+VRWKV_VECTOR_CLONES
+void blend_into(std::uint8_t* __restrict to, const std::uint8_t* __restrict from, int64_t count, float factor) {
+  for (int64_t i = 0; i < count; ++i) to[i] = blend(to[i], from[i], factor);
 }
 
 /// Blends with the constant level `degenerate`.
@@ -50,25 +53,23 @@ std::vector<std::uint8_t> luma_of(const at::Tensor& image) {
   return luma;
 }
 
-at::Tensor from_gray(const at::Tensor& image, double factor) {
-  at::Tensor result = at::empty_like(image);
-  const std::vector<std::uint8_t> gray = luma_of(image);
-  blend_from(gray.data(), image.const_data_ptr<std::uint8_t>(), std::ssize(gray), static_cast<float>(factor),
-             result.mutable_data_ptr<std::uint8_t>());
-  return result;
-}
-
 }  // namespace
 
 at::Tensor grayscale(const at::Tensor& image) {
   check_image("grayscale", image);
-  return from_gray(image, 0.0);
+  at::Tensor result = at::empty_like(image);
+  const std::vector<std::uint8_t> luma = luma_of(image);
+  triple(luma.data(), std::ssize(luma), result.mutable_data_ptr<std::uint8_t>());
+  return result;
 }
 
 at::Tensor color(const at::Tensor& image, double factor) {
   check_image("color", image);
   check_finite("color", factor);
-  return from_gray(image, factor);
+  at::Tensor result = grayscale(image);
+  blend_into(result.mutable_data_ptr<std::uint8_t>(), image.const_data_ptr<std::uint8_t>(), image.numel(),
+             static_cast<float>(factor));
+  return result;
 }
 
 at::Tensor contrast(const at::Tensor& image, double factor) {
