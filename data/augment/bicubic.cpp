@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-#include "data/augment/vector_clones.h"
+#include "data/vector_clones.h"
 
 // Compiled without contraction of a * b + c: places and levels have Pillow's bits on every processor.
 //
@@ -44,6 +44,14 @@ double cubic(double v0, double v1, double v2, double v3, double t) {
   return v1 + t * (linear + t * (square + t * cube));
 }
 
+/// The taps that count: where a map keeps columns (or rows) as they are, all but the second have weight 0.
+enum class Taps { across, down, both };
+
+Taps taps_of(const Affine& map) {
+  if (map.d == 0 && map.e == 1 && map.f == 0) return Taps::across;
+  return map.a == 1 && map.b == 0 && map.c == 0 ? Taps::down : Taps::both;
+}
+
 /// Of four taps.
 struct Weights {
   float w0, w1, w2, w3;
@@ -55,6 +63,11 @@ inline Weights cubic_weights(float t) {
   return {2 * square - t - cube, 1 - 2 * square + cube, t + square - cube, cube - square};
 }
 
+VRWKV_VECTOR_CLONES
+void to_floats(const std::uint8_t* __restrict from, int64_t count, float* __restrict to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+}
+
 /// The image in float32, 3 values a pixel, with kMargin pixels of its border repeated on each side.
 class PaddedImage {
  public:
@@ -63,20 +76,23 @@ class PaddedImage {
         // One value more, as the last pixel is loaded with four.
         values_(
             std::make_unique_for_overwrite<float[]>(static_cast<std::size_t>((height + 2 * kMargin) * stride_ + 1))) {
-    for (int64_t y = -kMargin; y < height + kMargin; ++y) {
-      fill_row(pixels + std::clamp<int64_t>(y, 0, height - 1) * 3 * width, width,
-               values_.get() + (y + kMargin) * stride_);
+    for (int64_t y = 0; y < height; ++y) fill_row(pixels + y * 3 * width, width, row(y));
+    for (int64_t y = 0; y < kMargin; ++y) {
+      std::copy_n(row(0), stride_, row(-1 - y));
+      std::copy_n(row(height - 1), stride_, row(height + y));
     }
-    values_[static_cast<std::size_t>((height + 2 * kMargin) * stride_)] = 0;
+    *row(height + kMargin) = 0;
   }
 
   const float* values() const { return values_.get(); }
   int64_t stride() const { return stride_; }
 
  private:
+  float* row(int64_t y) { return values_.get() + (y + kMargin) * stride_; }
+
   static void fill_row(const std::uint8_t* from, int64_t width, float* to) {
     float* middle = to + 3 * kMargin;
-    for (int64_t i = 0; i < 3 * width; ++i) middle[i] = from[i];
+    to_floats(from, 3 * width, middle);
     for (int64_t i = 0; i < 3 * kMargin; ++i) {
       to[i] = from[i % 3];
       middle[3 * width + i] = from[3 * (width - 1) + i % 3];
@@ -94,12 +110,15 @@ struct RowPlaces {
         y(x.size()),
         inside(x.size()),
         offset(x.size()),
+        dx(x.size()),
+        dy(x.size()),
         across(x.size()),
         down(x.size()) {}
 
   std::vector<double> x, y;
   std::vector<std::uint8_t> inside;
-  std::vector<std::int32_t> offset;  ///< Of the first of the taps in the padded image.
+  std::vector<int64_t> offset;  ///< Of the first of the taps in the padded image.
+  std::vector<float> dx, dy;    ///< From the second of the taps.
   std::vector<Weights> across, down;
 };
 
@@ -107,18 +126,19 @@ struct Extent {
   int64_t height, width, stride;
 };
 
-/// The places of pixels 0 ... width - 1 of `row`.
+/// The places of pixels 0 ... width - 1 of `row`, with the weights of the taps that count.
 VRWKV_VECTOR_CLONES
-void find_places(const Affine& map, int64_t row, const Extent& image, RowPlaces& places) {
+void find_places(const Affine& map, Taps taps, int64_t row, const Extent& image, RowPlaces& places) {
   const double center = static_cast<double>(row) + 0.5;
   const auto width = static_cast<double>(image.width), height = static_cast<double>(image.height);
   const double a = map.a, by = map.b * center, c = map.c, d = map.d, ey = map.e * center, f = map.f;
   const auto count = static_cast<std::int32_t>(image.width);
-  const auto stride = static_cast<std::int32_t>(image.stride);
   double* __restrict xs = places.x.data();
   double* __restrict ys = places.y.data();
   std::uint8_t* __restrict inside = places.inside.data();
-  std::int32_t* __restrict offset = places.offset.data();
+  int64_t* __restrict offset = places.offset.data();
+  float* __restrict dx = places.dx.data();
+  float* __restrict dy = places.dy.data();
   Weights* __restrict across = places.across.data();
   Weights* __restrict down = places.down.data();
   for (std::int32_t i = 0; i < count; ++i) {
@@ -134,18 +154,12 @@ void find_places(const Affine& map, int64_t row, const Extent& image, RowPlaces&
     const double x = std::min(std::max(xs[i], 0.0), width) - 0.5;
     const double y = std::min(std::max(ys[i], 0.0), height) - 0.5;
     const double left = std::floor(x), top = std::floor(y);
-    offset[i] = (static_cast<std::int32_t>(top) + 1) * stride + 3 * (static_cast<std::int32_t>(left) + 1);
-    across[i] = cubic_weights(static_cast<float>(x - left));
-    down[i] = cubic_weights(static_cast<float>(y - top));
+    offset[i] = int64_t{static_cast<std::int32_t>(top) + 1} * image.stride + 3 * (static_cast<std::int32_t>(left) + 1);
+    dx[i] = static_cast<float>(x - left);
+    dy[i] = static_cast<float>(y - top);
   }
-}
-
-/// The taps that count: where a map keeps columns (or rows) as they are, all but the second have weight 0.
-enum class Taps { across, down, both };
-
-Taps taps_of(const Affine& map) {
-  if (map.d == 0 && map.e == 1 && map.f == 0) return Taps::across;
-  return map.a == 1 && map.b == 0 && map.c == 0 ? Taps::down : Taps::both;
+  for (std::int32_t i = 0; taps != Taps::down && i < count; ++i) across[i] = cubic_weights(dx[i]);
+  for (std::int32_t i = 0; taps != Taps::across && i < count; ++i) down[i] = cubic_weights(dy[i]);
 }
 
 /// The row's levels from `first` to `last` to `levels`, 3 of each pixel and one value more.
@@ -154,7 +168,7 @@ void interpolate(const PaddedImage& image, const RowPlaces& places, Taps taps, i
                  float* levels) {
   const float* const values = image.values();
   const int64_t stride = image.stride();
-  const std::int32_t* const offset = places.offset.data();
+  const int64_t* const offset = places.offset.data();
   const Weights* const across = places.across.data();
   const Weights* const down = places.down.data();
   const auto store = [&](int64_t i, const Pixel& level) {
@@ -201,21 +215,23 @@ bool to_bytes(const float* __restrict levels, int64_t count, std::uint8_t* __res
   return any != 0;
 }
 
-/// The level of one channel at (x, y) within the image, as Pillow computes it.
-std::uint8_t exact_level(const float* first_tap, int64_t stride, double x, double y) {
+/// The level of one channel at (x, y) within the image, as Pillow computes it; cubic(..., 0) is its second value.
+std::uint8_t exact_level(const float* first_tap, int64_t stride, Taps taps, double x, double y) {
   const double dx = x - 0.5 - std::floor(x - 0.5);
   const double dy = y - 0.5 - std::floor(y - 0.5);
-  std::array<double, 4> across;
-  for (std::size_t i = 0; i < across.size(); ++i, first_tap += stride) {
-    across[i] = cubic(first_tap[0], first_tap[3], first_tap[6], first_tap[9], dx);
-  }
-  return static_cast<std::uint8_t>(std::clamp(cubic(across[0], across[1], across[2], across[3], dy), 0.0, 255.0));
+  const auto along_row = [&](int64_t row) {
+    const float* tap = first_tap + row * stride;
+    return taps == Taps::down ? tap[3] : cubic(tap[0], tap[3], tap[6], tap[9], dx);
+  };
+  const double level =
+      taps == Taps::across ? along_row(1) : cubic(along_row(0), along_row(1), along_row(2), along_row(3), dy);
+  return static_cast<std::uint8_t>(std::clamp(level, 0.0, 255.0));
 }
 
-/// The first place from `begin` on where `flags` has a 1, or `end`. By memchr, which looks at many bytes at once.
-int64_t next_of(const std::vector<std::uint8_t>& flags, int64_t begin, int64_t end) {
+/// The first place from `begin` on where `flags` has `value`, or `end`. By memchr, which looks at many bytes at once.
+int64_t next_of(int value, const std::vector<std::uint8_t>& flags, int64_t begin, int64_t end) {
   const auto* found =
-      static_cast<const std::uint8_t*>(std::memchr(flags.data() + begin, 1, static_cast<std::size_t>(end - begin)));
+      static_cast<const std::uint8_t*>(std::memchr(flags.data() + begin, value, static_cast<std::size_t>(end - begin)));
   return found == nullptr ? end : found - flags.data();
 }
 
@@ -233,20 +249,19 @@ void transform_bicubic(const std::uint8_t* from, int64_t height, int64_t width, 
   std::vector<float> levels(static_cast<std::size_t>(3 * width + 1));
   std::vector<std::uint8_t> doubtful(static_cast<std::size_t>(3 * width));
   for (int64_t row = 0; row < height; ++row, to += 3 * width) {
-    find_places(map, row, extent, places);
+    find_places(map, taps, row, extent, places);
     // A line meets the image in one piece.
-    const auto begin = std::ranges::find(places.inside, 1);
-    const int64_t first = begin - places.inside.begin();
-    const int64_t last = std::find(begin, places.inside.end(), 0) - places.inside.begin();
+    const int64_t first = next_of(1, places.inside, 0, width);
+    const int64_t last = next_of(0, places.inside, first, width);
     fill(to, to + 3 * first);
     fill(to + 3 * last, to + 3 * width);
     interpolate(image, places, taps, first, last, levels.data());
     if (!to_bytes(levels.data(), 3 * (last - first), to + 3 * first, doubtful.data())) continue;
     const int64_t count = 3 * (last - first);
-    for (int64_t i = next_of(doubtful, 0, count); i < count; i = next_of(doubtful, i + 1, count)) {
+    for (int64_t i = next_of(1, doubtful, 0, count); i < count; i = next_of(1, doubtful, i + 1, count)) {
       const auto column = static_cast<std::size_t>(first + i / 3);
-      to[3 * first + i] = exact_level(image.values() + places.offset[column] + i % 3, image.stride(), places.x[column],
-                                      places.y[column]);
+      to[3 * first + i] = exact_level(image.values() + places.offset[column] + i % 3, image.stride(), taps,
+                                      places.x[column], places.y[column]);
     }
   }
 }

@@ -7,8 +7,8 @@
 
 #include "data/augment/blend.h"
 #include "data/augment/operations.h"
-#include "data/augment/vector_clones.h"
 #include "data/check_image.h"
+#include "data/vector_clones.h"
 
 namespace vrwkv::data::augment {
 namespace {
