@@ -8,20 +8,25 @@
 #include "data/augment/box_weights.h"
 #include "data/augment/operations.h"
 #include "data/check_image.h"
+#include "data/vector_clones.h"
 
 namespace vrwkv::data::augment {
 namespace {
 
 constexpr double kMaxRadius = 1000.0;
 
-/// The 3 x 3 mean around `centre`, which counts five times; a rounded quotient, as 13 never leaves a half.
-int smoothed(const std::uint8_t* centre, int64_t stride) {
-  int sum = 4 * *centre;
-  for (int64_t row = -1; row <= 1; ++row) {
-    const std::uint8_t* middle = centre + row * stride;
-    sum += middle[-3] + middle[0] + middle[3];
+/// A row of sharpness() without its first and last pixel. From the 3 x 3 mean in which the centre counts five times: a
+/// rounded quotient, as 13 never leaves a half.
+VRWKV_VECTOR_CLONES
+void sharpen_row(const std::uint8_t* __restrict from, int64_t stride, float factor, std::uint16_t* __restrict columns,
+                 std::uint8_t* __restrict to) {
+  for (int64_t i = 0; i < stride; ++i) {
+    columns[i] = static_cast<std::uint16_t>(from[i - stride] + from[i] + from[i + stride]);
   }
-  return (2 * sum + 13) / 26;
+  for (int64_t i = 3; i < stride - 3; ++i) {
+    const auto sum = static_cast<std::uint16_t>(columns[i - 3] + columns[i] + columns[i + 3] + 4 * from[i]);
+    to[i] = blend(static_cast<std::uint16_t>(2 * sum + 13) / 26, from[i], factor);
+  }
 }
 
 /// One line of `count` pixels, `step` bytes apart, blurred kBoxPasses times in place; the ends are repeated outwards.
@@ -70,13 +75,10 @@ at::Tensor sharpness(const at::Tensor& image, double factor) {
   check_finite("sharpness", factor);
   at::Tensor result = image.clone();  // the border
   const int64_t stride = 3 * image.size(1);
-  const auto narrow = static_cast<float>(factor);
+  std::vector<std::uint16_t> columns(static_cast<std::size_t>(stride));
   for (int64_t y = 1; y < image.size(0) - 1; ++y) {
-    const auto* from = image.const_data_ptr<std::uint8_t>() + y * stride;
-    auto* to = result.mutable_data_ptr<std::uint8_t>() + y * stride;
-    for (int64_t i = 3; i < stride - 3; ++i) {
-      to[i] = blend(smoothed(from + i, stride), from[i], narrow);
-    }
+    sharpen_row(image.const_data_ptr<std::uint8_t>() + y * stride, stride, static_cast<float>(factor), columns.data(),
+                result.mutable_data_ptr<std::uint8_t>() + y * stride);
   }
   return result;
 }
