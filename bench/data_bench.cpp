@@ -6,9 +6,11 @@
 #include <iomanip>
 #include <sstream>
 
+#include "data/gpu/make_stage.h"
 #include "data/image_source.h"
 #include "data/loader.h"
 #include "data/sample_reader.h"
+#include "data/touch.h"
 #include "data/transforms.h"
 
 namespace vrwkv::bench {
@@ -18,8 +20,8 @@ using Clock = std::chrono::steady_clock;
 using data::EncodedSample;
 using data::Generator;
 
-constexpr int64_t kPage = 4096;
 constexpr int kBar = 40;
+constexpr int64_t kBatch = 64, kDeviceBatch = 256;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -35,14 +37,6 @@ double time_of(int64_t images, double seconds, const std::function<void(int64_t)
     ++done;
   } while (seconds_since(start) < seconds);
   return seconds_since(start) / static_cast<double>(done);
-}
-
-/// Makes the system bring the bytes.
-void touch(const EncodedSample& sample) {
-  unsigned sum = 0;
-  for (int64_t i = 0; i < std::ssize(sample.bytes); i += kPage) sum += sample.bytes[static_cast<std::size_t>(i)];
-  volatile unsigned keep = sum;
-  (void)keep;
 }
 
 Generator generator_of(int64_t index) {
@@ -79,7 +73,7 @@ double time_of_samples(const data::Dataset& dataset, const data::Transform& tran
 
 DataRate measure_training_data(const data::Dataset& dataset, const config::RunConfig& config, double seconds) {
   const data::TrainTransformOptions& options = config.data.train_transform;
-  const auto read = [&](int64_t i) { touch(dataset.get(i)); };
+  const auto read = [&](int64_t i) { data::touch(dataset.get(i).bytes); };
   const auto decode = [&](int64_t i) {
     const EncodedSample sample = dataset.get(i);
     const data::ImageSource source(sample.bytes);
@@ -98,7 +92,7 @@ DataRate measure_training_data(const data::Dataset& dataset, const config::RunCo
 }
 
 DataRate measure_evaluation_data(const data::Dataset& dataset, const config::RunConfig& config, double seconds) {
-  const auto read = [&](int64_t i) { touch(dataset.get(i)); };
+  const auto read = [&](int64_t i) { data::touch(dataset.get(i).bytes); };
   const auto decode = [&](int64_t i) {
     const EncodedSample sample = dataset.get(i);
     data::ImageSource(sample.bytes).whole();
@@ -109,10 +103,11 @@ DataRate measure_evaluation_data(const data::Dataset& dataset, const config::Run
        {"resize and crop", time_of_samples(dataset, data::eval_transform(config.data.eval_transform), seconds)}});
 }
 
-double measure_loader(const std::shared_ptr<const data::Dataset>& dataset, const config::RunConfig& config,
-                      int64_t workers, double seconds) {
+LoaderRate measure_loader(const std::shared_ptr<const data::Dataset>& dataset, const config::RunConfig& config,
+                          int64_t workers, double seconds, at::Device device) {
   data::LoaderOptions options;
-  options.batch_size = std::min<int64_t>(64, dataset->size());
+  options.device = data::gpu::make_stage(config.data, config.data.train_transform.size, device);
+  options.batch_size = std::min<int64_t>(options.device != nullptr ? kDeviceBatch : kBatch, dataset->size());
   options.workers = workers;
   options.prefetch_batches = config.data.prefetch_batches;
   options.shuffle = true;
@@ -131,7 +126,28 @@ double measure_loader(const std::shared_ptr<const data::Dataset>& dataset, const
       loader.start_epoch(++epoch);
     }
   }
-  return static_cast<double>(images) / seconds_since(start);
+  LoaderRate rate;
+  rate.images_per_s = static_cast<double>(images) / seconds_since(start);
+  if (options.device != nullptr) rate.gpu = data::gpu::times_of(*options.device);
+  return rate;
+}
+
+nlohmann::ordered_json device_times_json(const data::gpu::DeviceTimes& times) {
+  const double images = static_cast<double>(std::max<int64_t>(1, times.images));
+  return {{"decoded_share", static_cast<double>(times.decoded) / images},
+          {"decode_ms", 1000 * times.decode_seconds / images},
+          {"resize_ms", 1000 * times.resize_seconds / images},
+          {"augment_ms", 1000 * times.augment_seconds / images}};
+}
+
+std::string device_times_text(const data::gpu::DeviceTimes& times) {
+  const nlohmann::ordered_json json = device_times_json(times);
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(4) << "  GPU queues, ms for an image: decode and copy "
+       << json["decode_ms"].get<double>() << ", resize and flip " << json["resize_ms"].get<double>() << ", augment "
+       << json["augment_ms"].get<double>() << "; " << std::setprecision(1) << 100 * json["decoded_share"].get<double>()
+       << " % of the images decoded there\n";
+  return text.str();
 }
 
 nlohmann::ordered_json data_rate_json(const DataRate& rate) {

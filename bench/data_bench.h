@@ -1,13 +1,17 @@
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "config/run_config.h"
 #include "data/dataset.h"
+#include "data/gpu/device_times.h"
 
 namespace vrwkv::bench {
 
@@ -30,9 +34,21 @@ DataRate measure_training_data(const data::Dataset& dataset, const config::RunCo
 /// One thread: read, decode, resize with crop.
 DataRate measure_evaluation_data(const data::Dataset& dataset, const config::RunConfig& config, double seconds);
 
-/// Images a second of a data::Loader with `workers` threads, batches and all.
-double measure_loader(const std::shared_ptr<const data::Dataset>& dataset, const config::RunConfig& config,
-                      int64_t workers, double seconds);
+/// What a data::Loader delivers, and what a GPU did for it, if one did.
+struct LoaderRate {
+  double images_per_s = 0;
+  std::optional<data::gpu::DeviceTimes> gpu;
+};
+
+/// A data::Loader with `workers` threads, batches and all; with `device` as data.decode says.
+LoaderRate measure_loader(const std::shared_ptr<const data::Dataset>& dataset, const config::RunConfig& config,
+                          int64_t workers, double seconds, at::Device device);
+
+/// Milliseconds for an image in each of the GPU's queues, and what share of the images it decoded.
+nlohmann::ordered_json device_times_json(const data::gpu::DeviceTimes& times);
+
+/// The same as a line.
+std::string device_times_text(const data::gpu::DeviceTimes& times);
 
 nlohmann::ordered_json data_rate_json(const DataRate& rate);
 

@@ -255,6 +255,9 @@ void check_across_keys(const RunConfig& config, const Node& root, Problems& prob
   checks.ascending(config.data.train_transform.scale, "data.train_transform.scale");
   checks.ascending(config.data.train_transform.ratio, "data.train_transform.ratio");
   checks.augmentation(config.data);
+  checks.only_where(config.data.decode != data::DecodeDevice::cpu,
+                    config.data.gpu_share == data::DataOptions().gpu_share, "data.gpu_share",
+                    "'data.decode' gpu or auto");
   checks.progressive(config.data.train_transform, backbone.patch_size);
 
   const TrainOptions& train = config.train;

@@ -192,6 +192,15 @@ Section data_section(data::DataOptions& data) {
       .about = "Images, what is done to them, and the loader.",
       .fields =
           {
+              {"decode", choice(data.decode, {"cpu", "gpu", "auto"}), Range::any(),
+               "Who decodes, crops and augments training images: `cpu`: the loader's threads; `gpu`: nvJPEG and "
+               "kernels "
+               "on the run's GPU (docs/data.md says what differs); `auto`: the GPU if the run and the build have what "
+               "it "
+               "takes. Evaluation is always on the CPU."},
+              {"gpu_share", &data.gpu_share, Range::between(0, 1),
+               "With `decode` gpu or auto: share of the JPEGs that the GPU decodes; the loader's threads decode the "
+               "others, and the GPU goes on with their pixels."},
               {"workers", &data.workers, Range::at_least(0), "Loader threads; 0: one per core."},
               {"repeats", &data.repeats, Range::between(1, 64),
                "Repeated augmentation: so many different views of an image in an epoch, one after the other; the epoch "

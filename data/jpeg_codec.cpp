@@ -7,11 +7,13 @@
 #include <csetjmp>
 #include <cstddef>
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "data/image_codec.h"
+#include "data/jpeg_cut.h"
 #include "data/jpeg_error.h"
 
 // Behind jpeglib.h.
@@ -142,6 +144,13 @@ at::Tensor to_rgb(const JpegReader& reader, int64_t height, int64_t width, const
   return image;
 }
 
+at::Tensor read_box(JpegReader& reader, const Box& box) {
+  std::vector<std::uint8_t> row(static_cast<std::size_t>(reader.width()) *
+                                static_cast<std::size_t>(std::max(3, reader.components())));
+  return to_rgb(reader, box.height, box.width,
+                [&](std::uint8_t* pixels) { return reader.read_part(box, pixels, row.data()); });
+}
+
 }  // namespace
 
 bool is_jpeg(std::span<const std::uint8_t> bytes) {
@@ -169,10 +178,11 @@ at::Tensor decode_jpeg_part(std::span<const std::uint8_t> bytes, const Box& box)
       box.left + box.width > reader.width()) {
     throw std::invalid_argument("decode_jpeg_part: the box must lie within the image");
   }
-  std::vector<std::uint8_t> row(static_cast<std::size_t>(reader.width()) *
-                                static_cast<std::size_t>(std::max(3, reader.components())));
-  return to_rgb(reader, box.height, box.width,
-                [&](std::uint8_t* pixels) { return reader.read_part(box, pixels, row.data()); });
+  const std::optional<JpegCut> cut = cut_jpeg(bytes, box);
+  if (!cut) return read_box(reader, box);
+  JpegReader smaller;
+  read_checked_header(smaller, cut->bytes, kMaxImagePixels);
+  return read_box(smaller, cut->box);
 }
 
 }  // namespace vrwkv::data

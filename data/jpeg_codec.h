@@ -19,7 +19,8 @@ bool is_jpeg(std::span<const std::uint8_t> bytes);
 Box jpeg_size(std::span<const std::uint8_t> bytes, int64_t max_pixels);
 
 /// crop() of decode_jpeg(), for a `box` within the image: rows below it are not read, blocks around it are not
-/// transformed. Throws ImageError.
+/// transformed, nor even read where cut_jpeg() can leave them out. Throws ImageError, and std::invalid_argument for
+/// another box.
 at::Tensor decode_jpeg_part(std::span<const std::uint8_t> bytes, const Box& box);
 
 }  // namespace vrwkv::data

@@ -23,6 +23,10 @@ const LoaderOptions& checked(const LoaderOptions& options, const std::shared_ptr
   if (dataset == nullptr || !transform.apply || transform.size < 1) {
     throw std::invalid_argument("Loader: a dataset and a transform are needed");
   }
+  if (options.device != nullptr && options.device->size() != transform.size) {
+    throw std::invalid_argument("Loader: samples of " + std::to_string(transform.size) + " pixels, but a device for " +
+                                std::to_string(options.device->size()));
+  }
   if (dataset->size() == 0) {
     throw UsageError("the dataset has no images");
   }
@@ -35,8 +39,20 @@ const LoaderOptions& checked(const LoaderOptions& options, const std::shared_ptr
   return options;
 }
 
-int64_t thread_count(int64_t workers) {
-  return workers > 0 ? workers : std::max<int64_t>(1, std::thread::hardware_concurrency());
+int64_t thread_count(const LoaderOptions& options) {
+  const int64_t waiting = options.device != nullptr ? options.device->waiting_threads() : 0;
+  return waiting + (options.workers > 0 ? options.workers : std::max<int64_t>(1, std::thread::hardware_concurrency()));
+}
+
+/// What `work` throws.
+template <class Work>
+std::exception_ptr error_of(const Work& work) {
+  try {
+    work();
+    return nullptr;
+  } catch (...) {
+    return std::current_exception();
+  }
 }
 
 }  // namespace
@@ -53,7 +69,7 @@ Loader::Loader(std::shared_ptr<const Dataset> dataset, Transform transform, cons
                                   .world_size = options.world_size,
                                   .repeats = options.repeats}),
       pin_memory_(options.pin_memory && at::hasCUDA()) {
-  const int64_t count = thread_count(options_.workers);
+  const int64_t count = thread_count(options_);
   threads_.reserve(static_cast<std::size_t>(count));
   try {
     for (int64_t i = 0; i < count; ++i) {
@@ -108,8 +124,17 @@ void Loader::add_slots() {
       return;
     }
     auto slot = std::make_shared<Slot>();
-    slot->batch.images = at::empty({count, transform_.size, transform_.size, 3},
-                                   at::TensorOptions().dtype(at::kByte).pinned_memory(pin_memory_));
+    if (options_.device != nullptr) {
+      slot->batch.images = options_.device->allocate(count);
+      slot->prepared.resize(static_cast<std::size_t>(count));
+      const int64_t group = options_.device->group_size();
+      for (int64_t first = 0; first < count; first += group) {
+        slot->group_missing.push_back(std::min(group, count - first));
+      }
+    } else {
+      slot->batch.images = at::empty({count, transform_.size, transform_.size, 3},
+                                     at::TensorOptions().dtype(at::kByte).pinned_memory(pin_memory_));
+    }
     slot->batch.labels = at::empty({count}, at::TensorOptions().dtype(at::kLong).pinned_memory(pin_memory_));
     slot->batch.names.resize(static_cast<std::size_t>(count));
     slot->batch.indices.resize(static_cast<std::size_t>(count));
@@ -152,6 +177,7 @@ std::optional<Batch> Loader::next() {
     throw;
   }
   add_slots();
+  if (options_.device != nullptr) options_.device->hand_over(slot->batch.images);
   return std::move(slot->batch);
 }
 
@@ -202,20 +228,13 @@ Loader::Task Loader::take_task() {
 
 void Loader::work() {
   for (Task task = take_task(); task.slot != nullptr; task = take_task()) {
-    std::exception_ptr error;
-    try {
-      load(task);
-    } catch (...) {
-      error = std::current_exception();
-    }
+    note_error(*task.slot, task.row, error_of([&] { load(task); }));
+    const int64_t rows = finished(task);
     bool complete = false;
     {
       const std::lock_guard lock(mutex_);
-      if (error && (!task.slot->error || task.row < task.slot->error_row)) {
-        task.slot->error = std::move(error);
-        task.slot->error_row = task.row;
-      }
-      complete = --task.slot->missing == 0;
+      task.slot->missing -= rows;
+      complete = rows > 0 && task.slot->missing == 0;
     }
     if (complete) {
       batch_ready_.notify_one();
@@ -223,19 +242,71 @@ void Loader::work() {
   }
 }
 
+void Loader::note_error(Slot& slot, int64_t row, std::exception_ptr error) {
+  const std::lock_guard lock(mutex_);
+  if (error && (!slot.error || row < slot.error_row)) {
+    slot.error = std::move(error);
+    slot.error_row = row;
+  }
+}
+
 /// Rows of a slot are distinct objects, so that workers write to them without the lock.
 void Loader::load(const Task& task) {
+  Slot& slot = *task.slot;
+  if (options_.device != nullptr) {
+    PreparedSample& prepared = slot.prepared[static_cast<std::size_t>(task.row)];
+    prepared.error = error_of([&] {
+      prepared = options_.device->prepare(*dataset_, task.view, options_.seed, task.epoch, options_.corrupt);
+    });
+    return;
+  }
   LoadedSample sample = load_sample(*dataset_, task.view, transform_, options_.seed, task.epoch, options_.corrupt);
-  Batch& batch = task.slot->batch;
-  const auto row = static_cast<std::size_t>(task.row);
   const auto bytes = static_cast<std::size_t>(sample.image.numel());
-  std::memcpy(batch.images.mutable_data_ptr<std::uint8_t>() + row * bytes, sample.image.const_data_ptr<std::uint8_t>(),
-              bytes);
-  batch.labels.mutable_data_ptr<int64_t>()[row] = sample.label;
-  batch.names[row] = std::move(sample.name);
-  batch.indices[row] = sample.index;
-  batch.views[row] = sample.view;
-  task.slot->corrupt[row] = std::move(sample.corrupt);
+  std::memcpy(slot.batch.images.mutable_data_ptr<std::uint8_t>() + static_cast<std::size_t>(task.row) * bytes,
+              sample.image.const_data_ptr<std::uint8_t>(), bytes);
+  deliver(slot, task.row, sample);
+}
+
+/// Everything of a sample but its pixels.
+void Loader::deliver(Slot& slot, int64_t row, LoadedSample& sample) const {
+  const auto at = static_cast<std::size_t>(row);
+  slot.batch.labels.mutable_data_ptr<int64_t>()[at] = sample.label;
+  slot.batch.names[at] = std::move(sample.name);
+  slot.batch.indices[at] = sample.index;
+  slot.batch.views[at] = sample.view;
+  slot.corrupt[at] = std::move(sample.corrupt);
+}
+
+/// How many rows are done now that the task's sample is loaded: itself, or with a device its whole group once that is
+/// complete.
+int64_t Loader::finished(const Task& task) {
+  if (options_.device == nullptr) return 1;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto group = static_cast<std::size_t>(task.row / options_.device->group_size());
+    if (--task.slot->group_missing[group] > 0) return 0;
+  }
+  return render_group(task);
+}
+
+int64_t Loader::render_group(const Task& task) {
+  Slot& slot = *task.slot;
+  const int64_t first = task.row / options_.device->group_size() * options_.device->group_size();
+  const int64_t count = std::min(options_.device->group_size(), std::ssize(slot.prepared) - first);
+  const std::span group =
+      std::span(slot.prepared).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+  note_error(slot, first, error_of([&] {
+               options_.device->render(group, slot.batch.images.narrow(0, first, count), [&](int64_t view) {
+                 return load_sample(*dataset_, view, transform_, options_.seed, task.epoch, options_.corrupt);
+               });
+             }));
+  for (int64_t i = 0; i < count; ++i) {
+    PreparedSample& prepared = group[static_cast<std::size_t>(i)];
+    note_error(slot, first + i, prepared.error);
+    deliver(slot, first + i, prepared.sample);
+    prepared = {};  // The bytes and pixels are not needed any more.
+  }
+  return count;
 }
 
 }  // namespace vrwkv::data

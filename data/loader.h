@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/device_stage.h"
+#include "data/prepared_sample.h"
 #include "data/sample_reader.h"
 #include "data/sampler.h"
 #include "data/transforms.h"
@@ -33,11 +35,12 @@ struct LoaderOptions {
   double max_corrupt_share = 0.001;  ///< skip: highest share of an epoch's images; if above 0, one is always allowed.
   int64_t rank = 0;
   int64_t world_size = 1;
-  int64_t repeats = 1;  ///< SamplerOptions::repeats.
+  int64_t repeats = 1;                            ///< SamplerOptions::repeats.
+  std::shared_ptr<DeviceStage> device = nullptr;  ///< Does the transform instead of the loader's threads, if set.
 };
 
 struct Batch {
-  at::Tensor images;               ///< uint8 [B, S, S, 3].
+  at::Tensor images;               ///< uint8 [B, S, S, 3], on the CPU or LoaderOptions::device.
   at::Tensor labels;               ///< int64 [B].
   std::vector<std::string> names;  ///< EncodedSample::name of each.
   std::vector<int64_t> indices;    ///< Dataset index of each.
@@ -57,7 +60,7 @@ struct LoaderStats {
 class Loader {
  public:
   /// Throws std::invalid_argument for options out of range, UsageError for an empty dataset or fewer images than a
-  /// batch with drop_last.
+  /// batch with drop_last. `transform` is that of the samples with and without LoaderOptions::device.
   Loader(std::shared_ptr<const Dataset> dataset, Transform transform, const LoaderOptions& options);
   ~Loader();
   Loader(const Loader&) = delete;
@@ -86,6 +89,8 @@ class Loader {
     std::exception_ptr error;  ///< Of the first failed sample in the batch's order.
     int64_t error_row = 0;
     std::vector<std::vector<CorruptImage>> corrupt;  ///< Per row.
+    std::vector<PreparedSample> prepared;            ///< With a device: per row.
+    std::vector<int64_t> group_missing;              ///< With a device: samples still to be prepared, per group.
   };
 
   /// A sample to be loaded into a row of a slot.
@@ -100,6 +105,10 @@ class Loader {
   Task take_task();
   bool task_ready() const;
   void load(const Task& task);
+  void deliver(Slot& slot, int64_t row, LoadedSample& sample) const;
+  void note_error(Slot& slot, int64_t row, std::exception_ptr error);
+  int64_t finished(const Task& task);
+  int64_t render_group(const Task& task);
   void add_slots();
   void end_threads();
   void report_corrupt(const Slot& slot);

@@ -124,6 +124,10 @@ struct MixOptions {
   bool operator==(const MixOptions&) const = default;
 };
 
+/// Who decodes and transforms training images: the loader's threads, a GPU, or a GPU where the run and the build have
+/// what it takes.
+enum class DecodeDevice { cpu, gpu, automatic };
+
 struct DataOptions {
   DatasetOptions train;
   DatasetOptions val;
@@ -131,7 +135,9 @@ struct DataOptions {
   EvalTransformOptions eval_transform;
   NormalizeOptions normalize;
   MixOptions mix;
-  int64_t repeats = 1;               ///< Training views of an image in an epoch, whose length stays; 1: off.
+  int64_t repeats = 1;  ///< Training views of an image in an epoch, whose length stays; 1: off.
+  DecodeDevice decode = DecodeDevice::cpu;
+  double gpu_share = 1.0;            ///< With a GPU: share of the JPEGs that it decodes, the threads decode the others.
   int64_t workers = 0;               ///< Loader threads; 0: one per core.
   int64_t prefetch_batches = 4;      ///< Batches prepared ahead.
   double max_corrupt_share = 0.001;  ///< Training stops when more of an epoch's images are unreadable.

@@ -19,6 +19,7 @@ enum class RandomStream : std::uint64_t {
   noise = 5,
   mix = 6,
   masking = 7,
+  decoder = 8,
   synthetic_class = 16,
   synthetic_image = 17
 };

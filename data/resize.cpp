@@ -12,6 +12,7 @@
 
 #include "data/check_image.h"
 #include "data/image_codec.h"
+#include "data/vector_clones.h"
 
 namespace vrwkv::data {
 namespace {
@@ -30,6 +31,25 @@ at::Tensor as_batch(const at::Tensor& image) { return image.permute({2, 0, 1}).u
 
 /// Python's round(n / 2.0): halves go to the even neighbour.
 int64_t half_rounded(int64_t n) { return std::llrint(static_cast<double>(n) / 2.0); }
+
+/// Five pixels at a time, with a byte more that the next ones replace; not at the ends, beyond which is nothing.
+VRWKV_VECTOR_CLONES
+void mirror_row(const std::uint8_t* __restrict from, int64_t width, std::uint8_t* __restrict to) {
+  using Pixels = std::uint8_t __attribute__((vector_size(16)));
+  constexpr int64_t kStep = 5;
+  const auto copy_pixel = [&](int64_t x) {
+    std::memcpy(to + x * kChannels, from + (width - 1 - x) * kChannels, kChannels);
+  };
+  copy_pixel(0);
+  int64_t x = 1;
+  for (; x + kStep < width; x += kStep) {
+    Pixels pixels;
+    std::memcpy(&pixels, from + (width - kStep - x) * kChannels, sizeof pixels);
+    pixels = __builtin_shufflevector(pixels, pixels, 12, 13, 14, 9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2, 15);
+    std::memcpy(to + x * kChannels, &pixels, sizeof pixels);
+  }
+  for (; x < width; ++x) copy_pixel(x);
+}
 
 }  // namespace
 
@@ -107,9 +127,7 @@ at::Tensor hflip(const at::Tensor& image) {
   const auto* source = image.const_data_ptr<std::uint8_t>();
   auto* target = result.mutable_data_ptr<std::uint8_t>();
   for (int64_t y = 0; y < image.size(0); ++y, source += width * kChannels, target += width * kChannels) {
-    for (int64_t x = 0; x < width; ++x) {
-      std::copy_n(source + (width - 1 - x) * kChannels, kChannels, target + x * kChannels);
-    }
+    mirror_row(source, width, target);
   }
   return result;
 }

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,18 @@ struct LoadedSample {
   std::string name;
   std::vector<CorruptImage> corrupt;  ///< Images met on the way that were skipped.
 };
+
+/// Calls `load(view)`; with CorruptPolicy::skip, after an ImageError, `load` of views drawn from the whole dataset
+/// until one succeeds, and returns the corrupt images met on the way. Throws ImageError for `fail`, and for `skip`
+/// after many corrupt images in a row.
+std::vector<CorruptImage> load_readable(const Dataset& dataset, int64_t view, std::uint64_t seed, int64_t epoch,
+                                        CorruptPolicy policy, const std::function<void(int64_t view)>& load);
+
+/// Calls `work`; what it throws names the file `name`: ImageError as such, anything else as std::runtime_error.
+void with_name(const std::string& name, const std::function<void()>& work);
+
+/// The generator of view number `view` for its transform.
+Generator transform_generator(std::uint64_t seed, int64_t epoch, int64_t view);
 
 /// Reads, decodes and transforms view number `view`, as Sampler numbers them: of the sample at `view` modulo the
 /// dataset's size. The result is a function of (dataset, view, transform, seed, epoch).

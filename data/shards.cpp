@@ -26,8 +26,13 @@ constexpr int64_t kVersion = 1;
 }
 
 Json to_json(const ShardPlan& plan) {
-  return {{"source", plan.source},         {"images", plan.images},   {"images_per_shard", plan.images_per_shard},
-          {"short_side", plan.short_side}, {"quality", plan.quality}, {"labels_crc32", crc32_text(plan.labels_crc32)}};
+  return {{"source", plan.source},
+          {"images", plan.images},
+          {"images_per_shard", plan.images_per_shard},
+          {"short_side", plan.short_side},
+          {"quality", plan.quality},
+          {"fast_crop", plan.fast_crop},
+          {"labels_crc32", crc32_text(plan.labels_crc32)}};
 }
 
 std::uint32_t crc32_from(const Json& json) {
@@ -44,6 +49,7 @@ ShardPlan plan_from(const Json& json) {
           .images_per_shard = json.at("images_per_shard"),
           .short_side = json.at("short_side"),
           .quality = json.at("quality"),
+          .fast_crop = json.value("fast_crop", false),  // Older shards do not name it.
           .labels_crc32 = crc32_from(json.at("labels_crc32"))};
 }
 

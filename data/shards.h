@@ -27,6 +27,7 @@ struct ShardPlan {
   int64_t images_per_shard = 0;
   int64_t short_side = 0;          ///< Larger images were made smaller, to this short side in pixels; 0: none.
   int64_t quality = 0;             ///< Of the JPEGs that were made smaller; 0: none.
+  bool fast_crop = false;          ///< JPEGs were given restart markers (jpeg_restarts.h).
   std::uint32_t labels_crc32 = 0;  ///< Of the source's labels and class names, which tells a changed source.
 
   bool operator==(const ShardPlan&) const = default;

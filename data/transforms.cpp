@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <stdexcept>
 
 #include "data/augment/policies.h"
 #include "data/resize.h"
@@ -15,38 +14,6 @@ namespace vrwkv::data {
 namespace {
 
 constexpr int kBoxTries = 10;
-
-at::Tensor random_pad_crop(const ImageSource& image, const TrainTransformOptions& options, Generator& generator) {
-  const at::Tensor square = resize(image.whole(), options.size, options.size);
-  const int64_t top = generator.integer(2 * options.padding + 1) - options.padding;
-  const int64_t left = generator.integer(2 * options.padding + 1) - options.padding;
-  return crop(square, top, left, options.size, options.size);
-}
-
-at::Tensor random_resized_crop(const ImageSource& image, const TrainTransformOptions& options, Generator& generator) {
-  const Box box = random_resized_box(image.height(), image.width(), options, generator);
-  return resize(image.part(box), options.size, options.size);
-}
-
-at::Tensor train_crop(const ImageSource& image, const TrainTransformOptions& options, Generator& generator) {
-  switch (options.crop) {
-    case TrainCrop::random_resized:
-      return random_resized_crop(image, options, generator);
-    case TrainCrop::pad:
-      return random_pad_crop(image, options, generator);
-    case TrainCrop::resize:
-      return resize(image.whole(), options.size, options.size);
-  }
-  throw std::logic_error("train_view: unknown TrainCrop");
-}
-
-at::Tensor augmented(const at::Tensor& image, const TrainTransformOptions& options, Generator& generator) {
-  at::Tensor result = augment::rand_augment(image, options.rand_augment, generator);
-  if (options.three_augment) {
-    result = augment::three_augment(result, generator);
-  }
-  return options.color_jitter > 0.0 ? augment::color_jitter(result, options.color_jitter, generator) : result;
-}
 
 }  // namespace
 
@@ -75,11 +42,32 @@ Box random_resized_box(int64_t height, int64_t width, const TrainTransformOption
   return box;
 }
 
-at::Tensor train_view(const ImageSource& image, const TrainTransformOptions& options, Generator& generator) {
-  const at::Tensor cropped = train_crop(image, options, generator);
-  const at::Tensor flipped = generator.uniform() < options.hflip ? hflip(cropped) : cropped;
+TrainView draw_train_view(int64_t height, int64_t width, const TrainTransformOptions& options, Generator& generator) {
+  TrainView view;
+  view.box = options.crop == TrainCrop::random_resized ? random_resized_box(height, width, options, generator)
+                                                       : Box{0, 0, height, width};
+  if (options.crop == TrainCrop::pad) {
+    view.top = generator.integer(2 * options.padding + 1) - options.padding;
+    view.left = generator.integer(2 * options.padding + 1) - options.padding;
+  }
+  view.flip = generator.uniform() < options.hflip;
   Generator augment = generator.branch(RandomStream::augment);
-  return augmented(flipped, options, augment);
+  view.operations = augment::draw_augmentation(options, augment);
+  return view;
+}
+
+at::Tensor make_train_view(const at::Tensor& pixels, const TrainView& view, int64_t size) {
+  const at::Tensor cropped = crop(resize(pixels, size, size), view.top, view.left, size, size);
+  return augment::apply_operations(view.flip ? hflip(cropped) : cropped, view.operations);
+}
+
+at::Tensor view_pixels(const ImageSource& image, const TrainView& view, const TrainTransformOptions& options) {
+  return options.crop == TrainCrop::random_resized ? image.part(view.box) : image.whole();
+}
+
+at::Tensor train_view(const ImageSource& image, const TrainTransformOptions& options, Generator& generator) {
+  const TrainView view = draw_train_view(image.height(), image.width(), options, generator);
+  return make_train_view(view_pixels(image, view, options), view, options.size);
 }
 
 at::Tensor eval_view(const ImageSource& image, const EvalTransformOptions& options) {

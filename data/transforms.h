@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <vector>
 
+#include "data/augment/draw.h"
 #include "data/box.h"
 #include "data/image_source.h"
 #include "data/options.h"
@@ -16,6 +18,26 @@ namespace vrwkv::data {
 /// image within `scale`) and of an aspect (width / height, log-uniform within `ratio`), then the largest fitting
 /// middle.
 Box random_resized_box(int64_t height, int64_t width, const TrainTransformOptions& options, Generator& generator);
+
+/// All that is drawn for a training view. The pixels of `box` are resized to size x size; of that, the square of the
+/// same size whose upper left corner is (top, left) is taken, black outside; then come the flip and the operations.
+struct TrainView {
+  Box box;
+  int64_t top = 0, left = 0;
+  bool flip = false;
+  std::vector<augment::DrawnOperation> operations;
+
+  bool operator==(const TrainView&) const = default;
+};
+
+/// The view of an image of height x width that train_view() makes.
+TrainView draw_train_view(int64_t height, int64_t width, const TrainTransformOptions& options, Generator& generator);
+
+/// `view` carried out on the pixels of its box, uint8 [box.height, box.width, 3].
+at::Tensor make_train_view(const at::Tensor& pixels, const TrainView& view, int64_t size);
+
+/// The pixels of the view's box, of which no more is decoded than needed.
+at::Tensor view_pixels(const ImageSource& image, const TrainView& view, const TrainTransformOptions& options);
 
 /// Training view of an image: `options.crop`, a random horizontal flip, then RandAugment, 3-Augment
 /// and color jitter where they are on; uint8 [size, size, 3]. Erasing comes after normalisation

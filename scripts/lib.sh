@@ -2,6 +2,7 @@
 # Shared by the scripts of this folder; sourced, not run.
 
 readonly TORCH_VERSION=2.11.0
+readonly NVJPEG_VERSION=13.0.4.44
 readonly CLANG_FORMAT_VERSION=18.1.8
 readonly CMAKE_NEEDED=3.25
 

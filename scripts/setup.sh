@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the build needs, if it is missing: Debian or Ubuntu packages, and LibTorch (the wheel of PyTorch) in a
-# virtual environment that all checkouts share. Quick when nothing is missing.
+# Installs what the build needs, if it is missing: Debian or Ubuntu packages, and LibTorch (the wheel of PyTorch), with
+# nvcc also nvJPEG, in a virtual environment that all checkouts share. Quick when nothing is missing.
 #
 #   scripts/setup.sh [--tools]     --tools: also the pinned clang-format, and the programs that tests compare with
 #
@@ -106,6 +106,15 @@ install_torch() {
   trap - EXIT
 }
 
+nvjpeg_ready() { has_package "$torch_venv" nvidia-nvjpeg "$NVJPEG_VERSION"; }
+
+# Decodes JPEGs on a GPU, which is optional: a build without it decodes on the CPU.
+install_nvjpeg() {
+  say "installing nvidia-nvjpeg $NVJPEG_VERSION in $torch_venv"
+  retry "$torch_venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps \
+    "nvidia-nvjpeg==$NVJPEG_VERSION" >&2 || say "it could not be installed; the build will have no data.decode: gpu"
+}
+
 # tool_ready NAME VERSION, install_tool NAME VERSION: a program from PyPI in the tools environment.
 tool_ready() { [[ -f "$tools_venv/.$1-$2" && -x "$tools_venv/bin/python" ]]; }
 
@@ -145,7 +154,10 @@ for argument in "$@"; do
 done
 
 system_packages
-libtorch_given || once torch_ready install_torch
+if ! libtorch_given; then
+  once torch_ready install_torch
+  if command -v nvcc >/dev/null; then once nvjpeg_ready install_nvjpeg; fi
+fi
 at_least "$(cmake_version cmake || true)" "$CMAKE_NEEDED" || once tool_ready install_tool cmake 3.31.6
 if ((with_tools)); then
   once tool_ready install_tool clang-format "$CLANG_FORMAT_VERSION"

@@ -108,7 +108,9 @@ int shard(ShardFlags& flags) {
   }
   std::cout << report.images << " images in " << report.shards << " shards (" << report.found << " from before), "
             << report.bytes << " bytes, " << report.smaller << " images made smaller, " << report.undecodable
-            << " undecodable\n";
+            << " undecodable";
+  if (options.fast_crop) std::cout << ", " << report.fast_crop << " for fast crops";
+  std::cout << "\n";
   return cli::kSuccess;
 }
 
@@ -138,12 +140,15 @@ int main(int argc, char** argv) {
       ->type_name("Q")
       ->check(cli::positive_integer())
       ->needs(side);
+  auto* fast_crop = app->add_flag("--fast-crop", flags.options.fast_crop,
+                                  "Give JPEGs restart markers, without loss: training then decodes crops alone");
   app->add_option("--workers", flags.workers, "Threads")
       ->type_name("N")
       ->default_str("one per core")
       ->check(cli::positive_integer());
   app->add_flag("--verify", flags.verify, "Read all shards of SOURCE again and compare them with the index")
       ->excludes(out)
-      ->excludes(side);
+      ->excludes(side)
+      ->excludes(fast_crop);
   return cli::run_main(*app, argc, argv, [&] { return shard(flags); });
 }

@@ -16,6 +16,7 @@
 #include "data/image_codec.h"
 #include "data/image_name.h"
 #include "data/jpeg_encoder.h"
+#include "data/jpeg_restarts.h"
 #include "data/mapped_file.h"
 #include "data/resize.h"
 #include "data/shards.h"
@@ -85,6 +86,7 @@ class Sharding {
     report_.found = found_;
     report_.smaller = smaller_;
     report_.undecodable = undecodable_;
+    report_.fast_crop = fast_crop_;
     for (const data::ShardFile& shard : shards_) report_.bytes += shard.bytes;
     return report_;
   }
@@ -96,6 +98,7 @@ class Sharding {
             .images_per_shard = options.images_per_shard,
             .short_side = options.short_side,
             .quality = options.short_side > 0 ? options.quality : 0,
+            .fast_crop = options.fast_crop,
             .labels_crc32 = labels_crc32(dataset)};
   }
 
@@ -113,7 +116,7 @@ class Sharding {
                          "options (" + before.source + ", " + std::to_string(before.images) + " images, " +
                          std::to_string(before.images_per_shard) + " per shard, short side " +
                          std::to_string(before.short_side) + ", quality " + std::to_string(before.quality) +
-                         "): use another folder, or remove it first");
+                         (before.fast_crop ? ", for fast crops" : "") + "): use another folder, or remove it first");
       }
       return;
     }
@@ -148,7 +151,9 @@ class Sharding {
     for (int64_t index = first(shard); index < first(shard) + count(shard); ++index) {
       const data::EncodedSample sample = dataset_->get(index);
       const std::optional<Bytes> smaller = options_.short_side > 0 ? made_smaller(sample) : std::nullopt;
-      const std::span<const std::uint8_t> bytes = smaller ? std::span(*smaller) : sample.bytes;
+      const std::span<const std::uint8_t> plain = smaller ? std::span(*smaller) : sample.bytes;
+      const std::optional<Bytes> cuttable = options_.fast_crop ? with_restarts(plain) : std::nullopt;
+      const std::span<const std::uint8_t> bytes = cuttable ? std::span(*cuttable) : plain;
       const std::string stem = stem_of(*dataset_, index, sample);
       tar.add(stem + (is_png(bytes) ? ".png" : ".jpg"), bytes);
       if (!dataset_->has_class_names()) tar.add(stem + ".cls", bytes_of(std::to_string(sample.label)));
@@ -156,6 +161,12 @@ class Sharding {
     }
     tar.close();
     file.commit();
+  }
+
+  std::optional<Bytes> with_restarts(std::span<const std::uint8_t> bytes) {
+    std::optional<Bytes> restarts = data::with_restarts(bytes);
+    if (restarts) ++fast_crop_;
+    return restarts;
   }
 
   std::optional<Bytes> made_smaller(const data::EncodedSample& sample) {
@@ -215,7 +226,7 @@ class Sharding {
   ShardReport report_;
   std::vector<data::ShardFile> shards_;   ///< Threads write to different elements.
   std::vector<data::ImageIndex> places_;  ///< Of the images of each shard.
-  std::atomic<int64_t> done_ = 0, found_ = 0, smaller_ = 0, undecodable_ = 0;
+  std::atomic<int64_t> done_ = 0, found_ = 0, smaller_ = 0, undecodable_ = 0, fast_crop_ = 0;
 };
 
 }  // namespace

@@ -14,6 +14,7 @@ struct ShardOptions {
   int64_t images_per_shard = 1000;
   int64_t short_side = 0;  ///< Larger images are made smaller, to this short side in pixels; 0: none.
   int64_t quality = 90;    ///< Of the JPEGs that were made smaller.
+  bool fast_crop = false;  ///< JPEGs get restart markers: the same pixels, parts of which are decoded alone.
   int64_t workers = 0;     ///< Threads; 0: one per core.
 };
 
@@ -24,12 +25,14 @@ struct ShardReport {
   int64_t bytes = 0;        ///< Of all shards.
   int64_t smaller = 0;      ///< Images made smaller by this call.
   int64_t undecodable = 0;  ///< Images that could not be made smaller as they are damaged, in this call.
+  int64_t fast_crop = 0;    ///< JPEGs that got restart markers in this call.
 };
 
 /// Writes the images of a set as shards (data/shards.h): shard k holds images k * images_per_shard and following, in
 /// the set's order, named CLASS/NUMBER-NAME.jpg or .png, or, where classes have no names, NUMBER-NAME.jpg and .cls
 /// (WebDataset's pairs). Images are copied byte by byte unless they are larger than `short_side`: those are decoded,
-/// resized as for evaluation and encoded as JPEG; one that cannot be decoded is copied with a warning.
+/// resized as for evaluation and encoded as JPEG; one that cannot be decoded is copied with a warning. With `fast_crop`
+/// JPEGs pass through data::with_restarts(), which keeps some as they are.
 ///
 /// The files are a function of the set and the options. Each appears whole or not at all, index.json last: after a kill
 /// the same call goes on with the shards that are missing. `progress` is called with the images done and all images,

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "data/batch_augment/augment_batch.h"
+#include "data/gpu/make_stage.h"
 #include "data/transforms.h"
 #include "eval/evaluator.h"
 #include "train/batch_split.h"
@@ -28,6 +29,7 @@ std::unique_ptr<data::Loader> make_loader(const config::RunConfig& config, std::
   options.repeats = config.data.repeats;
   options.corrupt = data::CorruptPolicy::skip;
   options.max_corrupt_share = config.data.max_corrupt_share;
+  options.device = data::gpu::make_stage(config.data, size, device);
   data::TrainTransformOptions transform = config.data.train_transform;
   transform.size = size;
   return std::make_unique<data::Loader>(std::move(dataset), data::train_transform(transform), options);

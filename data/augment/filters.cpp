@@ -1,62 +1,42 @@
 #include <ATen/ops/empty_like.h>
 
-#include <cmath>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "data/augment/blend.h"
+#include "data/augment/box_weights.h"
 #include "data/augment/operations.h"
 #include "data/check_image.h"
+#include "data/vector_clones.h"
 
 namespace vrwkv::data::augment {
 namespace {
 
 constexpr double kMaxRadius = 1000.0;
-constexpr int kPasses = 3;
 
-/// The 3 x 3 mean around `centre`, which counts five times; a rounded quotient, as 13 never leaves a half.
-int smoothed(const std::uint8_t* centre, int64_t stride) {
-  int sum = 4 * *centre;
-  for (int64_t row = -1; row <= 1; ++row) {
-    const std::uint8_t* middle = centre + row * stride;
-    sum += middle[-3] + middle[0] + middle[3];
+/// A row of sharpness() without its first and last pixel. From the 3 x 3 mean in which the centre counts five times: a
+/// rounded quotient, as 13 never leaves a half.
+VRWKV_VECTOR_CLONES
+void sharpen_row(const std::uint8_t* __restrict from, int64_t stride, float factor, std::uint16_t* __restrict columns,
+                 std::uint8_t* __restrict to) {
+  for (int64_t i = 0; i < stride; ++i) {
+    columns[i] = static_cast<std::uint16_t>(from[i - stride] + from[i] + from[i + stride]);
   }
-  return (2 * sum + 13) / 26;
+  for (int64_t i = 3; i < stride - 3; ++i) {
+    const auto sum = static_cast<std::uint16_t>(columns[i - 3] + columns[i] + columns[i + 3] + 4 * from[i]);
+    to[i] = blend(static_cast<std::uint16_t>(2 * sum + 13) / 26, from[i], factor);
+  }
 }
 
-/// A box of width 2 * radius + 1: whole pixels to either side weigh `whole`, the two beyond them `edge`, in units of
-/// 2^-24. Pillow computes in these units and in float32; the last digit of a level depends on it.
-struct BoxWeights {
-  int64_t reach = 0;
-  std::uint32_t whole = 0;
-  std::uint32_t edge = 0;
-};
-
-/// The box whose kPasses-fold convolution has the variance of the Gaussian (Gwosdek et al. 2011, equations 10 to 14).
-BoxWeights box_of(double radius) {
-  const auto narrow = static_cast<float>(radius);
-  const float variance = narrow * narrow / static_cast<float>(kPasses);
-  const auto length = static_cast<float>(std::sqrt(12.0 * static_cast<double>(variance) + 1.0));
-  const auto reach = static_cast<float>(std::floor((static_cast<double>(length) - 1.0) / 2.0));
-  float fraction = (2 * reach + 1) * (reach * (reach + 1) - 3 * variance);
-  fraction /= 6 * (variance - (reach + 1) * (reach + 1));
-  const float box = reach + fraction;
-  BoxWeights weights;
-  weights.reach = static_cast<int64_t>(box);
-  weights.whole = static_cast<std::uint32_t>(static_cast<float>(1U << 24U) / (box * 2 + 1));
-  weights.edge = ((1U << 24U) - static_cast<std::uint32_t>(weights.reach * 2 + 1) * weights.whole) / 2;
-  return weights;
-}
-
-/// One line of `count` pixels, `step` bytes apart, blurred kPasses times in place; the ends are repeated outwards.
+/// One line of `count` pixels, `step` bytes apart, blurred kBoxPasses times in place; the ends are repeated outwards.
 class LineBlur {
  public:
   LineBlur(const BoxWeights& weights, int64_t count)
       : weights_(weights), count_(count), padded_(static_cast<std::size_t>(count + 2 * (weights.reach + 1))) {}
 
   void operator()(std::uint8_t* line, int64_t step) {
-    for (int pass = 0; pass < kPasses; ++pass) {
+    for (int pass = 0; pass < kBoxPasses; ++pass) {
       pad(line, step);
       blur(line, step);
     }
@@ -95,13 +75,10 @@ at::Tensor sharpness(const at::Tensor& image, double factor) {
   check_finite("sharpness", factor);
   at::Tensor result = image.clone();  // the border
   const int64_t stride = 3 * image.size(1);
-  const auto narrow = static_cast<float>(factor);
+  std::vector<std::uint16_t> columns(static_cast<std::size_t>(stride));
   for (int64_t y = 1; y < image.size(0) - 1; ++y) {
-    const auto* from = image.const_data_ptr<std::uint8_t>() + y * stride;
-    auto* to = result.mutable_data_ptr<std::uint8_t>() + y * stride;
-    for (int64_t i = 3; i < stride - 3; ++i) {
-      to[i] = blend(smoothed(from + i, stride), from[i], narrow);
-    }
+    sharpen_row(image.const_data_ptr<std::uint8_t>() + y * stride, stride, static_cast<float>(factor), columns.data(),
+                result.mutable_data_ptr<std::uint8_t>() + y * stride);
   }
   return result;
 }

@@ -1,10 +1,7 @@
 #include <ATen/ops/empty_like.h>
 
-#include <algorithm>
-#include <array>
-#include <cmath>
-#include <numbers>
-
+#include "data/augment/affine.h"
+#include "data/augment/bicubic.h"
 #include "data/augment/blend.h"
 #include "data/augment/operations.h"
 #include "data/check_image.h"
@@ -12,95 +9,19 @@
 namespace vrwkv::data::augment {
 namespace {
 
-constexpr std::array<std::uint8_t, 3> kFill{124, 116, 104};
-
-/// Pixel (x, y) of the result is taken from (a x + b y + c, d x + e y + f); both at pixel centres.
-struct Affine {
-  double a = 1, b = 0, c = 0;
-  double d = 0, e = 1, f = 0;
-};
-
-/// Cubic convolution with parameter -1 (Keys 1981) through four values, `t` behind the second. Horner's form in this
-/// order, as Pillow has it: its result is cut off, so that the last bit can move a level.
-double cubic(double v0, double v1, double v2, double v3, double t) {
-  const double linear = -v0 + v2;
-  const double square = 2 * (v0 - v1) + v2 - v3;
-  const double cube = -v0 + v1 - v2 + v3;
-  return v1 + t * (linear + t * (square + t * cube));
-}
-
-class Bicubic {
- public:
-  explicit Bicubic(const at::Tensor& image)
-      : pixels_(image.const_data_ptr<std::uint8_t>()), height_(image.size(0)), width_(image.size(1)) {}
-
-  /// The colour at (x, y); the fill colour outside of the image.
-  void sample(double x, double y, std::uint8_t* to) const {
-    if (!(x >= 0.0 && x < static_cast<double>(width_) && y >= 0.0 && y < static_cast<double>(height_))) {
-      std::ranges::copy(kFill, to);
-      return;
-    }
-    const double left = std::floor(x - 0.5);
-    const double top = std::floor(y - 0.5);
-    const double dx = x - 0.5 - left;
-    const double dy = y - 0.5 - top;
-    std::array<int64_t, 4> columns;
-    std::array<const std::uint8_t*, 4> rows;
-    for (int64_t i = 0; i < 4; ++i) {
-      const auto index = static_cast<std::size_t>(i);
-      columns[index] = 3 * std::clamp<int64_t>(static_cast<int64_t>(left) - 1 + i, 0, width_ - 1);
-      rows[index] = pixels_ + 3 * width_ * std::clamp<int64_t>(static_cast<int64_t>(top) - 1 + i, 0, height_ - 1);
-    }
-    for (int64_t channel = 0; channel < 3; ++channel) {
-      std::array<double, 4> across;
-      for (std::size_t i = 0; i < 4; ++i) {
-        const std::uint8_t* row = rows[i] + channel;
-        across[i] = cubic(row[columns[0]], row[columns[1]], row[columns[2]], row[columns[3]], dx);
-      }
-      const double value = cubic(across[0], across[1], across[2], across[3], dy);
-      to[channel] = static_cast<std::uint8_t>(std::clamp(value, 0.0, 255.0));
-    }
-  }
-
- private:
-  const std::uint8_t* pixels_;
-  int64_t height_;
-  int64_t width_;
-};
-
 at::Tensor transformed(const at::Tensor& image, const Affine& map) {
   at::Tensor result = at::empty_like(image);
-  const Bicubic source(image);
-  auto* to = result.mutable_data_ptr<std::uint8_t>();
-  for (int64_t row = 0; row < image.size(0); ++row) {
-    const double y = static_cast<double>(row) + 0.5;
-    for (int64_t column = 0; column < image.size(1); ++column, to += 3) {
-      const double x = static_cast<double>(column) + 0.5;
-      source.sample(map.a * x + map.b * y + map.c, map.d * x + map.e * y + map.f, to);
-    }
-  }
+  transform_bicubic(image.const_data_ptr<std::uint8_t>(), image.size(0), image.size(1), map,
+                    result.mutable_data_ptr<std::uint8_t>());
   return result;
 }
-
-/// Pillow rounds sine and cosine so that quarter turns are exact.
-double rounded(double value) { return std::round(value * 1e15) / 1e15; }
 
 }  // namespace
 
 at::Tensor rotate(const at::Tensor& image, double degrees) {
   check_image("rotate", image);
   check_finite("rotate", degrees);
-  const double radians = -std::fmod(degrees, 360.0) * std::numbers::pi / 180.0;
-  const double cosine = rounded(std::cos(radians));
-  const double sine = rounded(std::sin(radians));
-  const double middle_x = static_cast<double>(image.size(1)) / 2;
-  const double middle_y = static_cast<double>(image.size(0)) / 2;
-  return transformed(image, {.a = cosine,
-                             .b = sine,
-                             .c = cosine * -middle_x + sine * -middle_y + middle_x,
-                             .d = -sine,
-                             .e = cosine,
-                             .f = -sine * -middle_x + cosine * -middle_y + middle_y});
+  return transformed(image, rotation(degrees, image.size(0), image.size(1)));
 }
 
 at::Tensor shear_x(const at::Tensor& image, double factor) {

@@ -17,7 +17,7 @@ struct NamedOperation {
   at::Tensor (*apply)(const at::Tensor& image, double argument);  ///< `none` ignores it, `whole` drops its fraction.
 };
 
-/// All of them, in the order of operations.h.
+/// All of them, in the order of operations.h and OperationKind.
 std::span<const NamedOperation> named_operations();
 
 }  // namespace vrwkv::data::augment

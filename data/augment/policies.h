@@ -2,12 +2,18 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <span>
+
+#include "data/augment/draw.h"
 #include "data/options.h"
 #include "data/random.h"
 
 /// Which operations an image gets: functions of (image, options, generator). Images are uint8 [H, W, 3] as in
 /// operations.h, which throws for others.
 namespace vrwkv::data::augment {
+
+/// One operation after the other; the image itself without any.
+at::Tensor apply_operations(const at::Tensor& image, std::span<const DrawnOperation> operations);
 
 /// RandAugment as timm's `rand-m{magnitude}-n{num_ops}-mstd{magnitude_std}-inc1` has it: `num_ops` times one of 15
 /// operations, each applied with `prob` at a magnitude drawn from N(magnitude, magnitude_std), limited to 0 ... 10.

@@ -52,6 +52,8 @@ class BenchTest(CliTest):
         for flag in ("--seconds", "--workers", "--json"):
             self.assertRegex(text, rf"(?m)^  {flag} .*\[default: .+\]$")
         self.fails(2, "vrwkv-bench", "data", self.config, "data.train.path=none", says=["none"])
+        self.fails(2, "vrwkv-bench", "data", self.config, "--seconds", "0.05", "data.decode=gpu", "run.device=cpu",
+                   says=["data.decode is gpu, but the run's device is cpu", "set data.decode to cpu or auto"])
 
     def test_ops(self):
         file = self.folder / "ops.json"

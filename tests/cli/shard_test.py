@@ -117,6 +117,37 @@ class ShardTest(CliTest):
                 (int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")), size
             )
 
+    def test_fast_crop_keeps_every_pixel(self):
+        fixtures = pathlib.Path(__file__).parent.parent / "data" / "fixtures"
+        source = self.work / "set" / "c"
+        source.mkdir(parents=True)
+        for name in ("cmyk.jpg", "progressive.jpg", "rgb.png", "rgb_420.jpg"):
+            shutil.copy(fixtures / name, source)
+        out, again = self.work / "out", self.work / "again"
+        result = self.shard(source.parent, "--out", out, "--fast-crop", "--per-shard", 2)
+        self.assertIn("4 images in 2 shards", result.stdout)
+        self.assertIn("0 undecodable, 2 for fast crops", result.stdout)
+        for key, data in self.content(out).items():
+            name = key.split("-", 1)[1]
+            original = (fixtures / name).read_bytes()
+            if name in ("cmyk.jpg", "rgb.png"):
+                self.assertEqual(data, original)
+                continue
+            self.assertIn(b"\xff\xc0", data)  # Baseline, also of the progressive one.
+            self.assertIn(b"\xff\xdd\x00\x04", data)  # A restart interval.
+            stored = self.work / name
+            stored.write_bytes(data)
+            pixels = []
+            for path in (stored, fixtures / name):
+                picture = self.work / "picture.png"
+                self.run_program("vrwkv-augment", "--op", "solarize=256", path, "--out", picture)
+                pixels.append(picture.read_bytes())
+            self.assertEqual(*pixels)
+        self.shard(source.parent, "--out", again, "--fast-crop", "--per-shard", 2, "--workers", 1)
+        self.assertEqual(self.digest(out), self.digest(again))
+        self.fails(2, "vrwkv-shard", source.parent, "--out", out, "--per-shard", 2, says=["for fast crops"])
+        self.fails(2, "vrwkv-shard", out, "--verify", "--fast-crop", says=["--fast-crop"])
+
     def test_goes_on_after_a_kill(self):
         source = self.work / "set"
         for i in range(300):
@@ -166,7 +197,7 @@ class ShardTest(CliTest):
         self.fails(2, "vrwkv-shard", self.source, "--verify", says=["incomplete"])
 
     def test_help(self):
-        flags = "SOURCE --out --list --ground-truth --synsets --per-shard --short-side --quality --workers --verify"
+        flags = "SOURCE --out --list --ground-truth --synsets --per-shard --short-side --quality --fast-crop --workers --verify"
         self.help_names_every_default("vrwkv-shard", flags.split())
 
     def test_wrong_arguments(self):

@@ -133,6 +133,8 @@ TEST(ConfigErrors, Ranges) {
       {"data.eval_transform.resize", {"0"}},
       {"data.eval_transform.size", {"0"}},
       {"data.normalize.std", {"[1, 0, 1]"}},
+      {"data.decode", {"cuda"}},
+      {"data.gpu_share", {"-0.1", "1.1"}},
       {"data.workers", {"-1"}},
       {"data.prefetch_batches", {"0"}},
       {"data.max_corrupt_share", {"-0.1", "1.1"}},
@@ -235,6 +237,9 @@ TEST(ConfigErrors, ValuesThatContradictEachOther) {
   EXPECT_EQ(error_of("data: {val: {list: v.txt}}"), "no error");
   EXPECT_EQ(error_of("data: {val: {format: folder, ground_truth: g.txt, synsets: s.txt}}"),
             "x.yaml:1: 'data.val.ground_truth' is set, but counts only with 'data.val.format' tar; remove this key");
+  EXPECT_EQ(error_of("data: {gpu_share: 0.5}"),
+            "x.yaml:1: 'data.gpu_share' is set, but counts only with 'data.decode' gpu or auto; remove this key");
+  EXPECT_EQ(error_of("data: {decode: gpu, gpu_share: 0.5}"), "no error");
   EXPECT_EQ(error_of("data: {val: {synsets: s.txt}}"),
             "x.yaml:1: 'data.val.synsets' is set, but counts only with 'data.val.ground_truth'; remove this key");
   EXPECT_EQ(error_of("data: {val: {ground_truth: g.txt}}"),

@@ -121,6 +121,7 @@ class RandomConfig {
   }
 
   static void leave_out_augmentation_that_does_not_count(data::DataOptions& data) {
+    if (data.decode == data::DecodeDevice::cpu) data.gpu_share = data::DataOptions().gpu_share;
     data::TrainTransformOptions& transform = data.train_transform;
     std::ranges::sort(transform.erasing.area);
     std::ranges::sort(transform.erasing.ratio);

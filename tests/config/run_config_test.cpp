@@ -51,6 +51,8 @@ data:
   normalize:
     mean: [1, 2, 3]
     std: [4, 5, 6.5]
+  decode: auto
+  gpu_share: 0.205
   workers: 21
   prefetch_batches: 22
   max_corrupt_share: 0.23
@@ -117,6 +119,8 @@ run:
   EXPECT_EQ(config.data.eval_transform.size, 45);
   EXPECT_EQ(config.data.normalize.mean, (std::array<double, 3>{1, 2, 3}));
   EXPECT_EQ(config.data.normalize.std, (std::array<double, 3>{4, 5, 6.5}));
+  EXPECT_EQ(config.data.decode, data::DecodeDevice::automatic);
+  EXPECT_EQ(config.data.gpu_share, 0.205);
   EXPECT_EQ(config.data.workers, 21);
   EXPECT_EQ(config.data.prefetch_batches, 22);
   EXPECT_EQ(config.data.max_corrupt_share, 0.23);
