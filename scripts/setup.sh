@@ -108,10 +108,11 @@ install_torch() {
 
 nvjpeg_ready() { has_package "$torch_venv" nvidia-nvjpeg "$NVJPEG_VERSION"; }
 
-# Decodes JPEGs on a GPU, which is optional: a build without it decodes on the CPU.
+# Decodes JPEGs on a GPU, which is optional: a build without it decodes on the CPU. One try only, as without a network
+# every later call tries again.
 install_nvjpeg() {
   say "installing nvidia-nvjpeg $NVJPEG_VERSION in $torch_venv"
-  retry "$torch_venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps \
+  "$torch_venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --retries 1 --no-deps \
     "nvidia-nvjpeg==$NVJPEG_VERSION" >&2 || say "it could not be installed; the build will have no data.decode: gpu"
 }
 
