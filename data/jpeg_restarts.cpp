@@ -15,7 +15,7 @@ constexpr unsigned kBlock = 8;
 
 /// Units (MCUs) between two markers: as many as divide a row, up to kLongest. A marker takes about 5 bytes; longer
 /// pieces cost the reader more units beside the crop (docs/data.md has figures).
-constexpr unsigned kLongest = 12, kShortest = 3;
+constexpr unsigned kLongest = 6, kShortest = 2;
 
 /// `units` of a row where no number from kShortest to kLongest divides it: then only rows can be left out.
 unsigned piece_of(unsigned units) {

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Image preparation on one core, ours against torchvision's and timm's, on the same JPEGs: images/s and the ratio.
 
-    scripts/bench_torchvision_data.py FOLDER [--rounds N] [--bench build/release/bin/vrwkv-bench]
+    scripts/bench_torchvision_data.py FOLDER [--shards DIR] [--rounds N] [--bench build/release/bin/vrwkv-bench]
 
-FOLDER holds a folder of JPEGs for each class. Needs torchvision and timm beside torch. The two take turns, a few seconds each; the
+FOLDER holds a folder of JPEGs for each class; DIR the same images as `vrwkv-shard FOLDER --out DIR --fast-crop` writes them, from
+which ours are then read, too. Needs torchvision and timm beside torch. The two take turns, a few seconds each; the
 figures are medians over the rounds, the ratio is the median of the rounds' ratios, so that a machine that others use does little
 harm. All files are read before, so that disks do not count.
 """
@@ -67,6 +68,7 @@ def our_rate(bench, folder, case, seconds, scratch):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--shards", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--bench", default="build/release/bin/vrwkv-bench")
@@ -76,16 +78,18 @@ def main():
     for path in files:
         path.read_bytes()
     theirs = torchvision_transforms()
-    print(f"{'':36}{'ours':>9}{'theirs':>9}{'ratio':>8}")
+    sources = {"": arguments.folder} | ({", shards": arguments.shards} if arguments.shards else {})
+    print(f"{'':44}{'ours':>9}{'theirs':>9}{'ratio':>8}")
     with tempfile.TemporaryDirectory() as scratch:
         for case in CASES:
             rounds = []
             for _ in range(arguments.rounds):
-                ours = our_rate(arguments.bench, arguments.folder, case, arguments.seconds, pathlib.Path(scratch))
-                rounds.append((ours, torchvision_rate(theirs[case], files, arguments.seconds)))
-            medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
-            ratio = statistics.median(a / b for a, b in rounds)
-            print(f"{case:36}{medians[0]:9.0f}{medians[1]:9.0f}{ratio:8.2f}")
+                ours = [our_rate(arguments.bench, folder, case, arguments.seconds, pathlib.Path(scratch)) for folder in sources.values()]
+                rounds.append((*ours, torchvision_rate(theirs[case], files, arguments.seconds)))
+            for place, source in enumerate(sources):
+                ours, other = (statistics.median(round_[i] for round_ in rounds) for i in (place, -1))
+                ratio = statistics.median(round_[place] / round_[-1] for round_ in rounds)
+                print(f"{case + source:44}{ours:9.0f}{other:9.0f}{ratio:8.2f}", flush=True)
 
 
 if __name__ == "__main__":

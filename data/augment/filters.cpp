@@ -1,7 +1,9 @@
 #include <ATen/ops/empty_like.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "data/augment/blend.h"
@@ -29,51 +31,65 @@ void sharpen_row(const std::uint8_t* __restrict from, int64_t stride, float fact
   }
 }
 
-/// One line of `count` pixels, `step` bytes apart, blurred kBoxPasses times in place; the ends are repeated outwards.
-class LineBlur {
- public:
-  LineBlur(const BoxWeights& weights, int64_t count)
-      : weights_(weights), count_(count), padded_(static_cast<std::size_t>(count + 2 * (weights.reach + 1))) {}
+/// One row of a blur downwards: its box reaches from behind `before` to ahead of `behind`, `first` is the highest row
+/// that counts whole, and `sums` those of the whole rows, which move on by one.
+VRWKV_VECTOR_CLONES
+void blur_row(const std::uint8_t* __restrict before, const std::uint8_t* __restrict first,
+              const std::uint8_t* __restrict behind, int64_t count, const BoxWeights& weights,
+              std::uint32_t* __restrict sums, std::uint8_t* __restrict to) {
+  const std::uint32_t whole = weights.whole, edge = weights.edge;
+  for (int64_t i = 0; i < count; ++i) {
+    const std::uint32_t bulk = sums[i] * whole + (static_cast<std::uint32_t>(before[i]) + behind[i]) * edge;
+    to[i] = static_cast<std::uint8_t>((bulk + (1U << 23U)) >> 24U);
+    sums[i] += static_cast<std::uint32_t>(behind[i]) - first[i];
+  }
+}
 
-  void operator()(std::uint8_t* line, int64_t step) {
-    for (int pass = 0; pass < kBoxPasses; ++pass) {
-      pad(line, step);
-      blur(line, step);
+VRWKV_VECTOR_CLONES
+void add_row(const std::uint8_t* __restrict row, int64_t count, std::uint32_t* __restrict sums) {
+  for (int64_t i = 0; i < count; ++i) sums[i] += row[i];
+}
+
+using Levels = std::vector<std::uint8_t>;
+
+/// `height` rows blurred downwards, kBoxPasses times; the first and the last are repeated outwards.
+Levels blurred_down(Levels image, int64_t height, const BoxWeights& weights) {
+  const int64_t stride = std::ssize(image) / height;
+  Levels result(image.size());
+  std::vector<std::uint32_t> sums(static_cast<std::size_t>(stride));
+  for (int pass = 0; pass < kBoxPasses; ++pass) {
+    const auto row = [&](int64_t y) { return image.data() + std::clamp<int64_t>(y, 0, height - 1) * stride; };
+    std::ranges::fill(sums, 0);
+    for (int64_t y = -weights.reach; y <= weights.reach; ++y) add_row(row(y), stride, sums.data());
+    for (int64_t y = 0; y < height; ++y) {
+      blur_row(row(y - weights.reach - 1), row(y - weights.reach), row(y + weights.reach + 1), stride, weights,
+               sums.data(), result.data() + y * stride);
     }
+    std::swap(image, result);
   }
+  return image;
+}
 
- private:
-  void pad(const std::uint8_t* line, int64_t step) {
-    const auto margin = weights_.reach + 1;
-    auto* to = padded_.data();
-    for (int64_t i = 0; i < margin; ++i) to[i] = line[0];
-    for (int64_t i = 0; i < count_; ++i) to[margin + i] = line[i * step];
-    for (int64_t i = 0; i < margin; ++i) to[margin + count_ + i] = line[(count_ - 1) * step];
+/// Rows become columns.
+void transpose(const std::uint8_t* from, int64_t height, int64_t width, std::uint8_t* to) {
+  for (int64_t y = 0; y < height; ++y) {
+    for (int64_t x = 0; x < width; ++x) std::copy_n(from + 3 * (y * width + x), 3, to + 3 * (x * height + y));
   }
+}
 
-  void blur(std::uint8_t* line, int64_t step) const {
-    const std::uint32_t* window = padded_.data();  // its first element is the left edge of pixel 0's box
-    const int64_t width = 2 * weights_.reach + 1;
-    std::uint32_t sum = 0;
-    for (int64_t i = 1; i <= width; ++i) sum += window[i];
-    for (int64_t x = 0; x < count_; ++x, ++window) {
-      const std::uint32_t bulk = sum * weights_.whole + (window[0] + window[width + 1]) * weights_.edge;
-      line[x * step] = static_cast<std::uint8_t>((bulk + (1U << 23U)) >> 24U);
-      sum += window[width + 1] - window[1];
-    }
-  }
-
-  BoxWeights weights_;
-  int64_t count_;
-  std::vector<std::uint32_t> padded_;
-};
+/// By the calling thread alone, as at::Tensor::clone would not.
+at::Tensor copy_of(const at::Tensor& image) {
+  at::Tensor result = at::empty_like(image);
+  std::copy_n(image.const_data_ptr<std::uint8_t>(), image.numel(), result.mutable_data_ptr<std::uint8_t>());
+  return result;
+}
 
 }  // namespace
 
 at::Tensor sharpness(const at::Tensor& image, double factor) {
   check_image("sharpness", image);
   check_finite("sharpness", factor);
-  at::Tensor result = image.clone();  // the border
+  at::Tensor result = copy_of(image);  // the border
   const int64_t stride = 3 * image.size(1);
   std::vector<std::uint16_t> columns(static_cast<std::size_t>(stride));
   for (int64_t y = 1; y < image.size(0) - 1; ++y) {
@@ -88,22 +104,18 @@ at::Tensor gaussian_blur(const at::Tensor& image, double radius) {
   if (!(radius >= 0.0 && radius <= kMaxRadius)) {
     throw std::invalid_argument("gaussian_blur: expected a radius from 0 to 1000, got " + std::to_string(radius));
   }
-  at::Tensor result = image.clone();
   if (radius == 0.0) {
-    return result;
+    return copy_of(image);
   }
   const BoxWeights weights = box_of(radius);
-  const int64_t height = image.size(0);
-  const int64_t stride = 3 * image.size(1);
-  auto* pixels = result.mutable_data_ptr<std::uint8_t>();
-  LineBlur along_row(weights, image.size(1));
-  for (int64_t y = 0; y < height; ++y) {
-    for (int64_t c = 0; c < 3; ++c) along_row(pixels + y * stride + c, 3);
-  }
-  LineBlur along_column(weights, height);
-  for (int64_t i = 0; i < stride; ++i) {
-    along_column(pixels + i, stride);
-  }
+  const int64_t height = image.size(0), width = image.size(1);
+  Levels levels(static_cast<std::size_t>(image.numel())), turned(levels.size());
+  transpose(image.const_data_ptr<std::uint8_t>(), height, width, turned.data());
+  turned = blurred_down(std::move(turned), width, weights);
+  transpose(turned.data(), width, height, levels.data());
+  levels = blurred_down(std::move(levels), height, weights);
+  at::Tensor result = at::empty_like(image);
+  std::ranges::copy(levels, result.mutable_data_ptr<std::uint8_t>());
   return result;
 }
 

@@ -67,8 +67,8 @@ TEST_P(CodecFixture, DamagedBytesNeverDoHarm) {
 
 INSTANTIATE_TEST_SUITE_P(Jpeg, CodecFixture,
                          ::testing::Values("rgb_420.jpg", "rgb_422.jpg", "rgb_444.jpg", "stored_rgb.jpg",
-                                           "progressive.jpg", "restarts.jpg", "grey.jpg", "orientation.jpg", "cmyk.jpg",
-                                           "ycck.jpg"));
+                                           "progressive.jpg", "restarts.jpg", "restart_grid.jpg", "grey.jpg",
+                                           "orientation.jpg", "cmyk.jpg", "ycck.jpg"));
 INSTANTIATE_TEST_SUITE_P(Png, CodecFixture,
                          ::testing::Values("rgb.png", "rgba.png", "grey8.png", "grey_alpha.png", "bilevel.png",
                                            "grey2.png", "grey4.png", "palette.png", "palette4.png", "palette_alpha.png",

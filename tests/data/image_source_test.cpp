@@ -45,8 +45,8 @@ TEST_P(ImageSourceFixture, PartsAreThoseOfTheWhole) {
 
 INSTANTIATE_TEST_SUITE_P(Files, ImageSourceFixture,
                          ::testing::Values("rgb_420.jpg", "rgb_422.jpg", "rgb_444.jpg", "stored_rgb.jpg",
-                                           "progressive.jpg", "restarts.jpg", "grey.jpg", "orientation.jpg", "cmyk.jpg",
-                                           "rgb.png", "palette.png"),
+                                           "progressive.jpg", "restarts.jpg", "restart_grid.jpg", "grey.jpg",
+                                           "orientation.jpg", "cmyk.jpg", "rgb.png", "palette.png"),
                          [](const auto& instance) {
                            std::string name = instance.param;
                            std::ranges::replace(name, '.', '_');
@@ -75,7 +75,8 @@ TEST(ImageSource, PhotographsToo) {
 
 TEST(ImageSource, DamagedBytesNeverDoHarm) {
   Generator generator(5, 0, 0, RandomStream::transform);
-  for (const char* name : {"rgb_420.jpg", "progressive.jpg", "restarts.jpg", "grey.jpg", "cmyk.jpg"}) {
+  for (const char* name :
+       {"rgb_420.jpg", "progressive.jpg", "restarts.jpg", "restart_grid.jpg", "grey.jpg", "cmyk.jpg"}) {
     const Bytes whole = *read_file_bytes(testing::fixture(name));
     for (int trial = 0; trial < 200; ++trial) {
       Bytes damaged = whole;

@@ -1,4 +1,5 @@
 #include "data/image_source.h"
+#include "data/jpeg_restarts.h"
 
 using vrwkv::data::Box;
 using vrwkv::data::ImageError;
@@ -22,6 +23,14 @@ void try_part(const ImageSource& source) {
   }
 }
 
+/// What is coded anew is an image as before.
+void try_restarts(std::span<const std::uint8_t> bytes) {
+  if (const auto restarts = vrwkv::data::with_restarts(bytes)) {
+    try_whole(ImageSource(*restarts));
+    try_part(ImageSource(*restarts));
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -30,6 +39,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const ImageSource source({data, size}, kMaxPixels);
     try_whole(source);
     try_part(source);
+    try_restarts({data, size});
   } catch (const ImageError&) {
   }
   return 0;
