@@ -137,7 +137,7 @@ struct DataOptions {
   MixOptions mix;
   int64_t repeats = 1;  ///< Training views of an image in an epoch, whose length stays; 1: off.
   DecodeDevice decode = DecodeDevice::cpu;
-  double gpu_share = 1.0;            ///< With a GPU: share of the JPEGs that it decodes, the threads decode the others.
+  double gpu_share = 0.4;            ///< With a GPU: share of the JPEGs that it decodes, the threads decode the others.
   int64_t workers = 0;               ///< Loader threads; 0: one per core.
   int64_t prefetch_batches = 4;      ///< Batches prepared ahead.
   double max_corrupt_share = 0.001;  ///< Training stops when more of an epoch's images are unreadable.

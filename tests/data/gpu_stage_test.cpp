@@ -184,7 +184,8 @@ TEST_F(GpuLoader, PixelsThatTheCpuDecodedDifferByTheResizeAlone) {
   const auto actual = epoch_of(*loader(dataset, true, 0, false), 1);
   expect_same_samples(expected, actual);
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    EXPECT_LE(testing::max_difference(expected[i].images, actual[i].images), 1) << "batch " << i;
+    // Each is within 1 of the formula in float64 (DeviceArithmetic, resize_test).
+    EXPECT_LE(testing::max_difference(expected[i].images, actual[i].images), 2) << "batch " << i;
   }
 }
 
@@ -194,10 +195,10 @@ TEST_F(GpuLoader, DecodedPixelsAreNearTheCpus) {
   const auto actual = epoch_of(*loader(dataset, true, 1, false), 1);
   expect_same_samples(expected, actual);
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    // Two inverse cosine transforms and two ways from halved colours to whole ones, on smooth images.
+    // Two inverse cosine transforms (up to 3 levels without decoder engines), then two resizes, which overshoot.
     const at::Tensor difference = (expected[i].images.to(at::kFloat) - actual[i].images.to(at::kFloat)).abs();
-    EXPECT_LE(difference.mean().item<double>(), 1.0) << "batch " << i;
-    EXPECT_LE(difference.max().item<double>(), 12.0) << "batch " << i;
+    EXPECT_LE(difference.mean().item<double>(), 0.3) << "batch " << i;
+    EXPECT_LE(difference.max().item<double>(), 6.0) << "batch " << i;
   }
 }
 
