@@ -1,0 +1,135 @@
+#pragma once
+
+// States of bi_wkv6 [64 keys, 64 values] in float32 that take and give bfloat16 factors; and those at the ends of
+// segments.
+
+#include "ops/cuda/bi_wkv6_kernels.cuh"
+#include "ops/cuda/bi_wkv6_tiles.cuh"
+
+namespace vrwkv::ops::cuda::wkv6 {
+
+/// A block's state, 16 of its rows in each warp: keys and columns of values, or the transpose of that. In the registers
+/// of products' results: [column / 8][c] is row + 8 (c / 2) of the warp's and column 2 pair + c % 2 of the eight.
+struct RowState {
+  float at[8][4];
+
+  /// From or to a matrix [64 keys, 64 values]; zeros without one.
+  template <bool kRowsAreKeys>
+  __device__ void load(const float* from, const Spot& spot) {
+#pragma unroll
+    for (int i = 0; i < 32; ++i) {
+      at[i / 4][i % 4] = from == nullptr ? 0.0F : from[index<kRowsAreKeys>(i, spot)];
+    }
+  }
+  template <bool kRowsAreKeys>
+  __device__ void store(float* to, const Spot& spot) const {
+#pragma unroll
+    for (int i = 0; i < 32; ++i) to[index<kRowsAreKeys>(i, spot)] = at[i / 4][i % 4];
+  }
+
+  /// Columns 16 block + 0..15 in bfloat16: (0 and 1, 2 and 3) two right factors whose columns are the state's rows 0..7
+  /// and 8..15 of the warp's.
+  __device__ __forceinline__ void narrow(Word (&words)[4], int block) const {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float(&from)[4] = at[2 * block + i % 2];
+      words[i] = pack(from[i / 2 * 2], from[i / 2 * 2 + 1]);
+    }
+  }
+
+  /// state += rows^T columns over the chunk's tokens, with two matrices [16 tokens, 64].
+  __device__ __forceinline__ void add(const unsigned char* rows, const unsigned char* columns, const Spot& spot) {
+    Word left[4];
+    spot.load_channel_rows(left, rows, spot.lane.warp);
+    add(left, columns, spot);
+  }
+  __device__ __forceinline__ void add(const Word (&left)[4], const unsigned char* columns, const Spot& spot) {
+#pragma unroll
+    for (int block = 0; block < 4; ++block) {
+      Word right[4];
+      spot.load_turned(right, columns, block);
+      add_product(at[2 * block], left, right[0], right[1]);
+      add_product(at[2 * block + 1], left, right[2], right[3]);
+    }
+  }
+
+  /// Multiplies every row, or every column, by its number of `factors` [64].
+  __device__ __forceinline__ void scale_rows(const float* factors, const Spot& spot) {
+    const int row = 16 * spot.lane.warp + spot.lane.row;
+    const float upper = factors[row], lower = factors[row + 8];
+#pragma unroll
+    for (int i = 0; i < 32; ++i) at[i / 4][i % 4] *= i % 4 < 2 ? upper : lower;
+  }
+  __device__ __forceinline__ void scale_columns(const float* factors, const Spot& spot) {
+#pragma unroll
+    for (int n = 0; n < 8; ++n) {
+      const auto factor = load_vector<2>(factors + 8 * n + 2 * spot.lane.pair);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) at[n][c] *= factor.values[c % 2];
+    }
+  }
+
+ private:
+  template <bool kRowsAreKeys>
+  static __device__ int index(int i, const Spot& spot) {
+    const int row = 16 * spot.lane.warp + spot.lane.row + 8 * (i % 4 / 2),
+              column = i / 4 * 8 + 2 * spot.lane.pair + i % 2;
+    return kRowsAreKeys ? row * kSide + column : column * kSide + row;
+  }
+};
+
+/// Factors of a kind of states: keys and values, or receptances and output gradients.
+struct NarrowPair {
+  const at::BFloat16 *rows, *columns;
+};
+
+/// What segment_states_kernel does, in one walk for both directions, for as many kinds as blockIdx.y has.
+__global__ void __launch_bounds__(kThreads)
+    narrow_segment_states_kernel(Shape shape, NarrowPair first, NarrowPair second, const float* w, float* first_states,
+                                 float* second_states, float* decays) {
+#if __CUDA_ARCH__ >= 800
+  __shared__ __align__(128) unsigned char tiles[3 * kTile];
+  __shared__ float wholes[kSide];
+  unsigned char *const after = tiles, *const before = tiles + kTile, *const columns = tiles + 2 * kTile;
+  const Spot spot;
+  const Stripe stripe;
+  const Item item(shape, blockIdx.x);
+  const NarrowPair& in = blockIdx.y == 0 ? first : second;
+  RowState forward, backward;
+  forward.load<true>(nullptr, spot);
+  backward.load<true>(nullptr, spot);
+  float passed[2] = {1.0F, 1.0F};
+  for (int chunk = 0; chunk < item.chunks(); ++chunk) {
+    const int count = item.count(chunk);
+    float w_read[4][2];
+    Word rows[4];
+    Copied copied;
+    stripe.load(w_read, w + item.at(chunk), item.stride, count);
+    stripe.load(rows, in.rows + item.at(chunk), item.stride, count);
+    copied.load(in.columns + item.at(chunk), item.stride, count);
+    const StripeDecays decay(w_read);
+    WaysToEnds ways(decay.decay, stripe);
+    __syncthreads();
+    copied.store(columns);
+    stripe.store(after, rows, ways.after);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) ways.before[i / 2][i % 2] *= passed[i % 2];
+    stripe.store(before, rows, ways.before);
+    ways.store_whole(wholes, stripe);
+#pragma unroll
+    for (int c = 0; c < 2; ++c) passed[c] *= ways.whole[c];
+    __syncthreads();
+    forward.scale_rows(wholes, spot);
+    forward.add(after, columns, spot);
+    backward.add(before, columns, spot);
+  }
+  float* const states = (blockIdx.y == 0 ? first_states : second_states) + item.index * 2 * kStateSize;
+  forward.store<true>(states, spot);
+  backward.store<true>(states + kStateSize, spot);
+  if (blockIdx.y == 0 && stripe.group == 0) {
+    store_vector(decays + item.index * kSide + stripe.channel, Vector<float, 2>{passed[0], passed[1]});
+  }
+#endif
+}
+
+}  // namespace vrwkv::ops::cuda::wkv6
