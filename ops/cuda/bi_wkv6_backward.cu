@@ -15,7 +15,7 @@ void backward_exact(const wkv6::Launcher<T, In>& launcher, const wkv6::Gradients
   const at::Tensor adjoints = launcher.entry_states(inputs.r, gradients.gy);
   const auto kernel = wkv6::backward_kernel<T, In>;
   const int64_t bytes = wkv6::backward_shared<T>() * static_cast<int64_t>(sizeof(T));
-  const int64_t blocks = launcher.resident(kernel, bytes);
+  const int64_t blocks = launcher.resident(kernel, wkv6::kThreads, bytes);
   at::Tensor scratch = launcher.scratch({blocks, wkv6::backward_scratch<T>(launcher.shape().segment)});
   kernel<<<static_cast<unsigned>(blocks), wkv6::kThreads, static_cast<size_t>(bytes), launcher.stream()>>>(
       launcher.shape(), inputs, gradients, launcher.pointer(states), launcher.pointer(adjoints),

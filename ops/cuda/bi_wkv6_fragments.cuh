@@ -1,8 +1,8 @@
 #pragma once
 
-// Products of bfloat16 matrices with float32 sums by one warp, in the registers of PTX's mma.m16n8k16. With row = lane
-// / 4 and pair = lane % 4, a word of a matrix of 8 x 8 numbers has those of (row, 2 pair) and (row, 2 pair + 1). Needs
-// compute capability 8.0.
+// PTX's instructions under bi_wkv6's kernels for bfloat16: products of bfloat16 matrices with float32 sums by one warp,
+// in the registers of mma.m16n8k16. With row = lane / 4 and pair = lane % 4, a word of a matrix of 8 x 8 numbers has
+// those of (row, 2 pair) and (row, 2 pair + 1). Needs compute capability 8.0.
 
 namespace vrwkv::ops::cuda {
 
@@ -39,13 +39,6 @@ __device__ __forceinline__ void load_transposes(Word (&to)[4], const unsigned ch
                : "memory");
 }
 
-/// The transpose of an 8 x 8 matrix.
-__device__ __forceinline__ Word transpose(Word word) {
-  Word turned;
-  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(turned) : "r"(word));
-  return turned;
-}
-
 /// Starts to copy 16 bytes to shared memory; await_copies() waits for all that this thread has started.
 __device__ __forceinline__ void start_copy(unsigned char* to, const unsigned char* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
@@ -53,5 +46,26 @@ __device__ __forceinline__ void start_copy(unsigned char* to, const unsigned cha
                : "memory");
 }
 __device__ __forceinline__ void await_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+/// Waits for a whole block of kBlock threads, wherever in the program each warp calls it.
+template <int kBlock>
+__device__ __forceinline__ void block_barrier() {
+  asm volatile("barrier.sync 1, %0;" ::"n"(kBlock) : "memory");
+}
+
+/// Hides from the compiler where `x` comes from, so that it keeps nothing that follows from it.
+__device__ __forceinline__ void forget(int& x) { asm volatile("" : "+r"(x)); }
+
+/// 2^x and 1 / x to 22 bits, without subnormal numbers.
+__device__ __forceinline__ float fast_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float fast_reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 
 }  // namespace vrwkv::ops::cuda

@@ -72,13 +72,12 @@ class Launcher {
     C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
   }
 
-  /// Allows `kernel` its `bytes` of shared memory; how many blocks that take items in turn the device holds at once.
+  /// Allows `kernel` its `bytes` of shared memory; how many blocks, of such that take items in turn, the device holds.
   template <typename Kernel>
-  int64_t resident(Kernel kernel, int64_t bytes) const {
+  int64_t resident(Kernel kernel, int threads, int64_t bytes) const {
     allow(kernel, bytes);
     int blocks = 0;
-    C10_CUDA_CHECK(
-        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kThreads, static_cast<size_t>(bytes)));
+    C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, static_cast<size_t>(bytes)));
     return std::min<int64_t>(shape_.items(), static_cast<int64_t>(std::max(1, blocks)) *
                                                  at::cuda::getCurrentDeviceProperties()->multiProcessorCount);
   }

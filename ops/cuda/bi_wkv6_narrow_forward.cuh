@@ -46,12 +46,12 @@ struct NarrowForward {
     Copied v;
   };
   __device__ __forceinline__ void read(Read& to, int chunk) const {
-    const int count = item.count(chunk);
+    const int count = item.count(chunk), stride = static_cast<int>(item.stride);
     const int64_t at = item.at(chunk);
-    stripe.load(to.w, in.w + at, item.stride, count);
-    stripe.load(to.r, in.r + at, item.stride, count);
-    stripe.load(to.k, in.k + at, item.stride, count);
-    to.v.load(in.v + at, item.stride, count);
+    stripe.load(to.w, in.w + at, stride, count);
+    stripe.load(to.r, in.r + at, stride, count);
+    stripe.load(to.k, in.k + at, stride, count);
+    to.v.load(in.v + at, stride, count);
   }
 
   template <bool kReversed>
@@ -75,14 +75,14 @@ struct NarrowForward {
   __device__ __forceinline__ void finish(const float (&sums)[2][4], int chunk) const {
     const uint4 kept = places.kept[chunk * kThreads + threadIdx.x];
     const Word later[4]{kept.x, kept.y, kept.z, kept.w};
-    const int count = item.count(chunk);
+    const int count = item.count(chunk), stride = static_cast<int>(item.stride);
     at::BFloat16* const to = y + item.at(chunk) + 16 * spot.lane.warp + 2 * spot.lane.pair;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int token = spot.lane.row + 8 * (i % 2);
       const float* const sum = sums[i / 2] + i % 2 * 2;
       const Word word = pack(sum[0] + first_of(later[i]), sum[1] + second_of(later[i]));
-      if (token < count) *reinterpret_cast<Word*>(to + token * item.stride + 8 * (i / 2)) = word;
+      if (token < count) *reinterpret_cast<Word*>(to + token * stride + 8 * (i / 2)) = word;
     }
   }
 

@@ -94,39 +94,46 @@ __global__ void __launch_bounds__(kThreads)
   const Spot spot;
   const Stripe stripe;
   const Item item(shape, blockIdx.x);
-  const NarrowPair& in = blockIdx.y == 0 ? first : second;
+  const bool is_first = blockIdx.y == 0;
+  const at::BFloat16 *const rows_in = is_first ? first.rows : second.rows, *const columns_in = is_first
+                                                                                                   ? first.columns
+                                                                                                   : second.columns;
+  const int stride = static_cast<int>(item.stride), chunks = item.chunks();
   RowState forward, backward;
   forward.load<true>(nullptr, spot);
   backward.load<true>(nullptr, spot);
-  float passed[2] = {1.0F, 1.0F};
-  for (int chunk = 0; chunk < item.chunks(); ++chunk) {
-    const int count = item.count(chunk);
-    float w_read[4][2];
-    Word rows[4];
-    Copied copied;
-    stripe.load(w_read, w + item.at(chunk), item.stride, count);
-    stripe.load(rows, in.rows + item.at(chunk), item.stride, count);
-    copied.load(in.columns + item.at(chunk), item.stride, count);
-    const StripeDecays decay(w_read);
+  float passed[2] = {1.0F, 1.0F}, next_w[4][2];
+  Word next_rows[4];
+  Copied next_columns;
+  const auto read = [&](int chunk) {
+    const int64_t at = item.at(chunk);
+    stripe.load(next_w, w + at, stride, item.count(chunk));
+    stripe.load(next_rows, rows_in + at, stride, item.count(chunk));
+    next_columns.load(columns_in + at, stride, item.count(chunk));
+  };
+  read(0);
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    const StripeDecays decay(next_w);
     WaysToEnds ways(decay.decay, stripe);
     __syncthreads();
-    copied.store(columns);
-    stripe.store(after, rows, ways.after);
+    next_columns.store(columns);
+    stripe.store(after, next_rows, ways.after);
 #pragma unroll
     for (int i = 0; i < 8; ++i) ways.before[i / 2][i % 2] *= passed[i % 2];
-    stripe.store(before, rows, ways.before);
+    stripe.store(before, next_rows, ways.before);
     ways.store_whole(wholes, stripe);
 #pragma unroll
     for (int c = 0; c < 2; ++c) passed[c] *= ways.whole[c];
     __syncthreads();
+    if (chunk + 1 < chunks) read(chunk + 1);
     forward.scale_rows(wholes, spot);
     forward.add(after, columns, spot);
     backward.add(before, columns, spot);
   }
-  float* const states = (blockIdx.y == 0 ? first_states : second_states) + item.index * 2 * kStateSize;
+  float* const states = (is_first ? first_states : second_states) + item.index * 2 * kStateSize;
   forward.store<true>(states, spot);
   backward.store<true>(states + kStateSize, spot);
-  if (blockIdx.y == 0 && stripe.group == 0) {
+  if (is_first && stripe.group == 0) {
     store_vector(decays + item.index * kSide + stripe.channel, Vector<float, 2>{passed[0], passed[1]});
   }
 #endif

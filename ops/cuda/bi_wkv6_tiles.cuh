@@ -24,7 +24,7 @@ __device__ __forceinline__ int tile_byte(int row, int eighth) {
   return 2 * kSide * row + ((eighth ^ (row & 7) ^ (row >> 3 << 1)) << 4);
 }
 
-/// A thread's places in matrices.
+/// A thread's places in matrices. In a block of more than kWarps warps, each kWarps are alike.
 struct Spot {
   Lane lane;
   int matrix;  ///< Its row for load_matrices of the first 16 channels.
@@ -33,6 +33,7 @@ struct Spot {
 
   __device__ Spot() {
     const int thread = static_cast<int>(threadIdx.x) % 32;
+    lane.warp %= kWarps;
     matrix = tile_byte(thread % 16, thread / 16);
     own = tile_byte(lane.row, 2 * lane.warp) + 4 * lane.pair;
     whole = tile_byte(lane.row, 0) + 4 * lane.pair;
@@ -62,16 +63,16 @@ struct Spot {
   }
 };
 
-/// Copies a chunk of a tensor [.., 64 of its channels] into a matrix, 16 bytes a thread.
+/// Copies a chunk of a tensor [.., 64 of its channels] into a matrix, 16 bytes for each of kThreads threads.
 struct Copied {
   uint4 read;
 
-  __device__ __forceinline__ void load(const at::BFloat16* from, int64_t stride, int count) {
-    const int row = static_cast<int>(threadIdx.x) / 8, eighth = static_cast<int>(threadIdx.x) % 8;
+  __device__ __forceinline__ void load(const at::BFloat16* from, int stride, int count) {
+    const int row = static_cast<int>(threadIdx.x) % kThreads / 8, eighth = static_cast<int>(threadIdx.x) % 8;
     read = row < count ? *reinterpret_cast<const uint4*>(from + row * stride + 8 * eighth) : uint4{0, 0, 0, 0};
   }
   __device__ __forceinline__ void store(unsigned char* tile) const {
-    const int row = static_cast<int>(threadIdx.x) / 8, eighth = static_cast<int>(threadIdx.x) % 8;
+    const int row = static_cast<int>(threadIdx.x) % kThreads / 8, eighth = static_cast<int>(threadIdx.x) % 8;
     *reinterpret_cast<uint4*>(tile + tile_byte(row, eighth)) = read;
   }
 };
@@ -81,7 +82,7 @@ struct Stripe {
   int group, column, channel, place;
 
   __device__ Stripe() {
-    const int thread = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+    const int thread = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) % kThreads / 32;
     group = thread / 8;
     column = thread % 8;
     channel = 16 * warp + 2 * column;
@@ -90,19 +91,19 @@ struct Stripe {
   /// Byte of token 4 group + i in a matrix.
   __device__ __forceinline__ int byte(int i) const { return (place ^ i << 4) + 2 * kSide * i; }
 
-  __device__ __forceinline__ void load(Word (&words)[4], const at::BFloat16* from, int64_t stride, int count) const {
+  __device__ __forceinline__ void load(Word (&words)[4], const at::BFloat16* from, int stride, int count) const {
+    from += 4 * group * stride + channel;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int token = 4 * group + i;
-      words[i] = token < count ? *reinterpret_cast<const Word*>(from + token * stride + channel) : 0;
+      words[i] = 4 * group + i < count ? *reinterpret_cast<const Word*>(from + i * stride) : 0;
     }
   }
-  __device__ __forceinline__ void load(float (&w)[4][2], const float* from, int64_t stride, int count) const {
+  __device__ __forceinline__ void load(float (&w)[4][2], const float* from, int stride, int count) const {
+    from += 4 * group * stride + channel;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int token = 4 * group + i;
       Vector<float, 2> read{{-INFINITY, -INFINITY}};
-      if (token < count) read = load_vector<2>(from + token * stride + channel);
+      if (4 * group + i < count) read = load_vector<2>(from + i * stride);
       w[i][0] = read.values[0];
       w[i][1] = read.values[1];
     }
@@ -125,13 +126,14 @@ struct Stripe {
 
 /// exp(w), and the decays exp(-exp(w)): 1 where there is no token.
 struct StripeDecays {
+  static constexpr float kLog2E = 1.44269504F;
   float rate[4][2], decay[4][2];
 
   __device__ __forceinline__ explicit StripeDecays(const float (&w)[4][2]) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      rate[i / 2][i % 2] = __expf(w[i / 2][i % 2]);
-      decay[i / 2][i % 2] = __expf(-rate[i / 2][i % 2]);
+      rate[i / 2][i % 2] = fast_exp2(w[i / 2][i % 2] * kLog2E);
+      decay[i / 2][i % 2] = fast_exp2(-kLog2E * rate[i / 2][i % 2]);
     }
   }
 };
@@ -189,7 +191,7 @@ struct WaysToMiddle {
       for (int i = 0; i < 4; ++i) {
         close[i] = product;
         product *= way[i];
-        far[i] = __fdividef(1.0F, product);
+        far[i] = fast_reciprocal(product);
       }
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
