@@ -39,6 +39,13 @@ __device__ __forceinline__ void load_transposes(Word (&to)[4], const unsigned ch
                : "memory");
 }
 
+/// The transpose of an 8 x 8 matrix.
+__device__ __forceinline__ Word transpose(Word word) {
+  Word turned;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(turned) : "r"(word));
+  return turned;
+}
+
 /// Starts to copy 16 bytes to shared memory; await_copies() waits for all that this thread has started.
 __device__ __forceinline__ void start_copy(unsigned char* to, const unsigned char* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
@@ -46,12 +53,6 @@ __device__ __forceinline__ void start_copy(unsigned char* to, const unsigned cha
                : "memory");
 }
 __device__ __forceinline__ void await_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-
-/// Waits for a whole block of kBlock threads, wherever in the program each warp calls it.
-template <int kBlock>
-__device__ __forceinline__ void block_barrier() {
-  asm volatile("barrier.sync 1, %0;" ::"n"(kBlock) : "memory");
-}
 
 /// Hides from the compiler where `x` comes from, so that it keeps nothing that follows from it.
 __device__ __forceinline__ void forget(int& x) { asm volatile("" : "+r"(x)); }

@@ -41,10 +41,10 @@ void narrow_forward(const NarrowLauncher& launcher, at::BFloat16* y) {
 void narrow_backward(const NarrowLauncher& launcher, const Gradients<float, at::BFloat16>& gradients) {
   const EntryStates entry(launcher, gradients.gy);
   constexpr int kBytes = NarrowBackwardPlaces::kBytes;
-  const int64_t blocks = launcher.resident(narrow_backward_kernel, kTeams * kThreads, kBytes);
+  const int64_t blocks = launcher.resident(narrow_backward_kernel, kThreads, kBytes);
   const at::Tensor scratch =
       at::empty({blocks, narrow_backward_scratch(launcher.shape().segment)}, at::device(at::kCUDA).dtype(at::kByte));
-  narrow_backward_kernel<<<static_cast<unsigned>(blocks), kTeams * kThreads, kBytes, launcher.stream()>>>(
+  narrow_backward_kernel<<<static_cast<unsigned>(blocks), kThreads, kBytes, launcher.stream()>>>(
       launcher.shape(), launcher.inputs(), gradients, launcher.pointer(entry.states), launcher.pointer(entry.adjoints),
       scratch.mutable_data_ptr<uint8_t>());
   C10_CUDA_KERNEL_LAUNCH_CHECK();

@@ -22,7 +22,6 @@ struct NarrowBackward {
   const Gradients<float, In>& out;
   unsigned char* scratch;
   NarrowBackwardPlaces places;
-  int team;
   Spot spot;
   Stripe stripe;
   Passage passage;
@@ -31,133 +30,164 @@ struct NarrowBackward {
   float stripe_bonus[2];  ///< Of the stripe's.
   float gu[2][2] = {};    ///< As bonus, of tokens row and row + 8.
 
-  static __device__ __forceinline__ void barrier() { block_barrier<kTeams * kThreads>(); }
-
-  __device__ __forceinline__ unsigned char* own(Factor factor) const { return places.tile(team, factor); }
-  __device__ __forceinline__ unsigned char* others(Factor factor) const { return places.tile(1 - team, factor); }
-
-  /// Byte of a thread's quarter of a state that is kept as it has it; a chunk's state of the team in the scratch.
+  /// Byte of a thread's quarter of a state that is kept as it has it, and of a chunk's states in the scratch.
   static __device__ __forceinline__ int quarter(int block) {
-    return (block * kThreads + static_cast<int>(threadIdx.x) % kThreads) * static_cast<int>(sizeof(uint4));
+    return (block * kThreads + static_cast<int>(threadIdx.x)) * static_cast<int>(sizeof(uint4));
   }
   __device__ __forceinline__ unsigned char* kept(int chunk) const {
-    return scratch + (static_cast<int64_t>(chunk) * kTeams + team) * NarrowBackwardPlaces::kState;
+    return scratch + static_cast<int64_t>(chunk) * 2 * NarrowBackwardPlaces::kState;
   }
 
-  /// What a team reads of a chunk.
+  /// What is read of a chunk.
   struct Read {
     float w[4][2];
-    Word channels[4];
-    Copied columns;
+    Word r[4], k[4];
+    Copied v, gy;
   };
   __device__ __forceinline__ void read(Read& to, int chunk) const {
     const int64_t at = item.at(chunk);
     const int count = item.count(chunk);
     stripe.load(to.w, in.w + at, stride, count);
-    stripe.load(to.channels, (team == 0 ? in.r : in.k) + at, stride, count);
-    to.columns.load((team == 0 ? out.gy : in.v) + at, stride, count);
+    stripe.load(to.r, in.r + at, stride, count);
+    stripe.load(to.k, in.k + at, stride, count);
+    to.v.load(in.v + at, stride, count);
+    to.gy.load(out.gy + at, stride, count);
   }
 
-  /// The team's states with time before every chunk, into the scratch. Two chunks' factors find place at a time.
-  __device__ void keep_states(const float* entry) const {
-    RowState state;
+  /// The states with time before every chunk, into the scratch; `next` is the first chunk, and then the last. Two
+  /// chunks' factors find place at a time.
+  __device__ __forceinline__ void keep_states(Read& next, const float* entry, const float* adjoint_entry) const {
+    RowState state, adjoint;
     state.load<true>(entry, spot);
+    adjoint.load<true>(adjoint_entry, spot);
     const int chunks = item.chunks();
-    Read next;
-    read(next, 0);
-    barrier();  // Nobody reads the last item's factors any more.
+    __syncthreads();  // Nobody reads the last item's factors any more.
     for (int chunk = 0; chunk < chunks; ++chunk) {
 #pragma unroll
       for (int block = 0; block < 4; ++block) {
         Word words[4];
         state.narrow(words, block);
         *reinterpret_cast<uint4*>(kept(chunk) + quarter(block)) = {words[0], words[1], words[2], words[3]};
+        adjoint.narrow(words, block);
+        *reinterpret_cast<uint4*>(kept(chunk) + NarrowBackwardPlaces::kState + quarter(block)) = {words[0], words[1],
+                                                                                                  words[2], words[3]};
       }
       if (chunk + 1 == chunks) break;
-      const bool odd = chunk % 2 == 1;
-      const Factor after = odd ? Factor::kFrom : Factor::kAfter, columns = odd ? Factor::kTo : Factor::kColumns;
+      unsigned char* const tiles = places.r_from + chunk % 2 * 4 * kTile;
+      unsigned char *const r = tiles, *const k = tiles + kTile, *const v = tiles + 2 * kTile,
+                           *const gy = tiles + 3 * kTile;
+      float* const wholes = places.wholes + chunk % 2 * kSide;
       const StripeDecays decays(next.w);
       const WaysToEnds ends(decays.decay, stripe);
-      next.columns.store(own(columns));
-      stripe.store(own(after), next.channels, ends.after);
-      if (team == 0) ends.store_whole(places.wholes(odd), stripe);
-      barrier();
-      if (chunk + 2 < chunks) read(next, chunk + 1);
-      state.scale_rows(places.wholes(odd), spot);
-      state.add(others(after), others(columns), spot);
+      next.v.store(v);
+      next.gy.store(gy);
+      stripe.store(r, next.r, ends.after);
+      stripe.store(k, next.k, ends.after);
+      ends.store_whole(wholes, stripe);
+      __syncthreads();
+      read(next, chunk + 1);
+      state.scale_rows(wholes, spot);
+      state.add(k, v, spot);
+      adjoint.scale_rows(wholes, spot);
+      adjoint.add(r, gy, spot);
     }
   }
 
-  /// Starts to fetch a chunk's state with time.
+  /// Starts to fetch a chunk's states with time.
   __device__ __forceinline__ void fetch_kept(int chunk) const {
 #pragma unroll
     for (int block = 0; block < 4; ++block) {
-      start_copy(places.kept(team) + quarter(block), kept(chunk) + quarter(block));
+      start_copy(places.states + quarter(block), kept(chunk) + quarter(block));
+      // A warp's 16 keys take the same place here as when they are turned into rows.
+      start_copy(places.with_time + spot.lane.warp * kTile + (block * 32 + threadIdx.x % 32) * sizeof(uint4),
+                 kept(chunk) + NarrowBackwardPlaces::kState + quarter(block));
     }
   }
 
-  /// Loads a chunk and writes the team's factors of it.
-  __device__ __forceinline__ void prepare(int chunk) const {
-    Read read_now;
-    read(read_now, chunk);
-    Word keys[4] = {};
-    if (team == 0) stripe.load(keys, in.k + item.at(chunk), stride, item.count(chunk));
-    const StripeDecays decays(read_now.w);
-    const WaysToEnds ends(decays.decay, stripe);
-    const WaysToMiddle middle(decays.decay, stripe);
-    barrier();  // Nobody reads the last chunk's factors any more.
-    read_now.columns.store(own(Factor::kColumns));
-    stripe.store(own(Factor::kPlain), read_now.channels);
-    stripe.store(own(Factor::kBefore), read_now.channels, ends.before);
-    stripe.store(own(Factor::kFrom), read_now.channels, middle.from);
-    stripe.store(own(Factor::kTo), read_now.channels, middle.to);
-    if (team == 0) {
-      ends.store_whole(places.wholes(), stripe);
-      store_self_scores(places.self(), read_now.channels, keys, stripe_bonus, stripe);
-    } else {
-      stripe.store(own(Factor::kAfter), read_now.channels, ends.after);
+  /// Writes the factors of a chunk; `rate` is exp(w) of the stripe.
+  __device__ __forceinline__ void prepare(float (&rate)[4][2], const Read& read) const {
+    const Word(&r)[4] = read.r;
+    const Word(&k)[4] = read.k;
+    const StripeDecays decays(read.w);
+    read.v.store(places.v);
+    read.gy.store(places.gy);
+    stripe.store(places.r, r);
+    stripe.store(places.k, k);
+    {
+      const WaysToEnds ends(decays.decay, stripe);
+      ends.store_whole(places.wholes, stripe);
+      stripe.store(places.r_before, r, ends.before);
+      stripe.store(places.k_before, k, ends.before);
+      stripe.store(places.k_after, k, ends.after);
+      passage.put(0, ends.before, stripe);
+      passage.put(1, ends.after, stripe);
     }
-    passage.put(0, ends.before, stripe);
-    passage.put(1, ends.after, stripe);
+    const WaysToMiddle middle(decays.decay, stripe);
+    stripe.store(places.r_from, r, middle.from);
+    stripe.store(places.r_to, r, middle.to);
+    stripe.store(places.k_from, k, middle.from);
+    stripe.store(places.k_to, k, middle.to);
     passage.put(2, middle.from, stripe);
     passage.put(3, middle.to, stripe);
+    store_self_scores(places.self, r, k, stripe_bonus, stripe);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) rate[i / 2][i % 2] = decays.rate[i / 2][i % 2];
   }
 
-  /// What the team's tokens have from its states, as [channel eight][c], and what their scores, of the team's token in
-  /// rows and the other's in columns, add to the loss: gy v^T or its transpose.
+  /// What tokens have of the states, and of each other, as [channel eight][c].
   struct Gathered {
-    float with_time[2][4] = {}, against[2][4] = {}, scores[2][4] = {};
+    float r_with[2][4] = {}, r_against[2][4] = {}, k_with[2][4] = {}, k_against[2][4] = {};
+    float scores[2][4] = {};  ///< gy v^T: what a score of two tokens adds to the loss.
   };
 
-  __device__ __forceinline__ void gather(Gathered& found, const RowState& state) const {
+  __device__ __forceinline__ void gather(Gathered& found, const RowState& state, const RowState& adjoint) const {
     float across[2] = {};
+    Word with_time[4][4];
+    await_copies();
 #pragma unroll
     for (int block = 0; block < 4; ++block) {
-      Word tokens[4], other_tokens[4], narrow[4];
-      spot.load(tokens, own(Factor::kColumns), block);
-      spot.load(other_tokens, others(Factor::kColumns), block);
-      add_product(found.scores[0], tokens, other_tokens[0], other_tokens[2]);
-      add_product(found.scores[1], tokens, other_tokens[1], other_tokens[3]);
-      state.narrow(narrow, block);
-      add_product(found.against[0], tokens, narrow[0], narrow[1]);
-      add_product(found.against[1], tokens, narrow[2], narrow[3]);
-      const uint4 own_read = *reinterpret_cast<const uint4*>(places.kept(team) + quarter(block));
-      const Word kept[4]{own_read.x, own_read.y, own_read.z, own_read.w};
-      add_product(found.with_time[0], tokens, kept[0], kept[1]);
-      add_product(found.with_time[1], tokens, kept[2], kept[3]);
-      const uint4 other_read = *reinterpret_cast<const uint4*>(places.kept(1 - team) + quarter(block));
-      const Word other[4]{other_read.x, other_read.y, other_read.z, other_read.w};
+      const uint4 read = *reinterpret_cast<const uint4*>(places.with_time + spot.lane.warp * kTile +
+                                                         (block * 32 + threadIdx.x % 32) * sizeof(uint4));
+      with_time[block][0] = read.x;
+      with_time[block][1] = read.y;
+      with_time[block][2] = read.z;
+      with_time[block][3] = read.w;
+    }
+    __syncwarp();
+    unsigned char* const with_rows = places.with_time + spot.lane.warp * kTile;
+    unsigned char* const against_rows = places.against + spot.lane.warp * kTile;
+#pragma unroll
+    for (int block = 0; block < 4; ++block) {
+      Word gy[4], v[4], narrow[4];
+      spot.load(gy, places.gy, block);
+      spot.load(v, places.v, block);
+      add_product(found.scores[0], gy, v[0], v[2]);
+      add_product(found.scores[1], gy, v[1], v[3]);
+      const uint4 read = *reinterpret_cast<const uint4*>(places.states + quarter(block));
+      const Word kept_state[4]{read.x, read.y, read.z, read.w};
+      add_product(found.r_with[0], gy, kept_state[0], kept_state[1]);
+      add_product(found.r_with[1], gy, kept_state[2], kept_state[3]);
+      add_product(found.k_with[0], v, with_time[block][0], with_time[block][1]);
+      add_product(found.k_with[1], v, with_time[block][2], with_time[block][3]);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const float* const at = state.at[2 * block + i % 2] + i / 2 * 2;
-        across[i / 2] += first_of(other[i]) * at[0] + second_of(other[i]) * at[1];
+        const int tile = 2 * block + i % 2, c = i / 2 * 2;
+        across[i / 2] +=
+            first_of(kept_state[i]) * adjoint.at[tile][c] + second_of(kept_state[i]) * adjoint.at[tile][c + 1];
+        across[i / 2] +=
+            first_of(with_time[block][i]) * state.at[tile][c] + second_of(with_time[block][i]) * state.at[tile][c + 1];
       }
-      if (team == 0) continue;
+      state.narrow(narrow, block);
+      add_product(found.r_against[0], gy, narrow[0], narrow[1]);
+      add_product(found.r_against[1], gy, narrow[2], narrow[3]);
+      adjoint.narrow(narrow, block);
+      add_product(found.k_against[0], v, narrow[0], narrow[1]);
+      add_product(found.k_against[1], v, narrow[2], narrow[3]);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int byte = spot.lane.warp * kTile + (spot.whole ^ (2 * block + i % 2) << 4 ^ i / 2 << 5) + 1024 * (i / 2);
-        *reinterpret_cast<Word*>(places.rows(false) + byte) = kept[i];
-        *reinterpret_cast<Word*>(places.rows(true) + byte) = narrow[i];
+        const int byte = (spot.whole ^ (2 * block + i % 2) << 4 ^ i / 2 << 5) + 1024 * (i / 2);
+        *reinterpret_cast<Word*>(with_rows + byte) = with_time[block][i];
+        *reinterpret_cast<Word*>(against_rows + byte) = narrow[i];
       }
     }
 #pragma unroll
@@ -165,7 +195,7 @@ struct NarrowBackward {
       across[half] += __shfl_xor_sync(kWholeWarp, across[half], 1);
       across[half] += __shfl_xor_sync(kWholeWarp, across[half], 2);
       const int key = 16 * spot.lane.warp + spot.lane.row + 8 * half;
-      if (spot.lane.pair == 0) places.across(team)[key] = across[half] * places.wholes()[key];
+      if (spot.lane.pair == 0) places.across[key] = across[half] * places.wholes[key];
     }
   }
 
@@ -187,117 +217,116 @@ struct NarrowBackward {
     return load_vector<2>(passage.result(array, half, eight, spot.lane));
   }
 
-  /// Gradients of the team's receptances or keys of a chunk, into `to`; and in the passage what decays' gradients sum
-  /// up: the parts by states with time and against it, and those of pairs of the chunk in which the token is the later
-  /// one, and the earlier one.
-  __device__ __forceinline__ void finish_rows(const Gathered& found, In* to, int count) {
+  /// Gradients of a chunk's receptances, keys and decays.
+  __device__ __forceinline__ void finish_rows(const Gathered& found, const float (&rate)[4][2], int chunk) {
+    const int count = item.count(chunk);
     const Lane& lane = spot.lane;
-    const Word s00 = pack(found.scores[0][0], found.scores[0][1]), s10 = pack(found.scores[0][2], found.scores[0][3]);
-    const Word s01 = pack(found.scores[1][0], found.scores[1][1]), s11 = pack(found.scores[1][2], found.scores[1][3]);
+    const Word g00 = pack(found.scores[0][0], found.scores[0][1]), g10 = pack(found.scores[0][2], found.scores[0][3]);
+    const Word g01 = pack(found.scores[1][0], found.scores[1][1]), g11 = pack(found.scores[1][2], found.scores[1][3]);
     // Of 8 x 8 scores, those whose row is later than their column; and earlier.
     const Word later = (lane.row > 2 * lane.pair ? 0xffffU : 0U) | (lane.row > 2 * lane.pair + 1 ? 0xffff0000U : 0U);
     const Word earlier = (lane.row < 2 * lane.pair ? 0xffffU : 0U) | (lane.row < 2 * lane.pair + 1 ? 0xffff0000U : 0U);
-    float as_later[2][4] = {}, as_earlier[2][4] = {};
-    weigh(as_later, {s00 & later, s10, 0, s11 & later}, others(Factor::kTo));
-    weigh(as_earlier, {s00 & earlier, 0, s01, s11 & earlier}, others(Factor::kFrom));
-    to += 16 * lane.warp + 2 * lane.pair;
+    float self[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int token = lane.row + 8 * half;
-      const float self =
-          __shfl_sync(kWholeWarp, lane.row % 2 == 0 ? found.scores[half][2 * half] : found.scores[half][2 * half + 1],
-                      4 * lane.row + lane.row / 2);
+      const float(&scores)[4] = found.scores[half];
+      self[half] = __shfl_sync(kWholeWarp, lane.row % 2 == 0 ? scores[2 * half] : scores[2 * half + 1],
+                               4 * lane.row + lane.row / 2);
+    }
+    float r_later[2][4] = {}, r_earlier[2][4] = {}, k_later[2][4] = {}, k_earlier[2][4] = {};
+    weigh(r_later, {g00 & later, g10, 0, g11 & later}, places.k_to);
+    weigh(r_earlier, {g00 & earlier, 0, g01, g11 & earlier}, places.k_from);
+    const Word t00 = transpose(g00), t11 = transpose(g11);
+    weigh(k_earlier, {t00 & earlier, 0, transpose(g10), t11 & earlier}, places.r_from);
+    weigh(k_later, {t00 & later, transpose(g01), 0, t11 & later}, places.r_to);
+
+    const int64_t first = item.at(chunk) + 16 * lane.warp + 2 * lane.pair;
 #pragma unroll
-      for (int eight = 0; eight < 2; ++eight) {
-        const auto before = way(0, half, eight), after = way(1, half, eight);
-        const auto from = way(2, half, eight), into = way(3, half, eight);
-        const auto plain = of_tile(own(Factor::kPlain), half, eight);
-        const auto other = of_tile(others(Factor::kPlain), half, eight);
-        const auto scaled_from = of_tile(own(Factor::kFrom), half, eight);
-        const auto scaled_to = of_tile(own(Factor::kTo), half, eight);
-        Vector<float, 2> gradient, parts[4];
+    for (int i = 0; i < 4; ++i) {
+      const int half = i / 2, eight = i % 2, token = lane.row + 8 * half;
+      const auto before = way(0, half, eight), after = way(1, half, eight);
+      const auto from = way(2, half, eight), to = way(3, half, eight);
+      const auto r = of_tile(places.r, half, eight), k = of_tile(places.k, half, eight);
+      const auto r_from = of_tile(places.r_from, half, eight), r_to = of_tile(places.r_to, half, eight);
+      const auto k_from = of_tile(places.k_from, half, eight), k_to = of_tile(places.k_to, half, eight);
+      Vector<float, 2> gr, gk, as_later, as_earlier, with_time, against;
 #pragma unroll
-        for (int x = 0; x < 2; ++x) {
-          const int c = 2 * half + x;
-          const float with_time = before.values[x] * found.with_time[eight][c];
-          const float against = after.values[x] * found.against[eight][c];
-          gradient.values[x] = from.values[x] * as_later[eight][c] + into.values[x] * as_earlier[eight][c] + with_time +
-                               against + bonus[eight][x] * self * other.values[x];
-          gu[eight][x] += plain.values[x] * other.values[x] * self;
-          parts[0].values[x] = plain.values[x] * with_time;
-          parts[1].values[x] = plain.values[x] * against;
-          parts[2].values[x] = scaled_from.values[x] * as_later[eight][c];
-          parts[3].values[x] = scaled_to.values[x] * as_earlier[eight][c];
-        }
-        // Only this thread reads the ways at this place.
-#pragma unroll
-        for (int part = 0; part < 4; ++part) store_vector(passage.result(part, half, eight, lane), parts[part]);
-        if (token < count) {
-          *reinterpret_cast<Word*>(to + token * stride + 8 * eight) = pack(gradient.values[0], gradient.values[1]);
-        }
+      for (int x = 0; x < 2; ++x) {
+        const int c = 2 * half + x;
+        const float r_with = before.values[x] * found.r_with[eight][c],
+                    r_against = after.values[x] * found.r_against[eight][c];
+        const float k_with = before.values[x] * found.k_with[eight][c],
+                    k_against = after.values[x] * found.k_against[eight][c];
+        const float own = bonus[eight][x] * self[half];
+        gr.values[x] = from.values[x] * r_later[eight][c] + to.values[x] * r_earlier[eight][c] + r_with + r_against +
+                       own * k.values[x];
+        gk.values[x] = to.values[x] * k_earlier[eight][c] + from.values[x] * k_later[eight][c] + k_with + k_against +
+                       own * r.values[x];
+        gu[eight][x] += r.values[x] * k.values[x] * self[half];
+        as_later.values[x] = r_from.values[x] * r_later[eight][c] + k_from.values[x] * k_later[eight][c];
+        as_earlier.values[x] = k_to.values[x] * k_earlier[eight][c] + r_to.values[x] * r_earlier[eight][c];
+        with_time.values[x] = r.values[x] * r_with + k.values[x] * k_with;
+        against.values[x] = r.values[x] * r_against + k.values[x] * k_against;
+      }
+      // Only this thread reads the ways at this place.
+      store_vector(passage.result(0, half, eight, lane), with_time);
+      store_vector(passage.result(1, half, eight, lane), against);
+      store_vector(passage.result(2, half, eight, lane), as_later);
+      store_vector(passage.result(3, half, eight, lane), as_earlier);
+      if (token < count) {
+        const int64_t at = first + token * stride + 8 * eight;
+        *reinterpret_cast<Word*>(out.gr + at) = pack(gr.values[0], gr.values[1]);
+        *reinterpret_cast<Word*>(out.gk + at) = pack(gk.values[0], gk.values[1]);
       }
     }
+    __syncwarp();
+    finish_decays(rate, count, item.at(chunk));
   }
 
-  /// Both teams' parts of one kind.
-  __device__ __forceinline__ void both(float (&sums)[4][2], int part) const {
-    float other[4][2];
-    passage.get(sums, part, stripe);
-    places.passage(1 - team, spot.lane.warp).get(other, part, stripe);
+  /// d log(decay) / dw = -exp(w); where that leaves the range, the decay is 0 and takes no gradient. A decay below
+  /// kLeastDecay stands in for itself between tokens of one chunk, and its gradient is that of its own size.
+  __device__ __forceinline__ void finish_decays(const float (&rate)[4][2], int count, int64_t at) const {
+    float sums[4][2], near[4][2], read[4][2], other[4][2];
+    passage.get(read, 0, stripe);
+    sum_after(sums, read, stripe);
+    passage.get(read, 1, stripe);
+    sum_before(other, read, stripe);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) sums[i / 2][i % 2] += other[i / 2][i % 2];
-  }
-
-  /// Gradients of a chunk's w. d log(decay) / dw = -exp(w); where that leaves the range, the decay is 0 and takes no
-  /// gradient. A decay below kLeastDecay, for which that stands in between tokens of one chunk, takes its own share.
-  __device__ __forceinline__ void finish_decays(const float* w, float* to, int count) const {
-    float w_read[4][2];
-    stripe.load(w_read, w, stride, count);
-    float parts[4][2], sums[4][2], near[4][2], other[4][2];
-    both(parts, 0);
-    sum_after(sums, parts, stripe);
-    both(parts, 1);
-    sum_before(other, parts, stripe);
+    for (int i = 0; i < 8; ++i) sums[i / 2][i % 2] += other[i / 2][i % 2] + places.across[stripe.channel + i % 2];
+    passage.get(read, 2, stripe);
+    passage.get(other, 3, stripe);
 #pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      const float across = places.across(0)[stripe.channel + c] + places.across(1)[stripe.channel + c];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) sums[i][c] += other[i][c] + across;
-    }
-    both(parts, 2);
-    both(other, 3);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) parts[i / 2][i % 2] -= other[i / 2][i % 2];
-    sum_after(near, parts, stripe);
-    const StripeDecays decays(w_read);
-    to += 4 * stripe.group * stride + stripe.channel;
+    for (int i = 0; i < 8; ++i) read[i / 2][i % 2] -= other[i / 2][i % 2];
+    sum_after(near, read, stripe);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       Vector<float, 2> gw;
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        const float share = fminf(decays.decay[i][c] * (1.0F / kLeastDecay), 1.0F);
-        const float sum = sums[i][c] + (near[i][c] - other[i][c]) * share;
-        gw.values[c] = isinf(decays.rate[i][c]) ? 0.0F : -decays.rate[i][c] * sum;
+        const float size = fminf(fast_exp2(-StripeDecays::kLog2E * rate[i][c]) * (1.0F / kLeastDecay), 1.0F);
+        const float sum = sums[i][c] + (near[i][c] - other[i][c]) * size;
+        gw.values[c] = isinf(rate[i][c]) ? 0.0F : -rate[i][c] * sum;
       }
-      if (4 * stripe.group + i < count) store_vector(to + i * stride, gw);
+      const int token = 4 * stripe.group + i;
+      if (token < count) store_vector(out.gw + at + token * stride + stripe.channel, gw);
     }
   }
 
   /// Gradients of a chunk's values.
-  __device__ __forceinline__ void finish_values(In* to, int count) const {
+  __device__ __forceinline__ void finish_values(int chunk) const {
     float sums[2][4] = {};
     Word left[4];
-    places.scores().load(left);
-    weigh(sums, left, others(Factor::kColumns));
+    places.scores.load(left);
+    weigh(sums, left, places.gy);
 #pragma unroll
     for (int block = 0; block < 4; ++block) {
-      spot.load(left, own(Factor::kBefore), block);
-      weigh(sums, left, places.rows(false) + block * kTile);
-      spot.load(left, own(Factor::kAfter), block);
-      weigh(sums, left, places.rows(true) + block * kTile);
+      spot.load(left, places.k_before, block);
+      weigh(sums, left, places.with_time + block * kTile);
+      spot.load(left, places.k_after, block);
+      weigh(sums, left, places.against + block * kTile);
     }
-    to += 16 * spot.lane.warp + 2 * spot.lane.pair;
+    const int count = item.count(chunk);
+    In* const to = out.gv + item.at(chunk) + 16 * spot.lane.warp + 2 * spot.lane.pair;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int token = spot.lane.row + 8 * (i / 2);
@@ -306,69 +335,50 @@ struct NarrowBackward {
     }
   }
 
-  /// Places are cheaper to compute again from these than to keep in registers, all of them, for the whole walk.
-  __device__ __forceinline__ void forget_places() {
-    forget(spot.matrix);
-    forget(spot.own);
-    forget(spot.whole);
-    forget(spot.lane.row);
-    forget(spot.lane.pair);
-    forget(stripe.place);
-    forget(stripe.group);
-    forget(stripe.channel);
-  }
-
-  /// The walk against time.
-  __device__ void walk(const float* entry) {
-    RowState state;
+  /// The walk against time; `next` is the last chunk.
+  __device__ __forceinline__ void walk(Read& next, const float* entry, const float* adjoint_entry) {
+    RowState state, adjoint;
     state.load<true>(entry, spot);
+    adjoint.load<true>(adjoint_entry, spot);
     int chunk = item.chunks() - 1;
+    __syncthreads();  // Nobody reads the factors of the other walk any more.
     fetch_kept(chunk);
     while (true) {
-      const int count = item.count(chunk);
-      const int64_t at = item.at(chunk);
-      forget_places();
-      prepare(chunk);
+      float rate[4][2];
+      prepare(rate, next);
       await_copies();
-      barrier();
-      forget_places();
-      if (team == 0) {
-        const bool later = spot.lane.warp % 2 == 0;
-        places.scores().add(others(later ? Factor::kFrom : Factor::kTo), own(later ? Factor::kTo : Factor::kFrom),
-                            places.self(), spot);
-      }
+      __syncthreads();
+      const bool later = spot.lane.warp % 2 == 0;
+      places.scores.add(later ? places.k_from : places.k_to, later ? places.r_to : places.r_from, places.self, spot);
       {
         Gathered found;
-        gather(found, state);
-        forget_places();
-        finish_rows(found, (team == 0 ? out.gr : out.gk) + at, count);
+        gather(found, state, adjoint);
+        finish_rows(found, rate, chunk);
       }
-      barrier();
-      forget_places();
-      if (--chunk >= 0) fetch_kept(chunk);
-      if (team == 0) {
-        finish_decays(in.w + at, out.gw + at, count);
-      } else {
-        finish_values(out.gv + at, count);
-      }
-      if (chunk < 0) break;
-      state.scale_rows(places.wholes(), spot);
-      state.add(others(Factor::kBefore), others(Factor::kColumns), spot);
+      __syncthreads();
+      if (chunk > 0) read(next, chunk - 1);
+      finish_values(chunk);
+      if (--chunk < 0) break;
+      state.scale_rows(places.wholes, spot);
+      state.add(places.k_before, places.v, spot);
+      adjoint.scale_rows(places.wholes, spot);
+      adjoint.add(places.r_before, places.gy, spot);
+      __syncthreads();
+      fetch_kept(chunk);
     }
   }
 };
 
 /// What backward_kernel does, on bfloat16 inputs.
-__global__ void __launch_bounds__(kTeams* kThreads, 2)
+__global__ void __launch_bounds__(kThreads, 2)
     narrow_backward_kernel(Shape shape, Inputs<float, at::BFloat16> in, Gradients<float, at::BFloat16> out,
                            const float* states, const float* adjoints, unsigned char* scratch) {
 #if __CUDA_ARCH__ >= 800
   extern __shared__ __align__(16) unsigned char raw[];
-  const NarrowBackwardPlaces places{raw};
+  const NarrowBackwardPlaces places(raw);
   const Spot spot;
   const Stripe stripe;
-  const int team = static_cast<int>(threadIdx.x) / kThreads;
-  const float* const entries = team == 0 ? states : adjoints;
+  const Passage passage{places.passages + spot.lane.warp * 4 * Passage::kArray};
   for (int64_t index = blockIdx.x; index < shape.items(); index += gridDim.x) {
     const Item item(shape, index);
     const float* const u = in.u + item.head * kSide;
@@ -378,19 +388,19 @@ __global__ void __launch_bounds__(kTeams* kThreads, 2)
                             out,
                             scratch + blockIdx.x * narrow_backward_scratch(shape.segment),
                             places,
-                            team,
                             spot,
                             stripe,
-                            places.passage(team, spot.lane.warp),
+                            passage,
                             static_cast<int>(item.stride),
                             {{u[channel], u[channel + 1]}, {u[channel + 8], u[channel + 9]}},
                             {u[stripe.channel], u[stripe.channel + 1]}};
-    const auto entry = [&](int direction) {
-      return entries == nullptr ? nullptr : entries + (index * 2 + direction) * kStateSize;
+    const auto entry = [&](const float* all, int direction) {
+      return all == nullptr ? nullptr : all + (index * 2 + direction) * kStateSize;
     };
-    backward.keep_states(entry(0));
-    backward.walk(entry(1));
-    if (team != 0) continue;
+    NarrowBackward::Read next;
+    backward.read(next, 0);
+    backward.keep_states(next, entry(states, 0), entry(adjoints, 0));
+    backward.walk(next, entry(states, 1), entry(adjoints, 1));
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       float sum = backward.gu[i / 2][i % 2];

@@ -86,16 +86,15 @@ struct NarrowForward {
     }
   }
 
+  /// One walk; `next` is its first chunk, and then its last.
   template <bool kReversed>
-  __device__ void walk(const float* entry) const {
+  __device__ __forceinline__ void walk(Read& next, const float* entry) const {
     RowState state;
     state.load<false>(entry, spot);
     float bonus[2];
     bonus[0] = in.u[item.head * kSide + stripe.channel];
     bonus[1] = in.u[item.head * kSide + stripe.channel + 1];
     const int chunks = item.chunks();
-    Read next;
-    read(next, walked<kReversed>(0, chunks));
     for (int n = 0; n < chunks; ++n) {
       const int chunk = walked<kReversed>(n, chunks);
       __syncthreads();
@@ -144,8 +143,10 @@ __global__ void __launch_bounds__(kThreads, 4)
   const auto entry = [&](int direction) {
     return states == nullptr ? nullptr : states + (item.index * 2 + direction) * kStateSize;
   };
-  forward.walk<true>(entry(1));
-  forward.walk<false>(entry(0));
+  NarrowForward::Read next;
+  forward.read(next, item.chunks() - 1);
+  forward.walk<true>(next, entry(1));
+  forward.walk<false>(next, entry(0));
 #endif
 }
 

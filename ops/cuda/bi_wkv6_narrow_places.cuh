@@ -66,50 +66,44 @@ __device__ __forceinline__ void sum_before(float (&sums)[4][2], const float (&of
   }
 }
 
-/// Blocks of the backward kernel are two teams of kWarps warps that do the same with receptances and keys changed over.
-/// The first has receptances and output gradients, and states of keys^T values; the second keys and values, and states
-/// of receptances^T output gradients.
-constexpr int kTeams = 2;
-
-/// What a team prepares of a chunk: its channels by their ways from and to the middle, before and after, and as they
-/// are; and the other factor of their states.
-enum class Factor { kFrom, kTo, kBefore, kAfter, kPlain, kColumns, kCount };
-
 /// Shared memory of narrow_backward_kernel.
 struct NarrowBackwardPlaces {
-  unsigned char* memory;
+  unsigned char *r_from, *r_to, *k_from, *k_to, *r_before, *k_before, *k_after, *v, *gy, *r, *k;
+  unsigned char* states;               ///< Of keys^T values with time, as a thread has them.
+  unsigned char *with_time, *against;  ///< Of receptances^T output gradients, [64 keys, 64 values]; first as `states`.
+  ScoreTile scores;
+  float *wholes, *self, *across;  ///< [64], of two chunks; [warps, 16]; [64].
+  float* passages;
 
   static constexpr int kState = kStateSize * 2;
-  static constexpr int kTiles = kTeams * static_cast<int>(Factor::kCount) * kTile;
-  static constexpr int kKept = kTiles, kRows = kKept + kTeams * kState, kScores = kRows + kTeams * kState;
-  static constexpr int kWholes = kScores + ScoreTile::kBytes, kSelf = kWholes + 2 * kSide * 4;
-  static constexpr int kAcross = kSelf + kWarps * kChunk * 4, kPassages = kAcross + kTeams * kSide * 4;
-  static constexpr int kBytes = kPassages + kTeams * kWarps * Passage::kBytes;
+  static constexpr int kBytes =
+      11 * kTile + 3 * kState + ScoreTile::kBytes + (3 * kSide + kWarps * kChunk) * 4 + kWarps * Passage::kBytes;
 
-  __device__ __forceinline__ unsigned char* tile(int team, Factor factor) const {
-    return memory + (team * static_cast<int>(Factor::kCount) + static_cast<int>(factor)) * kTile;
-  }
-  /// A team's state with time, as a thread of it has it in its registers.
-  __device__ __forceinline__ unsigned char* kept(int team) const { return memory + kKept + team * kState; }
-  /// States of receptances^T output gradients, with time and against it: four matrices of 16 keys and all values.
-  __device__ __forceinline__ unsigned char* rows(bool against) const { return memory + kRows + (against ? kState : 0); }
-  __device__ __forceinline__ ScoreTile scores() const { return {memory + kScores}; }
-  /// [64] each: products of a chunk's decays, of which two chunks' find place; and each team's part of what passes over
-  /// the whole chunk. Parts of the tokens' own scores, [warps, 16].
-  __device__ __forceinline__ float* wholes(int of = 0) const { return floats(kWholes) + of * kSide; }
-  __device__ __forceinline__ float* across(int team) const { return floats(kAcross) + team * kSide; }
-  __device__ __forceinline__ float* self() const { return floats(kSelf); }
-  __device__ __forceinline__ Passage passage(int team, int warp) const {
-    return {floats(kPassages) + (team * kWarps + warp) * 4 * Passage::kArray};
-  }
-
- private:
-  __device__ __forceinline__ float* floats(int byte) const { return reinterpret_cast<float*>(memory + byte); }
+  __device__ explicit NarrowBackwardPlaces(unsigned char* memory)
+      : r_from(memory),
+        r_to(memory + kTile),
+        k_from(memory + 2 * kTile),
+        k_to(memory + 3 * kTile),
+        r_before(memory + 4 * kTile),
+        k_before(memory + 5 * kTile),
+        k_after(memory + 6 * kTile),
+        v(memory + 7 * kTile),
+        gy(memory + 8 * kTile),
+        r(memory + 9 * kTile),
+        k(memory + 10 * kTile),
+        states(memory + 11 * kTile),
+        with_time(states + kState),
+        against(states + 2 * kState),
+        scores{states + 3 * kState},
+        wholes(reinterpret_cast<float*>(scores.place + ScoreTile::kBytes)),
+        self(wholes + 2 * kSide),
+        across(self + kWarps * kChunk),
+        passages(across + kSide) {}
 };
 
-/// Bytes of a block's global scratch: every chunk's states with time, one a team.
+/// Bytes of a block's global scratch: two states a chunk.
 constexpr int64_t narrow_backward_scratch(int segment) {
-  return segment / kChunk * kTeams * static_cast<int64_t>(NarrowBackwardPlaces::kState);
+  return segment / kChunk * 2 * static_cast<int64_t>(NarrowBackwardPlaces::kState);
 }
 
 }  // namespace vrwkv::ops::cuda::wkv6
