@@ -22,7 +22,7 @@ inline constexpr int kStretch = 2;
 /// Numbers of type T in shared memory, and in a block's own global scratch.
 template <typename T>
 constexpr int64_t backward_shared() {
-  return kWarps * (Turned<T>::kSize + KeyRows<T, Mma<T, true>>::kKeySize) + WarpSums<T>::kSize +
+  return kWarps * (Turned<T>::kSize + KeyRows<T, Mma<T>>::kKeySize) + WarpSums<T>::kSize +
          kStretch * static_cast<int64_t>(kStateSize);
 }
 constexpr int64_t kKeptPerChunk = 32 * kThreads;
@@ -108,9 +108,9 @@ struct ChunkGradients {
 };
 
 /// What one block needs for one item.
-template <typename T, typename In, bool kExact>
+template <typename T, typename In>
 struct Backward {
-  using M = Mma<T, kExact>;
+  using M = Mma<T>;
   const Item& item;
   const Inputs<T, In>& in;
   const Gradients<T, In>& out;
@@ -345,29 +345,29 @@ struct Backward {
 
 /// Blocks take items in turn, each with scratch of its own. `states` of k^T v and `adjoints` of r^T gy as
 /// carry_states_kernel leaves them; null where sequences are one segment.
-template <typename T, typename In, bool kExact>
+template <typename T, typename In>
 __global__ void __launch_bounds__(kThreads, 2) backward_kernel(Shape shape, Inputs<T, In> in, Gradients<T, In> out,
                                                                const T* states, const T* adjoints, T* scratch) {
   extern __shared__ __align__(16) unsigned char raw[];
   T* const shared = reinterpret_cast<T*>(raw);
   const Lane lane;
-  constexpr int kPlace = KeyRows<T, Mma<T, kExact>>::kKeySize;
+  constexpr int kPlace = KeyRows<T, Mma<T>>::kKeySize;
   T* const places = shared + kWarps * Turned<T>::kSize;
   T* const exchange = places + kWarps * kPlace;
   T* const kept = scratch + blockIdx.x * backward_scratch<T>(shape.segment);
   for (int64_t index = blockIdx.x; index < shape.items(); index += gridDim.x) {
     const Item item(shape, index);
-    Backward<T, In, kExact> backward{item,
-                                     in,
-                                     out,
-                                     lane,
-                                     {shared + lane.warp * Turned<T>::kSize},
-                                     places + lane.warp * kPlace,
-                                     exchange,
-                                     exchange + WarpSums<T>::kSize,
-                                     kept,
-                                     kept + shape.segment / kChunk * kKeptPerChunk,
-                                     {}};
+    Backward<T, In> backward{item,
+                             in,
+                             out,
+                             lane,
+                             {shared + lane.warp * Turned<T>::kSize},
+                             places + lane.warp * kPlace,
+                             exchange,
+                             exchange + WarpSums<T>::kSize,
+                             kept,
+                             kept + shape.segment / kChunk * kKeptPerChunk,
+                             {}};
 #pragma unroll
     for (int x = 0; x < 4; ++x) {
       backward.bonus[x] = in.u[item.head * kSide + 16 * lane.warp + 4 * lane.pair + x];

@@ -21,10 +21,10 @@ __device__ __forceinline__ int walked(int n, int chunks) {
 
 /// Writes what each segment adds to the state of a walk over its tokens, as [items, 2 directions, 64 keys, 64 values],
 /// and the product of its decays, [items, 64]. One block for every item and direction.
-template <typename T, typename In, bool kExact, bool kReversed>
+template <typename T, typename In, bool kReversed>
 __device__ __forceinline__ void segment_state(const Shape& shape, const In* keys, const In* values, const T* w,
                                               T* states, T* decays, T* shared) {
-  using M = Mma<T, kExact>;
+  using M = Mma<T>;
   const Lane lane;
   const Item item(shape, blockIdx.x / 2);
   const Turned<T> turned{shared + lane.warp * Turned<T>::kSize};
@@ -55,29 +55,45 @@ __device__ __forceinline__ void segment_state(const Shape& shape, const In* keys
   }
 }
 
-template <typename T, typename In, bool kExact>
+template <typename T, typename In>
 __global__ void __launch_bounds__(kThreads)
     segment_states_kernel(Shape shape, const In* keys, const In* values, const T* w, T* states, T* decays) {
   __shared__ T shared[kWarps * Turned<T>::kSize];
   if (blockIdx.x % 2 == 0) {
-    segment_state<T, In, kExact, false>(shape, keys, values, w, states, decays, shared);
+    segment_state<T, In, false>(shape, keys, values, w, states, decays, shared);
   } else {
-    segment_state<T, In, kExact, true>(shape, keys, values, w, states, decays, shared);
+    segment_state<T, In, true>(shape, keys, values, w, states, decays, shared);
   }
 }
 
-/// Replaces what each segment adds by the state before it in the walk. Blocks: sequences, directions, parts of a state.
+/// Replaces what each segment adds by the state before it in the walk. Blocks: sequences, directions, parts of a state,
+/// of which a thread has kCarried numbers of one key. No load waits for the carry: kAhead segments' are under way.
+constexpr int kCarried = 4, kCarryThreads = 128, kAhead = 8;
 template <typename T>
-__global__ void carry_states_kernel(Shape shape, T* states, const T* decays) {
-  const int element = static_cast<int>(blockIdx.z * blockDim.x + threadIdx.x);
-  T entry = 0;
-  for (int n = 0; n < shape.segments; ++n) {
+__global__ void __launch_bounds__(kCarryThreads) carry_states_kernel(Shape shape, T* states, const T* decays) {
+  const int element = kCarried * static_cast<int>(blockIdx.z * kCarryThreads + threadIdx.x);
+  const auto item = [&](int n) {
     const int segment = blockIdx.y == 0 ? n : shape.segments - 1 - n;
-    const int64_t item = static_cast<int64_t>(blockIdx.x) * shape.segments + segment;
-    T& place = states[(item * 2 + blockIdx.y) * kStateSize + element];
-    const T added = place;
-    place = entry;
-    entry = decays[item * kSide + element / kSide] * entry + added;
+    return static_cast<int64_t>(blockIdx.x) * shape.segments + segment;
+  };
+  const auto place = [&](int n) { return states + (item(n) * 2 + blockIdx.y) * kStateSize + element; };
+  Vector<T, kCarried> entry{};
+  for (int first = 0; first < shape.segments; first += kAhead) {
+    Vector<T, kCarried> added[kAhead];
+    T decay[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (first + i >= shape.segments) continue;
+      added[i] = load_vector<kCarried>(place(first + i));
+      decay[i] = decays[item(first + i) * kSide + element / kSide];
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (first + i >= shape.segments) continue;
+      store_vector(place(first + i), entry);
+#pragma unroll
+      for (int x = 0; x < kCarried; ++x) entry.values[x] = decay[i] * entry.values[x] + added[i].values[x];
+    }
   }
 }
 
@@ -89,10 +105,9 @@ constexpr int64_t forward_shared(int segment) {
 
 /// One item: what tokens read from the walk against time, kept in shared memory, then what they read from their own
 /// chunk and the walk with time. `states` as carry_states_kernel leaves them; null where sequences are one segment.
-template <typename T, typename In, bool kExact>
-__global__ void __launch_bounds__(kThreads, kExact ? 2 : 3)
-    forward_kernel(Shape shape, Inputs<T, In> in, const T* states, In* y) {
-  using M = Mma<T, kExact>;
+template <typename T, typename In>
+__global__ void __launch_bounds__(kThreads, 2) forward_kernel(Shape shape, Inputs<T, In> in, const T* states, In* y) {
+  using M = Mma<T>;
   extern __shared__ __align__(16) unsigned char raw[];
   T* const shared = reinterpret_cast<T*>(raw);
   const Lane lane;

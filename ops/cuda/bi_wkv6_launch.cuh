@@ -14,16 +14,10 @@
 
 namespace vrwkv::ops::cuda::wkv6 {
 
-/// Whether products keep the accumulation type's precision; bfloat16 has fewer digits than tf32.
-template <typename In>
-inline constexpr bool kExactProducts = !std::is_same_v<In, at::BFloat16>;
-
 /// Contiguous, aligned inputs of one call and their division, for accumulation type T and storage type In.
 template <typename T, typename In>
 class Launcher {
  public:
-  static constexpr bool kExact = kExactProducts<In>;
-
   Launcher(const at::Tensor& r, const at::Tensor& k, const at::Tensor& v, const at::Tensor& w, const at::Tensor& u)
       : r_(readable(r)),
         k_(readable(k)),
@@ -54,22 +48,36 @@ class Launcher {
   at::Tensor entry_states(const In* keys, const In* values) const {
     if (shape_.segments == 1) return {};
     at::Tensor states = scratch({shape_.items(), 2, kStateSize}), decays = scratch({shape_.items(), kSide});
-    segment_states_kernel<T, In, kExact>
+    segment_states_kernel<T, In>
         <<<2 * items(), kThreads, 0, stream_>>>(shape_, keys, values, w_.template const_data_ptr<T>(),
                                                 states.mutable_data_ptr<T>(), decays.mutable_data_ptr<T>());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
-    constexpr unsigned kCarried = 512;
-    const dim3 grid(static_cast<unsigned>(shape_.batch * shape_.heads), 2, kStateSize / kCarried);
-    carry_states_kernel<T>
-        <<<grid, kCarried, 0, stream_>>>(shape_, states.mutable_data_ptr<T>(), decays.const_data_ptr<T>());
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    carry(states, decays);
     return states;
+  }
+
+  /// From what each segment adds to the states before each segment.
+  void carry(const at::Tensor& states, const at::Tensor& decays) const {
+    const dim3 grid(static_cast<unsigned>(shape_.batch * shape_.heads), 2, kStateSize / (kCarried * kCarryThreads));
+    carry_states_kernel<T>
+        <<<grid, kCarryThreads, 0, stream_>>>(shape_, states.mutable_data_ptr<T>(), decays.const_data_ptr<T>());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
 
   /// Allows `kernel` its `bytes` of shared memory.
   template <typename Kernel>
   static void allow(Kernel kernel, int64_t bytes) {
     C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+  }
+
+  /// Allows `kernel` its `bytes` of shared memory; how many blocks, of such that take items in turn, the device holds.
+  template <typename Kernel>
+  int64_t resident(Kernel kernel, int threads, int64_t bytes) const {
+    allow(kernel, bytes);
+    int blocks = 0;
+    C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, static_cast<size_t>(bytes)));
+    return std::min<int64_t>(shape_.items(), static_cast<int64_t>(std::max(1, blocks)) *
+                                                 at::cuda::getCurrentDeviceProperties()->multiProcessorCount);
   }
 
   static const T* pointer(const at::Tensor& states) {

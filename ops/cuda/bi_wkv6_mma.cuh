@@ -37,17 +37,16 @@ __device__ __forceinline__ void multiply_by_shuffles(T (&c)[4], const T (&a)[4],
   }
 }
 
-/// Products of type T: kExact ones to T's own precision, others with factors rounded to 11 bits (tf32), as is enough
-/// for results in bfloat16. float64 has no tensor cores on every GPU; it serves for exactness, not for speed.
-template <typename T, bool kExact>
+/// Products to T's own precision. float64 has no tensor cores on every GPU; it serves for exactness, not for speed.
+template <typename T>
 struct Mma {
   static __device__ __forceinline__ void add(T (&c)[4], const T (&a)[4], const T (&b)[2]) {
     multiply_by_shuffles(c, a, b);
   }
 };
 
-template <bool kExact>
-struct Mma<float, kExact> {
+template <>
+struct Mma<float> {
   /// x to the nearest number of 11 bits; tensor cores ignore the bits below. Written out, as the conversion of PTX
   /// runs at a fraction of the rate of these. Infinity and NaN stay what they are.
   static __device__ __forceinline__ unsigned rounded(float x) {
@@ -66,15 +65,13 @@ struct Mma<float, kExact> {
 #if __CUDA_ARCH__ >= 800
     const unsigned big_a[4]{rounded(a[0]), rounded(a[1]), rounded(a[2]), rounded(a[3])};
     const unsigned big_b[2]{rounded(b[0]), rounded(b[1])};
-    if constexpr (kExact) {
-      // x = big + small to 22 bits; the product of the small parts is below float32's last bit.
-      const auto small = [](float x, unsigned big) { return rounded(x - value(big)); };
-      const unsigned small_a[4]{small(a[0], big_a[0]), small(a[1], big_a[1]), small(a[2], big_a[2]),
-                                small(a[3], big_a[3])};
-      const unsigned small_b[2]{small(b[0], big_b[0]), small(b[1], big_b[1])};
-      add_rounded(c, small_a, big_b);
-      add_rounded(c, big_a, small_b);
-    }
+    // x = big + small to 22 bits; the product of the small parts is below float32's last bit.
+    const auto small = [](float x, unsigned big) { return rounded(x - value(big)); };
+    const unsigned small_a[4]{small(a[0], big_a[0]), small(a[1], big_a[1]), small(a[2], big_a[2]),
+                              small(a[3], big_a[3])};
+    const unsigned small_b[2]{small(b[0], big_b[0]), small(b[1], big_b[1])};
+    add_rounded(c, small_a, big_b);
+    add_rounded(c, big_a, small_b);
     add_rounded(c, big_a, big_b);
 #else
     multiply_by_shuffles(c, a, b);

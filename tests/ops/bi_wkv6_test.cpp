@@ -182,6 +182,42 @@ TEST_P(BiWkv6, IsExactToReducedPrecision) {
   }
 }
 
+TEST_P(BiWkv6, KeepsReducedPrecisionForDecaysOfAnySize) {
+  at::manual_seed(11);
+  struct Decays {
+    double low, high;
+  };
+  for (const int64_t tokens : {3, 15, 16, 17, 33, 70}) {
+    // Besides factors near 1, 0, and all between: all just above, around and below the least one that CUDA's kernels
+    // for bfloat16 take within a chunk, exp(-10) = exp(-exp(2.303)).
+    for (const auto& [low, high] : {Decays{-20, -10}, {-4, 1}, {2, 4}, {-50, 50}, {2.1, 2.2}, {2.2, 2.4}, {2.4, 2.5}}) {
+      SCOPED_TRACE(c10::str("T ", tokens, " w ", low, " to ", high));
+      Case actual = random_case(1, tokens, 2, low, high).to(at::kBFloat16, at::kFloat);
+      Case expected = actual.to(at::kDouble, at::kDouble);
+      expected.run(reference);
+      actual.run(ops::bi_wkv6, GetParam());
+      expect_equal_results(expected, actual, 4e-3, 6e-3);
+    }
+  }
+}
+
+TEST_P(BiWkv6, ForgetsInReducedPrecisionWhatADecayOfZeroEnds) {
+  at::manual_seed(12);
+  const int64_t tokens = 64;
+  for (const int64_t end : {16, 21, 31}) {
+    SCOPED_TRACE(end);
+    Case actual = random_case(1, tokens, 1, -20, -10).to(at::kBFloat16, at::kFloat);
+    actual.inputs[3].select(1, end).fill_(20);
+    // What the decay hides from later tokens is much larger than what these have of their own.
+    actual.inputs[1].slice(1, 0, end).mul_(16);
+    Case expected = actual.to(at::kDouble, at::kDouble);
+    expected.run(reference);
+    actual.run(ops::bi_wkv6, GetParam());
+    const auto later = [&](const at::Tensor& y) { return y.slice(1, end + 1); };
+    EXPECT_TRUE(close("y", later(expected.y), later(actual.y), 5e-3));
+  }
+}
+
 TEST_P(BiWkv6, StaysExactOverLongSequences) {
   at::manual_seed(3);
   Case actual = random_case(1, 16384, 1, -12, 2).to(at::kFloat, at::kFloat);
