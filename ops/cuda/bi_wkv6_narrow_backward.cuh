@@ -53,11 +53,17 @@ struct NarrowBackward {
     to.v.load(in.v + at, stride, count);
     to.gy.load(out.gy + at, stride, count);
   }
+  __device__ __forceinline__ void prefetch(int chunk) const {
+    if (chunk >= item.chunks()) return;
+    const int64_t at = item.at(chunk);
+    prefetch_chunk<4>(in.w + at, {in.r + at, in.k + at, in.v + at, out.gy + at}, stride, item.count(chunk));
+  }
 
   /// The states with time before every chunk, into the scratch; `next` is the first chunk, and then the last. Two
   /// chunks' factors find place at a time.
   __device__ __forceinline__ void keep_states(Read& next, const float* entry, const float* adjoint_entry) const {
     RowState state, adjoint;
+    for (int chunk = 1; chunk < kChunksAhead; ++chunk) prefetch(chunk);
     state.load<true>(entry, spot);
     adjoint.load<true>(adjoint_entry, spot);
     const int chunks = item.chunks();
@@ -73,6 +79,7 @@ struct NarrowBackward {
                                                                                                   words[2], words[3]};
       }
       if (chunk + 1 == chunks) break;
+      prefetch(chunk + kChunksAhead);
       unsigned char* const tiles = places.r_from + chunk % 2 * 4 * kTile;
       unsigned char *const r = tiles, *const k = tiles + kTile, *const v = tiles + 2 * kTile,
                            *const gy = tiles + 3 * kTile;

@@ -77,6 +77,23 @@ struct Copied {
   }
 };
 
+/// Chunks whose lines are under way to the second cache before they are read.
+constexpr int kChunksAhead = 3;
+
+/// Brings a chunk of w and of other tensors into the second cache, a line a thread.
+template <int kTensors>
+__device__ __forceinline__ void prefetch_chunk(const float* w, const at::BFloat16* const (&others)[kTensors],
+                                               int stride, int count) {
+  const int thread = static_cast<int>(threadIdx.x), token = thread % kChunk, tensor = thread / kChunk;
+  static_assert((2 + kTensors) * kChunk <= kThreads);
+  if (token >= count) return;
+  if (tensor < 2) prefetch_line(w + token * stride + kSide / 2 * tensor);
+#pragma unroll
+  for (int i = 0; i < kTensors; ++i) {
+    if (tensor == 2 + i) prefetch_line(others[i] + token * stride);
+  }
+}
+
 /// What a thread prepares of a chunk: tokens 4 group + 0..3 of channels 16 warp + 2 column + 0..1.
 struct Stripe {
   int group, column, channel, place;
