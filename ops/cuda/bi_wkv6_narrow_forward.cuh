@@ -54,12 +54,6 @@ struct NarrowForward {
     to.v.load(in.v + at, stride, count);
   }
 
-  __device__ __forceinline__ void prefetch(int chunk) const {
-    if (chunk < 0) return;
-    const int64_t at = item.at(chunk);
-    prefetch_chunk<3>(in.w + at, {in.r + at, in.k + at, in.v + at}, static_cast<int>(item.stride), item.count(chunk));
-  }
-
   template <bool kReversed>
   __device__ __forceinline__ void prepare(const Read& read, const float (&bonus)[2]) const {
     const StripeDecays decays(read.w);
@@ -103,7 +97,6 @@ struct NarrowForward {
     const int chunks = item.chunks();
     for (int n = 0; n < chunks; ++n) {
       const int chunk = walked<kReversed>(n, chunks);
-      if constexpr (kReversed) prefetch(chunk - kChunksAhead);
       __syncthreads();
       prepare<kReversed>(next, bonus);
       __syncthreads();
@@ -152,7 +145,6 @@ __global__ void __launch_bounds__(kThreads, 4)
   };
   NarrowForward::Read next;
   forward.read(next, item.chunks() - 1);
-  for (int n = 1; n < kChunksAhead; ++n) forward.prefetch(item.chunks() - 1 - n);
   forward.walk<true>(next, entry(1));
   forward.walk<false>(next, entry(0));
 #endif

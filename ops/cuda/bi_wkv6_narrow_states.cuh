@@ -111,15 +111,8 @@ __global__ void __launch_bounds__(kThreads)
     stripe.load(next_rows, rows_in + at, stride, item.count(chunk));
     next_columns.load(columns_in + at, stride, item.count(chunk));
   };
-  const auto prefetch = [&](int chunk) {
-    if (chunk >= chunks) return;
-    const int64_t at = item.at(chunk);
-    prefetch_chunk<2>(w + at, {rows_in + at, columns_in + at}, stride, item.count(chunk));
-  };
   read(0);
-  for (int chunk = 1; chunk < kChunksAhead; ++chunk) prefetch(chunk);
   for (int chunk = 0; chunk < chunks; ++chunk) {
-    prefetch(chunk + kChunksAhead);
     const StripeDecays decay(next_w);
     WaysToEnds ways(decay.decay, stripe);
     __syncthreads();
