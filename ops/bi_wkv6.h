@@ -20,10 +20,11 @@ namespace vrwkv::ops {
 /// @param u  [heads, 64] bonus of the token itself, in k's dtype or its accumulation dtype.
 /// @return   [B, T, C] in k's dtype. Sums are accumulated in float32 (float64 for float64 inputs).
 ///
-/// Differentiable once in all five arguments; two runs give equal bits. On CUDA, products in bfloat16 have factors
-/// rounded to 11 bits, others float32's precision. Devices other than CPU and CUDA raise c10::NotImplementedError.
-/// Registered as vrwkv::bi_wkv6; under autocast r, k and v are brought to one reduced dtype and w, u to float32. Throws
-/// c10::Error that names argument, expected and actual.
+/// Differentiable once in all five arguments; two runs give equal bits. On CUDA, bfloat16 inputs are multiplied as
+/// bfloat16 (each result within 4e-3, gradients of w within 1e-2), others to their accumulation type's precision.
+/// Devices other than CPU and CUDA raise c10::NotImplementedError. Registered as vrwkv::bi_wkv6; under autocast r, k
+/// and v are brought to one reduced dtype and w, u to float32. Throws c10::Error that names argument, expected and
+/// actual.
 at::Tensor bi_wkv6(const at::Tensor& r, const at::Tensor& k, const at::Tensor& v, const at::Tensor& w,
                    const at::Tensor& u);
 

@@ -54,8 +54,10 @@ __device__ __forceinline__ void start_copy(unsigned char* to, const unsigned cha
 }
 __device__ __forceinline__ void await_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
-/// Hides from the compiler where `x` comes from, so that it keeps nothing that follows from it.
-__device__ __forceinline__ void forget(int& x) { asm volatile("" : "+r"(x)); }
+/// Brings a line of global memory into the second cache.
+__device__ __forceinline__ void prefetch_line(const void* line) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(line));
+}
 
 /// 2^x and 1 / x to 22 bits, without subnormal numbers.
 __device__ __forceinline__ float fast_exp2(float x) {

@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kThreads)
 
 /// Replaces what each segment adds by the state before it in the walk. Blocks: sequences, directions, parts of a state,
 /// of which a thread has kCarried numbers of one key. No load waits for the carry: kAhead segments' are under way.
-constexpr int kCarried = 4, kCarryThreads = 128, kAhead = 8;
+constexpr int kCarried = 2, kCarryThreads = 128, kAhead = 16;
 template <typename T>
 __global__ void __launch_bounds__(kCarryThreads) carry_states_kernel(Shape shape, T* states, const T* decays) {
   const int element = kCarried * static_cast<int>(blockIdx.z * kCarryThreads + threadIdx.x);

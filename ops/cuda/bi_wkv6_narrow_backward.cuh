@@ -3,14 +3,9 @@
 // Backward kernel of bi_wkv6 with products in bfloat16. The states of keys^T values and of receptances^T output
 // gradients that run with time are had first and kept, in bfloat16, for every chunk; then one walk against time has the
 // states that run against time, and with both all gradients of each chunk at once.
-//
-// The gradient of a decay's logarithm is the sum of score * score's gradient over the pairs of tokens it lies between.
-// For pairs that meet through a state, that is a sum over the tokens on one of its sides. For pairs of one chunk it is
-// the sum over later tokens of what they have from earlier ones, less what it and later tokens have from later ones:
-// the same products of the same bfloat16 numbers on both sides, so that only float32's roundings remain.
 
 #include "ops/cuda/bi_wkv6_backward.cuh"
-#include "ops/cuda/bi_wkv6_narrow_places.cuh"
+#include "ops/cuda/bi_wkv6_narrow_decays.cuh"
 #include "ops/cuda/bi_wkv6_narrow_states.cuh"
 
 namespace vrwkv::ops::cuda::wkv6 {
@@ -53,11 +48,17 @@ struct NarrowBackward {
     to.v.load(in.v + at, stride, count);
     to.gy.load(out.gy + at, stride, count);
   }
+  __device__ __forceinline__ void prefetch(int chunk) const {
+    if (chunk >= item.chunks()) return;
+    const int64_t at = item.at(chunk);
+    prefetch_chunk<4>(in.w + at, {in.r + at, in.k + at, in.v + at, out.gy + at}, stride, item.count(chunk));
+  }
 
   /// The states with time before every chunk, into the scratch; `next` is the first chunk, and then the last. Two
   /// chunks' factors find place at a time.
   __device__ __forceinline__ void keep_states(Read& next, const float* entry, const float* adjoint_entry) const {
     RowState state, adjoint;
+    for (int chunk = 1; chunk < kChunksAhead; ++chunk) prefetch(chunk);
     state.load<true>(entry, spot);
     adjoint.load<true>(adjoint_entry, spot);
     const int chunks = item.chunks();
@@ -73,6 +74,7 @@ struct NarrowBackward {
                                                                                                   words[2], words[3]};
       }
       if (chunk + 1 == chunks) break;
+      prefetch(chunk + kChunksAhead);
       unsigned char* const tiles = places.r_from + chunk % 2 * 4 * kTile;
       unsigned char *const r = tiles, *const k = tiles + kTile, *const v = tiles + 2 * kTile,
                            *const gy = tiles + 3 * kTile;
@@ -280,41 +282,12 @@ struct NarrowBackward {
       }
     }
     __syncwarp();
-    finish_decays(rate, count, item.at(chunk));
-  }
-
-  /// d log(decay) / dw = -exp(w); where that leaves the range, the decay is 0 and takes no gradient. A decay below
-  /// kLeastDecay stands in for itself between tokens of one chunk, and its gradient is that of its own size.
-  __device__ __forceinline__ void finish_decays(const float (&rate)[4][2], int count, int64_t at) const {
-    float sums[4][2], near[4][2], read[4][2], other[4][2];
-    passage.get(read, 0, stripe);
-    sum_after(sums, read, stripe);
-    passage.get(read, 1, stripe);
-    sum_before(other, read, stripe);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) sums[i / 2][i % 2] += other[i / 2][i % 2] + places.across[stripe.channel + i % 2];
-    passage.get(read, 2, stripe);
-    passage.get(other, 3, stripe);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) read[i / 2][i % 2] -= other[i / 2][i % 2];
-    sum_after(near, read, stripe);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      Vector<float, 2> gw;
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        const float size = fminf(fast_exp2(-StripeDecays::kLog2E * rate[i][c]) * (1.0F / kLeastDecay), 1.0F);
-        const float sum = sums[i][c] + (near[i][c] - other[i][c]) * size;
-        gw.values[c] = isinf(rate[i][c]) ? 0.0F : -rate[i][c] * sum;
-      }
-      const int token = 4 * stripe.group + i;
-      if (token < count) store_vector(out.gw + at + token * stride + stripe.channel, gw);
-    }
+    store_decay_gradients(out.gw + item.at(chunk), passage, places.across, rate, stripe, stride, count);
   }
 
   /// Gradients of a chunk's values.
   __device__ __forceinline__ void finish_values(int chunk) const {
-    float sums[2][4] = {};
+    float sums[2][4] = {}, late_sums[2][4] = {};  // Two chains of products take half the time of one.
     Word left[4];
     places.scores.load(left);
     weigh(sums, left, places.gy);
@@ -323,8 +296,10 @@ struct NarrowBackward {
       spot.load(left, places.k_before, block);
       weigh(sums, left, places.with_time + block * kTile);
       spot.load(left, places.k_after, block);
-      weigh(sums, left, places.against + block * kTile);
+      weigh(late_sums, left, places.against + block * kTile);
     }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) sums[i / 4][i % 4] += late_sums[i / 4][i % 4];
     const int count = item.count(chunk);
     In* const to = out.gv + item.at(chunk) + 16 * spot.lane.warp + 2 * spot.lane.pair;
 #pragma unroll

@@ -38,34 +38,6 @@ struct Passage {
   }
 };
 
-/// Sums of a quantity over the tokens after each of a stripe within the chunk; and before each.
-__device__ __forceinline__ void sum_after(float (&sums)[4][2], const float (&of)[4][2], const Stripe& stripe) {
-#pragma unroll
-  for (int c = 0; c < 2; ++c) {
-    const float last = of[2][c] + of[3][c], all = of[0][c] + of[1][c] + last;
-    const float beside = __shfl_xor_sync(kWholeWarp, all, 8);
-    const float across = __shfl_xor_sync(kWholeWarp, all + beside, 16);
-    const float end = ((stripe.group & 1) != 0 ? 0.0F : beside) + ((stripe.group & 2) != 0 ? 0.0F : across);
-    sums[3][c] = end;
-    sums[2][c] = end + of[3][c];
-    sums[1][c] = end + last;
-    sums[0][c] = sums[1][c] + of[1][c];
-  }
-}
-__device__ __forceinline__ void sum_before(float (&sums)[4][2], const float (&of)[4][2], const Stripe& stripe) {
-#pragma unroll
-  for (int c = 0; c < 2; ++c) {
-    const float first = of[0][c] + of[1][c], all = first + of[2][c] + of[3][c];
-    const float beside = __shfl_xor_sync(kWholeWarp, all, 8);
-    const float across = __shfl_xor_sync(kWholeWarp, all + beside, 16);
-    const float start = ((stripe.group & 1) != 0 ? beside : 0.0F) + ((stripe.group & 2) != 0 ? across : 0.0F);
-    sums[0][c] = start;
-    sums[1][c] = start + of[0][c];
-    sums[2][c] = start + first;
-    sums[3][c] = sums[2][c] + of[2][c];
-  }
-}
-
 /// Shared memory of narrow_backward_kernel.
 struct NarrowBackwardPlaces {
   unsigned char *r_from, *r_to, *k_from, *k_to, *r_before, *k_before, *k_after, *v, *gy, *r, *k;

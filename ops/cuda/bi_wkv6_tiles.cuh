@@ -77,6 +77,23 @@ struct Copied {
   }
 };
 
+/// Chunks whose lines are under way to the second cache before they are read.
+constexpr int kChunksAhead = 3;
+
+/// Brings a chunk of w and of other tensors into the second cache, a line a thread.
+template <int kTensors>
+__device__ __forceinline__ void prefetch_chunk(const float* w, const at::BFloat16* const (&others)[kTensors],
+                                               int stride, int count) {
+  const int thread = static_cast<int>(threadIdx.x), token = thread % kChunk, tensor = thread / kChunk;
+  static_assert((2 + kTensors) * kChunk <= kThreads);
+  if (token >= count) return;
+  if (tensor < 2) prefetch_line(w + token * stride + kSide / 2 * tensor);
+#pragma unroll
+  for (int i = 0; i < kTensors; ++i) {
+    if (tensor == 2 + i) prefetch_line(others[i] + token * stride);
+  }
+}
+
 /// What a thread prepares of a chunk: tokens 4 group + 0..3 of channels 16 warp + 2 column + 0..1.
 struct Stripe {
   int group, column, channel, place;
@@ -124,16 +141,18 @@ struct Stripe {
   }
 };
 
-/// exp(w), and the decays exp(-exp(w)): 1 where there is no token.
+constexpr float kLog2E = 1.44269504F;
+__device__ __forceinline__ float decay_of(float rate) { return fast_exp2(-kLog2E * rate); }
+
+/// Rates exp(w), and the decays exp(-exp(w)): 1 where there is no token.
 struct StripeDecays {
-  static constexpr float kLog2E = 1.44269504F;
   float rate[4][2], decay[4][2];
 
   __device__ __forceinline__ explicit StripeDecays(const float (&w)[4][2]) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      rate[i / 2][i % 2] = fast_exp2(w[i / 2][i % 2] * kLog2E);
-      decay[i / 2][i % 2] = fast_exp2(-kLog2E * rate[i / 2][i % 2]);
+      rate[i / 2][i % 2] = fast_exp2(kLog2E * w[i / 2][i % 2]);
+      decay[i / 2][i % 2] = decay_of(rate[i / 2][i % 2]);
     }
   }
 };
