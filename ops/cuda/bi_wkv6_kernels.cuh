@@ -66,9 +66,11 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// Replaces what each segment adds by the state before it in the walk. Blocks: sequences, directions, parts of a state,
-/// of which a thread has kCarried numbers of one key. No load waits for the carry: kAhead segments' are under way.
+/// How carry_states_kernel divides a state, and how many segments' loads are under way at once.
 constexpr int kCarried = 2, kCarryThreads = 128, kAhead = 16;
+
+/// Replaces what each segment adds by the state before it in the walk. Blocks: sequences, directions, parts of a state,
+/// of which a thread has kCarried numbers of one key. No load waits for the carry.
 template <typename T>
 __global__ void __launch_bounds__(kCarryThreads) carry_states_kernel(Shape shape, T* states, const T* decays) {
   const int element = kCarried * static_cast<int>(blockIdx.z * kCarryThreads + threadIdx.x);

@@ -24,7 +24,7 @@ __device__ __forceinline__ int tile_byte(int row, int eighth) {
   return 2 * kSide * row + ((eighth ^ (row & 7) ^ (row >> 3 << 1)) << 4);
 }
 
-/// A thread's places in matrices. In a block of more than kWarps warps, each kWarps are alike.
+/// A thread's places in matrices.
 struct Spot {
   Lane lane;
   int matrix;  ///< Its row for load_matrices of the first 16 channels.
@@ -33,7 +33,6 @@ struct Spot {
 
   __device__ Spot() {
     const int thread = static_cast<int>(threadIdx.x) % 32;
-    lane.warp %= kWarps;
     matrix = tile_byte(thread % 16, thread / 16);
     own = tile_byte(lane.row, 2 * lane.warp) + 4 * lane.pair;
     whole = tile_byte(lane.row, 0) + 4 * lane.pair;
@@ -68,11 +67,11 @@ struct Copied {
   uint4 read;
 
   __device__ __forceinline__ void load(const at::BFloat16* from, int stride, int count) {
-    const int row = static_cast<int>(threadIdx.x) % kThreads / 8, eighth = static_cast<int>(threadIdx.x) % 8;
+    const int row = static_cast<int>(threadIdx.x) / 8, eighth = static_cast<int>(threadIdx.x) % 8;
     read = row < count ? *reinterpret_cast<const uint4*>(from + row * stride + 8 * eighth) : uint4{0, 0, 0, 0};
   }
   __device__ __forceinline__ void store(unsigned char* tile) const {
-    const int row = static_cast<int>(threadIdx.x) % kThreads / 8, eighth = static_cast<int>(threadIdx.x) % 8;
+    const int row = static_cast<int>(threadIdx.x) / 8, eighth = static_cast<int>(threadIdx.x) % 8;
     *reinterpret_cast<uint4*>(tile + tile_byte(row, eighth)) = read;
   }
 };
@@ -99,7 +98,7 @@ struct Stripe {
   int group, column, channel, place;
 
   __device__ Stripe() {
-    const int thread = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) % kThreads / 32;
+    const int thread = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
     group = thread / 8;
     column = thread % 8;
     channel = 16 * warp + 2 * column;

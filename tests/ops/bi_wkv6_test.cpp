@@ -187,12 +187,13 @@ TEST_P(BiWkv6, KeepsReducedPrecisionForDecaysOfAnySize) {
   struct Decays {
     double low, high;
   };
-  for (const int64_t tokens : {3, 16, 17, 70}) {
+  for (const int64_t tokens : {3, 17, 40}) {
     // Besides factors near 1, 0, and all between: all just above, around and below the least one that CUDA's kernels
     // for bfloat16 take within a chunk, exp(-10) = exp(-exp(2.303)).
     for (const auto& [low, high] : {Decays{-20, -10}, {-4, 1}, {2, 4}, {-50, 50}, {2.1, 2.2}, {2.2, 2.4}, {2.4, 2.5}}) {
       SCOPED_TRACE(c10::str("T ", tokens, " w ", low, " to ", high));
-      Case actual = random_case(1, tokens, 1, low, high).to(at::kBFloat16, at::kFloat);
+      // So many that the error is that of roundings on average, not of a few.
+      Case actual = random_case(8, tokens, 1, low, high).to(at::kBFloat16, at::kFloat);
       Case expected = actual.to(at::kDouble, at::kDouble);
       expected.run(reference);
       actual.run(ops::bi_wkv6, GetParam());
