@@ -279,7 +279,7 @@ TEST_P(LinearFusions, NameWhatIsWrongWithTheirArguments) {
   expect_error("weights[0] must be [D, C]", [](Inputs& bad) { bad.output = bad.output.slice(1, 0, 100); });
   expect_error("value must be [192, 64], got [192, 63]", [](Inputs& bad) { bad.value = bad.value.slice(1, 0, 63); });
   expect_error("receptance must be [192, 192]", [](Inputs& bad) { bad.receptance = bad.receptance.slice(0, 0, 191); });
-  expect_error("x must have the shape", [](Inputs& bad) { bad.x = bad.x.slice(1, 0, 5); });
+  expect_error("value must have the shape of x", [](Inputs& bad) { bad.x = bad.x.slice(1, 0, 5); });
   expect_error("mixes[0] must be [C]", [](Inputs& bad) { bad.mix_k = bad.mix_k.slice(2, 0, 100); });
 }
 
