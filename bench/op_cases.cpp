@@ -15,7 +15,6 @@
 #include "ops/bi_wkv_gated.h"
 #include "ops/channel_mix.h"
 #include "ops/head_norm_gate.h"
-#include "ops/linear_residual.h"
 #include "ops/q_shift.h"
 #include "ops/residual_add.h"
 #include "ops/squared_relu.h"
@@ -192,18 +191,6 @@ const std::vector<OpCase>& op_cases() {
          const auto [height, width] = grid_of(size.tokens);
          return ops::token_shift_linear(in[0], {in[1], in[2], in[3]}, {in[6], in[7], in[8]}, in[4], in[5], height,
                                         width);
-       },
-       .reference = {}},
-      {.name = "linear_residual",
-       .forward_bytes = residual_tensors(2, 2),  // x, value -> x, feed
-       .backward_bytes = {},
-       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
-         return {residual_like(size, options), tokens_like(size, options),
-                 weights_like(size.channels, size.channels, options)};
-       },
-       .forward = [](const OpSize&, const Tensors& in) -> Tensors {
-         const auto out = ops::linear_residual(in[0], in[1], in[2], ops::Feed::standardized, 1e-5);
-         return {out.x, out.feed};
        },
        .reference = {}},
       {.name = "channel_mix",

@@ -8,7 +8,7 @@
 #include <tuple>
 #include <vector>
 
-// What the backends of the operators with linear layers share: token_shift_linear, linear_residual and channel_mix. The
+// What the backends of the operators with linear layers share: token_shift_linear and channel_mix. The
 // compositions are of operators that differentiate themselves, for every device, dtype and size.
 
 namespace vrwkv::ops {
@@ -36,9 +36,6 @@ std::vector<at::Tensor> token_shift_linear_composite(const at::Tensor& x, at::Te
                                                      const std::optional<at::Tensor>& weight,
                                                      const std::optional<at::Tensor>& bias, int64_t height,
                                                      int64_t width);
-
-std::tuple<at::Tensor, at::Tensor> linear_residual_composite(const at::Tensor& x, const at::Tensor& value,
-                                                             const at::Tensor& weight, int64_t feed, double eps);
 
 std::tuple<at::Tensor, at::Tensor> channel_mix_composite(const at::Tensor& x, const at::Tensor& feed,
                                                          const at::Tensor& mix_k, const at::Tensor& mix_r,

@@ -1,4 +1,4 @@
-// Under autograd, on CUDA: the kernels of token_shift_linear, linear_residual and channel_mix give no gradients, so
+// Under autograd, on CUDA: the kernels of token_shift_linear and channel_mix give no gradients, so
 // where one is asked for, the compositions run, which differentiate themselves.
 
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -28,13 +28,6 @@ std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList m
       .call(x, mixes, weights, weight, bias, height, width);
 }
 
-std::tuple<at::Tensor, at::Tensor> linear_residual(const at::Tensor& x, const at::Tensor& value,
-                                                   const at::Tensor& weight, int64_t feed, double eps) {
-  if (needs_gradient({x, value, weight})) return linear_residual_composite(x, value, weight, feed, eps);
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  return registered<linear_residual_composite>("vrwkv::linear_residual").call(x, value, weight, feed, eps);
-}
-
 std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Tensor& feed, const at::Tensor& mix_k,
                                                const at::Tensor& mix_r, const at::Tensor& key,
                                                const at::Tensor& receptance, const at::Tensor& value,
@@ -55,7 +48,6 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
 
 TORCH_LIBRARY_IMPL(vrwkv, AutogradCUDA, m) {
   m.impl("token_shift_linear", token_shift_linear);
-  m.impl("linear_residual", linear_residual);
   m.impl("channel_mix", channel_mix);
 }
 

@@ -1,4 +1,4 @@
-// token_shift_linear, linear_residual and channel_mix against their formulas, with gradients (the compositions) and
+// token_shift_linear and channel_mix against their formulas, with gradients (the compositions) and
 // without (on a GPU with wgmma, one kernel each).
 
 #include <ATen/ATen.h>
@@ -6,7 +6,6 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "ops/channel_mix.h"
-#include "ops/linear_residual.h"
 #include "ops/token_shift_linear.h"
 #include "tests/support/assert_close.h"
 #include "tests/support/devices.h"
@@ -98,7 +97,7 @@ struct Inputs {
 
 struct Results {
   Tensors projected;
-  ops::ResidualOutput attended, mixed;
+  ops::ResidualOutput mixed;
 };
 
 Results run(const Inputs& in, bool affine, ops::Feed feed) {
@@ -113,7 +112,6 @@ Results run(const Inputs& in, bool affine, ops::Feed feed) {
                                              .norm_bias = affine ? in.bias : at::Tensor()};
   return {ops::token_shift_linear(in.feed, {in.mix_k, in.mix_v, in.mix_r}, {in.output, in.receptance, in.output},
                                   weight, bias, in.size.height, in.size.width),
-          ops::linear_residual(in.x, in.feed, in.output, feed, kEps),
           ops::channel_mix(in.x, in.feed, parameters, in.size.height, in.size.width, feed, kEps)};
 }
 
@@ -127,7 +125,6 @@ Results reference(const Inputs& in, bool affine, ops::Feed feed) {
   const at::Tensor hidden = at::matmul(mixed(in.mix_k), in.key.t()).clamp_min(0).square();
   return {{at::matmul(mixed(in.mix_k), in.output.t()), at::matmul(mixed(in.mix_v), in.receptance.t()),
            at::matmul(mixed(in.mix_r), in.output.t())},
-          sum(at::matmul(in.feed, in.output.t())),
           sum(at::matmul(hidden, in.value.t()) * at::sigmoid(at::matmul(mixed(in.mix_r), in.receptance.t())))};
 }
 
@@ -149,7 +146,6 @@ void expect_results(const Results& expected, const Results& actual, const at::Te
   for (size_t j = 0; j < 3; ++j) {
     EXPECT_TRUE(close("projected " + std::to_string(j), expected.projected[j], actual.projected[j], tolerance));
   }
-  expect_sum("linear_residual", expected.attended, actual.attended, x, feed, tolerance);
   expect_sum("channel_mix", expected.mixed, actual.mixed, x, feed, tolerance);
 }
 
@@ -191,7 +187,6 @@ TEST_P(LinearFusions, GiveTheSameUnderAutocastAndWithWeightsAlreadyRounded) {
   }
   const auto expect_equal = [&](const Results& other) {
     for (size_t j = 0; j < 3; ++j) EXPECT_TRUE(at::equal(plain.projected[j], other.projected[j]));
-    EXPECT_TRUE(at::equal(plain.attended.x, other.attended.x));
     EXPECT_TRUE(at::equal(plain.mixed.x, other.mixed.x));
     EXPECT_TRUE(at::equal(plain.mixed.feed, other.mixed.feed));
   };
@@ -213,7 +208,6 @@ TEST_P(LinearFusions, TakeAnyMemoryLayoutAndUnalignedTensors) {
   moved.value = inputs.value.t().contiguous().t();
   const Results expected = run(inputs, true, ops::Feed::cast), actual = run(moved, true, ops::Feed::cast);
   EXPECT_TRUE(at::equal(expected.projected[1], actual.projected[1]));
-  EXPECT_TRUE(close("attended", expected.attended.x, actual.attended.x, 1e-6));
   EXPECT_TRUE(close("mixed", expected.mixed.x, actual.mixed.x, 1e-6));
 }
 
@@ -228,8 +222,7 @@ TEST_P(LinearFusions, DifferentiateThemselves) {
       leaves.push_back(*tensor);
     }
     const Results results = op(inputs, true, ops::Feed::standardized);
-    at::Tensor loss = results.attended.x.square().sum() + results.attended.feed.sin().sum() +
-                      results.mixed.x.square().sum() + results.mixed.feed.sin().sum();
+    at::Tensor loss = results.mixed.x.square().sum() + results.mixed.feed.sin().sum();
     for (const at::Tensor& projected : results.projected) loss = loss + projected.pow(3).sum();
     return torch::autograd::grad({loss}, leaves);
   };
@@ -246,8 +239,7 @@ TEST_P(LinearFusions, GiveGradientsOfParametersAloneToo) {
   for (at::Tensor* leaf : {&inputs.mix_v, &inputs.output, &inputs.key}) {
     *leaf = leaf->detach().requires_grad_();
     const Results results = run(inputs, true, ops::Feed::standardized);
-    const at::Tensor sum =
-        results.projected[0].sum() + results.projected[1].sum() + results.attended.x.sum() + results.mixed.x.sum();
+    const at::Tensor sum = results.projected[0].sum() + results.projected[1].sum() + results.mixed.x.sum();
     ASSERT_TRUE(sum.requires_grad());
     EXPECT_GT(torch::autograd::grad({sum}, {*leaf})[0].abs().sum().item<double>(), 0);
     *leaf = leaf->detach();

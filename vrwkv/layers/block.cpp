@@ -1,6 +1,5 @@
 #include "vrwkv/layers/block.h"
 
-#include "ops/linear_residual.h"
 #include "vrwkv/layers/layer_norm.h"
 
 namespace vrwkv {
@@ -77,11 +76,6 @@ bool BlockImpl::adds_plainly(const torch::Tensor& mask) const {
 
 Stream BlockImpl::add_attention(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask) {
   const NormAffine norm = branch_norm(ln1);
-  if (att && adds_plainly(mask)) {
-    const auto [sum, feed] = ops::linear_residual(stream.x, att->gated(stream.feed, norm, tokens), att->output->weight,
-                                                  feed_of(options_), kLayerNormEps);
-    return {sum, feed};
-  }
   const torch::Tensor value = att6 ? att6(stream.feed, norm, tokens) : att(stream.feed, norm, tokens);
   return add(stream.x, {.value = value}, ln1, gamma1, mask, feed_of(options_));
 }

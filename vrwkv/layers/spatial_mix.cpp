@@ -42,16 +42,12 @@ BiWkvInputs SpatialMixImpl::project(const torch::Tensor& feed, const NormAffine&
       .w = spatial_decay / count, .u = spatial_first / count, .k = projected[0], .v = projected[1], .r = projected[2]};
 }
 
-torch::Tensor SpatialMixImpl::gated(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
+torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
   const auto [w, u, k, v, r] = project(feed, norm, tokens);
-  if (!key_norm && !options_.published_wkv) return ops::bi_wkv_gated(w, u, k, v, r);
+  if (!key_norm && !options_.published_wkv) return output(ops::bi_wkv_gated(w, u, k, v, r));
   torch::Tensor y = options_.published_wkv ? ops::bi_wkv_published(w, u, k, v) : ops::bi_wkv(w, u, k, v);
   if (key_norm) y = key_norm(y);
-  return torch::sigmoid(r) * y;
-}
-
-torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
-  return output(gated(feed, norm, tokens));
+  return output(torch::sigmoid(r) * y);
 }
 
 }  // namespace vrwkv

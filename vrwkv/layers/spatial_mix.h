@@ -33,9 +33,6 @@ class SpatialMixImpl : public torch::nn::Cloneable<SpatialMixImpl> {
   /// feed: [B, T, C] `tokens`, to which `norm` is applied first; returns [B, T, C].
   torch::Tensor forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
 
-  /// What forward() gives to its last product: sigmoid(r) y.
-  torch::Tensor gated(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
-
   /// The first half of forward(): all that comes before Bi-WKV.
   BiWkvInputs project(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
 

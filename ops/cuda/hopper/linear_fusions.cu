@@ -1,4 +1,4 @@
-// token_shift_linear, linear_residual and channel_mix without gradients, on CUDA: one kernel each where wgmma and the
+// token_shift_linear and channel_mix without gradients, on CUDA: one kernel each where wgmma and the
 // sizes allow it, see serves(); else the compositions.
 
 #include <ATen/Functions.h>
@@ -12,7 +12,6 @@
 #include <limits>
 
 #include "ops/cuda/hopper/channel_mix_kernel.cuh"
-#include "ops/cuda/hopper/linear_residual_kernel.cuh"
 #include "ops/cuda/hopper/pack.cuh"
 #include "ops/linear_composites.h"
 #include "ops/residual_add.h"
@@ -149,23 +148,6 @@ std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList m
   return outputs;
 }
 
-std::tuple<at::Tensor, at::Tensor> linear_residual(const at::Tensor& x, const at::Tensor& value,
-                                                   const at::Tensor& weight, int64_t feed, double eps) {
-  const bool fused = serves(value) && serves_residual(x, value) && is_square(weight, value) && feed >= 0 && feed <= 2;
-  if (!fused) return linear_residual_composite(x, value, weight, feed, eps);
-  const c10::cuda::CUDAGuard guard(value.device());
-  const at::Tensor tokens = ready(value, at::kBFloat16), square = ready(weight, at::kFloat);
-  const Sum sum(x, value, feed, eps);
-  const Residual residual = sum.pointers();
-  const at::Tensor packed = pack({nullptr, nullptr, 0, {pointer<float>(square)}}, 1, value.options());
-  const unsigned blocks =
-      resident_blocks(linear_residual_kernel, kWarpgroup, kLinearShared, tiles_of(residual.count, kRows));
-  linear_residual_kernel<<<blocks, kWarpgroup, kLinearShared, at::cuda::getCurrentCUDAStream()>>>(
-      pointer<__nv_bfloat16>(tokens), packed.const_data_ptr<uint8_t>(), residual);
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
-  return {sum.y, sum.feed};
-}
-
 std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Tensor& feed, const at::Tensor& mix_k,
                                                const at::Tensor& mix_r, const at::Tensor& key,
                                                const at::Tensor& receptance, const at::Tensor& value,
@@ -206,7 +188,6 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
 
 TORCH_LIBRARY_IMPL(vrwkv, CUDA, m) {
   m.impl("token_shift_linear", token_shift_linear);
-  m.impl("linear_residual", linear_residual);
   m.impl("channel_mix", channel_mix);
 }
 

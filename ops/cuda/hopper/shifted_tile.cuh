@@ -3,7 +3,7 @@
 #include "ops/cuda/hopper/wgmma.cuh"
 #include "ops/cuda/vector.cuh"
 
-// Tiles of tokens as left factors of products: mixes of tokens with their Q-Shift, or tokens as they are.
+// Tiles of tokens as left factors of products: mixes of tokens with their Q-Shift.
 
 namespace vrwkv::ops::cuda::hopper {
 
@@ -14,12 +14,6 @@ constexpr int kTileSlabs = kChannels / kSlab;
 
 /// Bytes of a tile of `rows` tokens, in groups of kRows.
 constexpr int tile_bytes(int rows) { return rows * kChannels * 2; }
-
-/// Where the tile has a token's vector.
-__device__ __forceinline__ unsigned char* tile_place(unsigned char* tile, int row, int vector) {
-  const int slab = row / kRows * kTileSlabs + vector / (kSlab / kVector);
-  return tile + slab * kRows * 128 + slab_offset(row % kRows, vector % (kSlab / kVector) * kVector);
-}
 
 /// Tokens [B height width, C], of which a layer norm's weight and bias come first where they are given.
 struct ShiftedTokens {
@@ -158,29 +152,6 @@ __device__ __forceinline__ void write_shifted_tiles(unsigned char* const (&tiles
     if (i + 1 < Part::kParts) next.load(here, i + 1, edges, existing, from.width);
     part.write(tiles, factors, i, edges);
     part = next;
-  }
-  publish_writes();
-}
-
-/// Writes the tokens [count, C] from `first` to a tile of `rows`, 0 behind the last.
-template <int rows, int threads>
-__device__ __forceinline__ void write_tile(unsigned char* tile, const __nv_bfloat16* tokens, int64_t count,
-                                           int64_t first) {
-  constexpr int kEach = rows * kVectors / threads;
-  static_assert(rows * kVectors % threads == 0);
-  Bits piece[kEach];
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    const int index = static_cast<int>(threadIdx.x) + i * threads;
-    const int64_t token = first + index / kVectors;
-    piece[i] = token < count ? load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(tokens + token * kChannels +
-                                                                                          index % kVectors * kVector))
-                             : Bits{};
-  }
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    const int index = static_cast<int>(threadIdx.x) + i * threads;
-    store_vector(reinterpret_cast<uint32_t*>(tile_place(tile, index / kVectors, index % kVectors)), piece[i]);
   }
   publish_writes();
 }
