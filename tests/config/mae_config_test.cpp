@@ -37,7 +37,8 @@ TEST(MaeConfig, KeysOfTheOtherTaskAreRefused) {
 }
 
 TEST(MaeConfig, SomePatchesAreVisibleAndSomeAreNot) {
-  EXPECT_EQ(error_of("task: mae\nmae: {mask_ratio: 0.0}"), "x.yaml:2: mae.mask_ratio must be in (0, 1), got 0");
+  EXPECT_EQ(error_of("task: mae\nmae: {mask_ratio: 0.0}"),
+            "x.yaml:2: 'mae.mask_ratio' must be a number in (0, 1), got '0.0'");
   EXPECT_EQ(error_of("task: mae\ndata: {eval_transform: {size: 16}}"),
             "x.yaml:2: 'data.eval_transform.size' (16) gives 1 patches, of which 'mae.mask_ratio' (0.75) leaves 0 "
             "visible; choose both such that some are visible and some are not");
