@@ -94,19 +94,62 @@ std::string q_shift(OnnxBuilder& onnx, const std::string& x, int64_t height, int
 
 constexpr const char* kOnlyBiWkv = "ONNX export is for models with attention: bi_wkv";
 
-/// ops::token_shift_mix()
-std::vector<std::string> token_shift_mix(const Call& call) {
-  if (call.has(6)) call.refuse(kOnlyBiWkv);  // A shift within heads.
+/// A norm's weight and bias, q_shift and the mixes that follow: arguments `x`, `norm` and the one behind it (may be
+/// none), `height` and the one behind it.
+std::vector<std::string> shift_mixes(const Call& call, size_t x_at, const std::vector<torch::Tensor>& mixes,
+                                     size_t norm, size_t height) {
   OnnxBuilder& onnx = call.onnx;
-  std::string x = call.tensor(0);
-  if (call.has(2)) x = onnx.add(onnx.mul(x, call.tensor(2)), call.tensor(3));
-  const std::string shifted = q_shift(onnx, x, call.integer(4), call.integer(5), call.input_shape(0).back());
+  std::string x = call.tensor(x_at);
+  if (call.has(norm)) x = onnx.add(onnx.mul(x, call.tensor(norm)), call.tensor(norm + 1));
+  const int64_t channels = call.input_shape(x_at).back();
+  const std::string shifted = q_shift(onnx, x, call.integer(height), call.integer(height + 1), channels);
   const std::string difference = onnx.sub(x, shifted);
   std::vector<std::string> mixed;
-  for (const torch::Tensor& mix : call.known(1).toTensorVector()) {
+  for (const torch::Tensor& mix : mixes) {
     mixed.push_back(onnx.add(shifted, onnx.mul(difference, onnx.constant(mix))));
   }
   return mixed;
+}
+
+/// ops::token_shift_mix()
+std::vector<std::string> token_shift_mix(const Call& call) {
+  if (call.has(6)) call.refuse(kOnlyBiWkv);  // A shift within heads.
+  return shift_mixes(call, 0, call.known(1).toTensorVector(), 2, 4);
+}
+
+/// x weight^T
+std::string product(OnnxBuilder& onnx, const std::string& x, const torch::Tensor& weight) {
+  return onnx.node("MatMul", {x, onnx.constant(weight.t())});
+}
+
+/// ops::token_shift_linear()
+std::vector<std::string> token_shift_linear(const Call& call) {
+  std::vector<std::string> results = shift_mixes(call, 0, call.known(1).toTensorVector(), 3, 5);
+  const std::vector<torch::Tensor> weights = call.known(2).toTensorVector();
+  for (size_t j = 0; j < results.size(); ++j) results[j] = product(call.onnx, results[j], weights[j]);
+  return results;
+}
+
+std::string squared_relu(OnnxBuilder& onnx, const std::string& x) {
+  const std::string positive = onnx.node("Relu", {x});
+  return onnx.mul(positive, positive);
+}
+
+/// A sum, and what the next branch reads of it.
+std::vector<std::string> with_feed(OnnxBuilder& onnx, const std::string& sum, int64_t feed, int64_t channels,
+                                   double eps) {
+  const bool standardized = static_cast<ops::Feed>(feed) == ops::Feed::standardized;
+  return {sum, standardized ? layer_norm(onnx, sum, "", "", channels, eps) : sum};
+}
+
+/// ops::channel_mix()
+std::vector<std::string> channel_mix(const Call& call) {
+  OnnxBuilder& onnx = call.onnx;
+  const std::vector<std::string> mixed = shift_mixes(call, 1, {call.weight(2), call.weight(3)}, 7, 9);
+  const std::string value = product(onnx, squared_relu(onnx, product(onnx, mixed[0], call.weight(4))), call.weight(6));
+  const std::string gate = onnx.node("Sigmoid", {product(onnx, mixed[1], call.weight(5))});
+  return with_feed(onnx, onnx.add(call.tensor(0), onnx.mul(value, gate)), call.integer(11), call.input_shape(0).back(),
+                   call.known(12).toDouble());
 }
 
 /// ops::residual_add(): the sum and what the next branch reads.
@@ -120,8 +163,7 @@ std::vector<std::string> residual_add(const Call& call) {
   if (call.has(3)) sum = layer_norm(onnx, sum, call.tensor(3), call.tensor(4), channels, eps);
   if (call.has(5)) sum = onnx.mul(sum, call.tensor(5));
   if (call.has(0)) sum = onnx.add(call.tensor(0), sum);
-  const auto feed = static_cast<ops::Feed>(call.integer(7));
-  return {sum, feed == ops::Feed::standardized ? layer_norm(onnx, sum, "", "", channels, eps) : sum};
+  return with_feed(onnx, sum, call.integer(7), channels, eps);
 }
 
 std::string bi_wkv(const Call& call) {
@@ -137,14 +179,9 @@ std::string bi_wkv_gated(const Call& call) {
   return call.onnx.mul(call.onnx.node("Sigmoid", {call.tensor(4)}), bi_wkv(call));
 }
 
-std::string squared_relu(const Call& call) {
-  const std::string positive = call.op("Relu");
-  return call.onnx.mul(positive, positive);
-}
-
 std::string linear(const Call& call) {
-  const std::string product = call.onnx.node("MatMul", {call.tensor(0), call.onnx.constant(call.weight(1).t())});
-  return call.has(2) ? call.onnx.add(product, call.tensor(2)) : product;
+  const std::string result = product(call.onnx, call.tensor(0), call.weight(1));
+  return call.has(2) ? call.onnx.add(result, call.tensor(2)) : result;
 }
 
 /// The factors of addmm and addcmul, which the models leave at 1.
@@ -200,7 +237,7 @@ const std::unordered_map<std::string, OneResult>& one_result() {
       {"vrwkv::bi_wkv", bi_wkv},
       {"vrwkv::bi_wkv_gated", bi_wkv_gated},
       {"vrwkv::bi_wkv_published", bi_wkv_published},
-      {"vrwkv::squared_relu", squared_relu},
+      {"vrwkv::squared_relu", [](const Call& call) { return squared_relu(call.onnx, call.tensor(0)); }},
   };
   return table;
 }
@@ -212,8 +249,9 @@ std::vector<GraphValue> convert_node(OnnxBuilder& onnx, const torch::jit::Node& 
   const Call call(onnx, node, inputs);
   const std::string kind = node.kind().toQualString();
   if (kind == "vrwkv::token_shift_mix") return {GraphValue{{}, token_shift_mix(call)}};
-  if (kind == "vrwkv::residual_add") {
-    const std::vector<std::string> both = residual_add(call);
+  if (kind == "vrwkv::token_shift_linear") return {GraphValue{{}, token_shift_linear(call)}};
+  if (kind == "vrwkv::residual_add" || kind == "vrwkv::channel_mix") {
+    const std::vector<std::string> both = kind == "vrwkv::channel_mix" ? channel_mix(call) : residual_add(call);
     return {GraphValue{{}, {both[0]}}, GraphValue{{}, {both[1]}}};
   }
   const auto found = one_result().find(kind);
