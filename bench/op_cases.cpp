@@ -11,6 +11,7 @@
 #include "common/errors.h"
 #include "config/nearest_name.h"
 #include "ops/bi_wkv.h"
+#include "ops/bi_wkv6.h"
 #include "ops/bi_wkv6_head.h"
 #include "ops/bi_wkv_gated.h"
 #include "ops/channel_mix.h"
@@ -129,6 +130,21 @@ const std::vector<OpCase>& op_cases() {
                                        head_of(size));
        },
        .reference = {}},
+      {.name = "bi_wkv6",
+       .forward_bytes = residual_tensors(1, 4),   // w, r, k, v -> y
+       .backward_bytes = residual_tensors(2, 7),  // w, r, k, v, gy -> gw, gr, gk, gv
+       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
+         const int64_t heads = size.channels / ops::kBiWkv6HeadSize;
+         // Decays exp(-exp(w)) between 0.37 and 1.
+         return {tokens_like(size, options), tokens_like(size, options), tokens_like(size, options),
+                 at::rand({size.batch, size.tokens, size.channels}, sums_options(options)) * 6 - 6,
+                 at::randn({heads, ops::kBiWkv6HeadSize}, sums_options(options))};
+       },
+       .forward = [](const OpSize&, const Tensors& in) -> Tensors {
+         return {ops::bi_wkv6(in[0], in[1], in[2], in[3], in[4])};
+       },
+       .reference = {},
+       .channel_multiple = ops::kBiWkv6HeadSize},
       {.name = "head_norm_gate",
        .forward_bytes = whole_tensors(3),   // y, gate -> result
        .backward_bytes = whole_tensors(5),  // y, gate and the gradient -> gy, ggate

@@ -24,6 +24,7 @@ struct OpCase {
   std::function<Tensors(const OpSize&, const Tensors& inputs)> forward;
   /// The same by LibTorch's own operations, for --reference. May be empty.
   std::function<Tensors(const OpSize&, const Tensors& inputs)> reference;
+  int64_t channel_multiple = 1;  ///< C must be a multiple of it.
 };
 
 /// All of them, in the order of the table.

@@ -24,6 +24,12 @@ std::vector<Job> make_jobs(const OpsFlags& flags, at::Device device) {
   bool any_reference = false;
   for (const OpCase& op : choose_op_cases(flags.ops)) {
     for (const OpSize& size : sizes) {
+      if (size.channels % op.channel_multiple != 0) {
+        const std::string rule = op.name + " takes multiples of " + std::to_string(op.channel_multiple) + " channels";
+        if (!flags.ops.empty()) throw UsageError("--sizes: " + rule + ", got " + size.text());
+        log::info(rule + ": " + size.text() + " left out");
+        continue;
+      }
       jobs.push_back({op, size, false});
       if (!flags.reference || !op.reference || size != sizes.front()) continue;
       jobs.push_back({op, size, true});

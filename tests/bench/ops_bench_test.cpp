@@ -63,7 +63,7 @@ TEST(MeasureOp, TimesBothPassesOfEveryOperator) {
     for (const auto dtype : {at::kDouble, at::kFloat, at::kBFloat16, at::kHalf}) {
       for (const OpCase& op : op_cases()) {
         SCOPED_TRACE(c10::str(op.name, " ", dtype, " ", device));
-        const OpResult result = measure_op(op, {2, 9, 8}, quick(device, dtype));
+        const OpResult result = measure_op(op, {2, 9, 64}, quick(device, dtype));
         ASSERT_TRUE(result.forward);
         EXPECT_GT(result.forward->timing.median_ms, 0);
         EXPECT_EQ(result.backward.has_value(), static_cast<bool>(op.backward_bytes));

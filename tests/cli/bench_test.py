@@ -107,6 +107,7 @@ class BenchTest(CliTest):
 
         fails(says=["subcommand is required"])
         fails("speed", says=["--help"])
+        fails("ops", "--op", "bi_wkv6", "--sizes", "2,9,8", says=["bi_wkv6 takes multiples of 64 channels", "2,9,8"])
         fails("ops", "--sizes", "1,2", says=["--sizes: expected B,T,C", "128,196,192", "got '1,2'"])
         fails("ops", "--op", "bi_wvk", says=["--op: expected bi_wkv, ", "did you mean 'bi_wkv'?"])
         fails("ops", "--dtype", "int8", says=["--dtype: expected one of float64, float32, float16, bfloat16; got 'int8'"])
