@@ -1,5 +1,5 @@
-// Under autograd, on CUDA: the kernels of token_shift_linear and channel_mix give no gradients, so
-// where one is asked for, the compositions run, which differentiate themselves.
+// Under autograd, on CUDA: the kernels of token_shift_linear and channel_mix give no gradients, so where one
+// is asked for, the compositions run, which differentiate themselves.
 
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>

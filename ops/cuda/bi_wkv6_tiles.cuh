@@ -11,6 +11,7 @@
 
 #include "ops/cuda/bi_wkv6_chunk.cuh"
 #include "ops/cuda/bi_wkv6_fragments.cuh"
+#include "ops/cuda/fast_math.cuh"
 
 namespace vrwkv::ops::cuda::wkv6 {
 

@@ -12,6 +12,7 @@
 
 #include "ops/cuda/bi_wkv_block.cuh"
 #include "ops/cuda/bi_wkv_tiles.cuh"
+#include "ops/cuda/fast_math.cuh"
 
 namespace vrwkv::ops::cuda {
 
@@ -19,18 +20,6 @@ namespace vrwkv::ops::cuda {
 struct FramedSums {
   float a, b;
 };
-
-__device__ __forceinline__ float fast_exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-__device__ __forceinline__ float fast_reciprocal(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 /// The frame of one channel, and the decays of its sums.
 class Frame {

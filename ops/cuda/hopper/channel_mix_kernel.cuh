@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/cuda/fast_math.cuh"
 #include "ops/cuda/hopper/shift_linear_kernel.cuh"
 
 namespace vrwkv::ops::cuda::hopper {
@@ -39,10 +40,7 @@ __device__ __forceinline__ void square(uint32_t (&keys)[4][4], const Sums<kHidde
 /// To about 22 bits; the ends of the range included.
 __device__ __forceinline__ float sigmoid(float x) {
   constexpr float kMinusLog2E = -1.44269504F;
-  float power, result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * kMinusLog2E));
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(1.0F + power));
-  return result;
+  return fast_reciprocal(1.0F + fast_exp2(x * kMinusLog2E));
 }
 
 /// relu(tile key^T)^2 value^T of one warpgroup's 64 tokens, chunk by chunk of the hidden channels.

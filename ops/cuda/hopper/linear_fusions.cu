@@ -34,16 +34,13 @@ bool serves_residual(const at::Tensor& x, const at::Tensor& like) {
   return x.defined() && x.scalar_type() == at::kFloat && x.sizes() == like.sizes() && x.device() == like.device();
 }
 
-bool is_square(const at::Tensor& weight, const at::Tensor& tokens) {
-  return weight.dim() == 2 && weight.size(0) == kChannels && weight.size(1) == kChannels &&
-         weight.device() == tokens.device();
+/// Whether `weight` is [rows, columns], beside `tokens`.
+bool is_matrix(const at::Tensor& weight, int64_t rows, int64_t columns, const at::Tensor& tokens) {
+  return weight.dim() == 2 && weight.size(0) == rows && weight.size(1) == columns && weight.device() == tokens.device();
 }
 
 /// Aligned and contiguous, as wide accesses want it.
-at::Tensor ready(const at::Tensor& tensor, at::ScalarType dtype) {
-  const at::Tensor result = tensor.to(dtype).contiguous();
-  return is_aligned(result, 16) ? result : result.clone();
-}
+at::Tensor ready(const at::Tensor& tensor, at::ScalarType dtype) { return aligned(tensor.to(dtype), 16); }
 
 at::Tensor ready(const OptionalTensor& tensor, at::ScalarType dtype) {
   return tensor ? ready(*tensor, dtype) : at::Tensor();
@@ -122,8 +119,9 @@ struct Sum {
 std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,
                                            const OptionalTensor& weight, const OptionalTensor& bias, int64_t height,
                                            int64_t width) {
-  const bool fused = serves(x) && mixes.size() == kShiftLinears && weights.size() == kShiftLinears &&
-                     std::all_of(weights.begin(), weights.end(), [&](const auto& w) { return is_square(w, x); });
+  const bool fused =
+      serves(x) && mixes.size() == kShiftLinears && weights.size() == kShiftLinears &&
+      std::all_of(weights.begin(), weights.end(), [&](const auto& w) { return is_matrix(w, kChannels, kChannels, x); });
   if (!fused) return token_shift_linear_composite(x, mixes, weights, weight, bias, height, width);
   check_token_shift_mix(x, mixes, weight, bias, height, width, std::nullopt);
   const c10::cuda::CUDAGuard guard(x.device());
@@ -154,12 +152,9 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
                                                const OptionalTensor& norm_weight, const OptionalTensor& norm_bias,
                                                int64_t height, int64_t width, int64_t next, double eps) {
   const int64_t hidden = key.dim() == 2 ? key.size(0) : 0;
-  const auto is_matrix = [&](const at::Tensor& matrix, int64_t rows, int64_t columns) {
-    return matrix.dim() == 2 && matrix.size(0) == rows && matrix.size(1) == columns && matrix.device() == feed.device();
-  };
-  const bool fused = serves(feed) && serves_residual(x, feed) && is_square(receptance, feed) && hidden > 0 &&
-                     hidden % kHiddenChunk == 0 && is_matrix(key, hidden, kChannels) &&
-                     is_matrix(value, kChannels, hidden) && next >= 0 && next <= 2;
+  const bool fused = serves(feed) && serves_residual(x, feed) && is_matrix(receptance, kChannels, kChannels, feed) &&
+                     hidden > 0 && hidden % kHiddenChunk == 0 && is_matrix(key, hidden, kChannels, feed) &&
+                     is_matrix(value, kChannels, hidden, feed) && next >= 0 && next <= 2;
   if (!fused) {
     return channel_mix_composite(x, feed, mix_k, mix_r, key, receptance, value, norm_weight, norm_bias, height, width,
                                  next, eps);

@@ -7,7 +7,6 @@ namespace vrwkv::ops::cuda::hopper {
 constexpr int kShiftLinears = 3;
 constexpr int kLinearStages = 3;
 constexpr int kShiftLinearShared = ring_shared(kShiftLinears, kLinearStages);
-using LinearFactors = MixFactors<kShiftLinears>;
 
 struct ShiftLinear {
   ShiftedTokens from;
@@ -38,7 +37,7 @@ __device__ __forceinline__ void start_ring_product(RowSums& sums, const unsigned
 /// out_j = (n m_j + shift(n) (1 - m_j)) W_j^T
 __global__ void __launch_bounds__(kRingThreads, 1) shift_linear_kernel(const __grid_constant__ ShiftLinear arguments) {
   __shared__ RingBarriers<kLinearStages> barriers;
-  __shared__ alignas(16) LinearFactors factors;
+  __shared__ alignas(16) MixFactors<kShiftLinears> factors;
   unsigned char* const shared = aligned_shared();
   unsigned char* const tiles[kShiftLinears]{shared, shared + tile_bytes(kTileTokens),
                                             shared + 2 * tile_bytes(kTileTokens)};
