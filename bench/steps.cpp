@@ -40,21 +40,20 @@ struct Inference {
 };
 
 struct Training {
-  Training(const NetworkCase& network, const eval::Precision& where, distributed::World* world)
+  Training(const NetworkCase& network, const eval::Precision& where, distributed::World* world,
+           const distributed::Options& sharing)
       : precision(where),
         model(make_model(network, precision)),
         optimizer(train::make_param_groups(*model, options.optimizer), options.optimizer),
         images(random_images(network, precision)),
         labels(at::randint(model->options().num_classes, {network.batch}, images.options().dtype(at::kLong))) {
     model->train();
-    if (world != nullptr && world->size() > 1) peers = world;
+    if (world != nullptr && world->size() > 1) {
+      sync = std::make_unique<distributed::GradientSync>(model->parameters(), *world, sharing);
+    }
   }
 
   void step() {
-    // On the stream of the step, where the Reducer's hooks must run: the first steps are not recorded.
-    if (peers != nullptr && !sync) {
-      sync = std::make_unique<distributed::GradientSync>(model->parameters(), *peers, options.distributed);
-    }
     train::train_step([this](int64_t) { return loss(); }, /*parts=*/1, optimizer, options.clip_grad_norm,
                       /*skip_above=*/{}, /*scale=*/nullptr, sync.get());
   }
@@ -71,8 +70,7 @@ struct Training {
   VrwkvClassifier model;
   train::AdamW optimizer;
   at::Tensor images, labels;
-  distributed::World* peers = nullptr;  ///< Null: this process alone.
-  std::unique_ptr<distributed::GradientSync> sync;
+  std::unique_ptr<distributed::GradientSync> sync;  ///< Null: this process alone.
 };
 
 }  // namespace
@@ -91,8 +89,7 @@ Step make_model_step(const NetworkCase& network, const eval::Precision& precisio
 
 Step make_train_step(const NetworkCase& network, const eval::Precision& precision, distributed::World* world,
                      const distributed::Options& options) {
-  const auto training = std::make_shared<Training>(network, precision, world);
-  training->options.distributed = options;
+  const auto training = std::make_shared<Training>(network, precision, world, options);
   return [training] { training->step(); };
 }
 

@@ -1,69 +1,132 @@
 #include "distributed/gradient_sync.h"
 
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
+#include <numeric>
+#include <sstream>
+#include <stdexcept>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
-#include <torch/csrc/distributed/c10d/comm.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
+#include <utility>
 
 namespace vrwkv::distributed {
 namespace {
 
 constexpr int64_t kFirstBucketBytes = 1 << 20;
 
-/// A bucket travels as bfloat16; it is divided by the number of processes before, so that the sum stays in range.
-class Bfloat16Hook : public c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::ProcessGroup>> {
- public:
-  using CppCommHookInterface::CppCommHookInterface;
-
-  c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override {
-    const at::Tensor gradient = bucket.getBuffer();
-    std::vector<at::Tensor> rounded{(gradient / state_->getSize()).to(at::kBFloat16)};
-    const auto work = state_->allreduce(rounded);
-    return work->getFuture()->then(
-        [gradient](c10::ivalue::Future& reduced) {
-          reduced.wait();
-          const auto tensors = reduced.value().toTensorVector();
-          gradient.copy_(tensors.at(0));
-          return c10::IValue(gradient);
-        },
-        c10::TensorType::get());
-  }
-};
-
-std::vector<std::vector<size_t>> buckets(const std::vector<at::Tensor>& parameters, int64_t bucket_bytes) {
+/// Indices of `parameters`, from the last one on: gradients come in the order of the backward pass.
+std::vector<std::vector<size_t>> deal(const std::vector<at::Tensor>& parameters, int64_t bucket_bytes) {
+  const std::vector<at::Tensor> backwards(parameters.rbegin(), parameters.rend());
   const auto size = static_cast<size_t>(bucket_bytes);
-  auto found = std::get<0>(
-      c10d::compute_bucket_assignment_by_size(parameters, {std::min<size_t>(size, kFirstBucketBytes), size}));
-  // Gradients come in the order of the backward pass.
-  std::ranges::reverse(found);
-  return found;
+  auto dealt =
+      std::get<0>(c10d::compute_bucket_assignment_by_size(backwards, {std::min<size_t>(size, kFirstBucketBytes), size}));
+  for (auto& bucket : dealt) {
+    for (size_t& index : bucket) index = parameters.size() - 1 - index;
+  }
+  return dealt;
 }
 
 }  // namespace
 
-GradientSync::GradientSync(const std::vector<at::Tensor>& parameters, World& world, const Options& options) {
-  const auto group = world.device_group(parameters.at(0).device());
-  const int64_t bucket_bytes = options.bucket_mb << 20;
-  reducer_ = std::make_unique<c10d::Reducer>(
-      parameters, buckets(parameters, bucket_bytes), group, std::vector<bool>(parameters.size(), false), bucket_bytes,
-      /*find_unused_parameters=*/false, /*gradient_as_bucket_view=*/true,
-      /*param_names=*/std::unordered_map<size_t, std::string>{}, std::min(bucket_bytes, kFirstBucketBytes),
-      /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
-      /*bucket_bytes_cap_list=*/std::vector<int64_t>{});
-  if (options.gradients == GradientDtype::bfloat16) {
-    reducer_->register_comm_hook(std::make_unique<Bfloat16Hook>(group));
+/// Called by autograd after a parameter's gradient has been stored or added to.
+class GradientSync::Hook : public torch::autograd::PostAccumulateGradHook {
+ public:
+  Hook(GradientSync& sync, size_t parameter) : sync_(sync), parameter_(parameter) {}
+  void operator()(const at::Tensor& /*parameter*/) override { sync_.gradient_came(parameter_); }
+
+ private:
+  GradientSync& sync_;
+  size_t parameter_;
+};
+
+GradientSync::GradientSync(std::vector<at::Tensor> parameters, World& world, const Options& options)
+    : parameters_(std::move(parameters)),
+      group_(world.device_group(parameters_.at(0).device())),
+      rounds_(options.gradients == GradientDtype::bfloat16),
+      averages_(parameters_.at(0).is_cuda()),
+      bucket_of_(parameters_.size()),
+      came_(parameters_.size()) {
+  for (auto& members : deal(parameters_, options.bucket_mb << 20)) {
+    for (const size_t member : members) bucket_of_.at(member) = buckets_.size();
+    Bucket bucket;
+    if (rounds_) {
+      const int64_t numel = std::accumulate(members.begin(), members.end(), int64_t{0}, [&](int64_t sum, size_t member) {
+        return sum + parameters_[member].numel();
+      });
+      bucket.flat = at::empty({numel}, parameters_[members.front()].options().dtype(at::kBFloat16));
+      int64_t offset = 0;
+      for (const size_t member : members) {
+        const at::Tensor& parameter = parameters_[member];
+        bucket.rounded.push_back(bucket.flat.narrow(0, offset, parameter.numel()).view(parameter.sizes()));
+        offset += parameter.numel();
+      }
+    }
+    bucket.members = std::move(members);
+    buckets_.push_back(std::move(bucket));
+  }
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    torch::autograd::impl::set_post_acc_grad_hooks(parameters_[i], std::make_unique<Hook>(*this, i));
   }
 }
 
-GradientSync::~GradientSync() = default;
-
-void GradientSync::prepare_forward() {
-  reducer_->prepare_for_forward();
-  reducer_->rebuild_buckets();
+GradientSync::~GradientSync() {
+  for (const at::Tensor& parameter : parameters_) torch::autograd::impl::set_post_acc_grad_hooks(parameter, nullptr);
 }
 
-void GradientSync::prepare_backward() { reducer_->prepare_for_backward({}); }
+void GradientSync::prepare_backward() {
+  for (Bucket& bucket : buckets_) bucket.missing = bucket.members.size();
+  came_.assign(came_.size(), false);
+  reduced_ = 0;
+  armed_ = true;
+}
+
+void GradientSync::gradient_came(size_t parameter) {
+  if (!armed_) return;
+  if (came_[parameter]) {
+    throw std::logic_error("GradientSync: parameter " + std::to_string(parameter) +
+                           " got two gradients in one backward pass; the first may have been averaged already");
+  }
+  came_[parameter] = true;
+  --buckets_[bucket_of_[parameter]].missing;
+  for (; reduced_ < buckets_.size() && buckets_[reduced_].missing == 0; ++reduced_) reduce(buckets_[reduced_]);
+}
+
+void GradientSync::reduce(Bucket& bucket) {
+  const at::NoGradGuard no_grad;
+  bucket.gradients.clear();
+  for (const size_t member : bucket.members) bucket.gradients.push_back(parameters_[member].grad());
+  std::vector<at::Tensor> travelling = bucket.gradients;
+  if (rounds_) {
+    at::_foreach_copy_(bucket.rounded, bucket.gradients);
+    travelling = {bucket.flat};
+  }
+  // Before the sum, which so stays in range.
+  if (!averages_) at::_foreach_div_(travelling, static_cast<double>(group_->getSize()));
+  c10d::AllreduceCoalescedOptions options;
+  options.reduceOp = averages_ ? c10d::ReduceOp::AVG : c10d::ReduceOp::SUM;
+  bucket.work = group_->allreduce_coalesced(travelling, options);
+}
+
+void GradientSync::finish_backward() {
+  const at::NoGradGuard no_grad;
+  armed_ = false;
+  const auto absent = std::ranges::find(came_, false);
+  if (absent != came_.end()) {
+    const auto parameter = static_cast<size_t>(absent - came_.begin());
+    std::ostringstream text;
+    text << "GradientSync: parameter " << parameter << ' ' << parameters_[parameter].sizes()
+         << " got no gradient in this backward pass; every one must";
+    throw std::logic_error(text.str());
+  }
+  for (Bucket& bucket : buckets_) {
+    bucket.work->wait();
+    bucket.work.reset();
+    if (rounds_) at::_foreach_copy_(bucket.gradients, bucket.rounded);
+    bucket.gradients.clear();
+  }
+}
 
 }  // namespace vrwkv::distributed

@@ -1,40 +1,67 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/intrusive_ptr.h>
 
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "distributed/options.h"
 #include "distributed/world.h"
 
 namespace c10d {
-class Reducer;
+class Work;
 }
 
 namespace vrwkv::distributed {
 
-/// Averages the gradients of all processes during the backward pass, by c10d's Reducer: parameters fill buckets in the
-/// order in which their gradients come, and a full bucket is reduced while the backward pass goes on.
+/// Averages the gradients of all processes during the backward pass. Parameters are dealt to buckets, the last ones
+/// first, as their gradients come; a bucket whose gradients are all there is reduced by one coalesced operation of c10d
+/// while the backward pass goes on.
+///
+/// The gradients are reduced where they lie. c10d's Reducer would first copy each into its bucket, by a kernel of its
+/// own (docs/distributed.md has both measured).
 class GradientSync {
  public:
-  /// `parameters`: those that require grad, in the same order everywhere; each must get a gradient in every backward
-  /// pass. The first bucket is of 1 MiB at most, so that the reduction starts early.
-  GradientSync(const std::vector<at::Tensor>& parameters, World& world, const Options& options);
+  /// `parameters`: those that require grad, in the same order everywhere, best in the order of the forward pass. The
+  /// first bucket is of 1 MiB at most, so that the reduction starts early.
+  GradientSync(std::vector<at::Tensor> parameters, World& world, const Options& options);
   ~GradientSync();
   GradientSync(const GradientSync&) = delete;
   GradientSync& operator=(const GradientSync&) = delete;
 
-  /// Before the forward pass of a step's last part: its backward pass averages what all parts have added up to.
-  /// Backward passes without it add to the gradients of this process alone.
-  void prepare_forward();
-
-  /// After that forward pass.
+  /// Before the backward pass of a step's last part, which averages what all parts have added up to. Backward passes
+  /// without it add to the gradients of this process alone.
   void prepare_backward();
 
+  /// After that backward pass: the device goes on with averaged gradients. Throws std::logic_error if a parameter got
+  /// none.
+  void finish_backward();
+
  private:
-  std::unique_ptr<c10d::Reducer> reducer_;
+  class Hook;
+  struct Bucket {
+    std::vector<size_t> members;  ///< Indices of parameters_.
+    size_t missing = 0;           ///< Gradients of this backward pass that have not come yet.
+    std::vector<at::Tensor> gradients;
+    std::vector<at::Tensor> rounded;  ///< The same in bfloat16, parts of `flat`, if that is what travels.
+    at::Tensor flat;
+    c10::intrusive_ptr<c10d::Work> work;
+  };
+
+  void gradient_came(size_t parameter);
+  void reduce(Bucket& bucket);
+
+  std::vector<at::Tensor> parameters_;
+  c10::intrusive_ptr<c10d::ProcessGroup> group_;
+  bool rounds_;
+  bool averages_;  ///< Whether the group divides, too: NCCL does, Gloo only adds up.
+  std::vector<Bucket> buckets_;
+  std::vector<size_t> bucket_of_;  ///< By parameter.
+  std::vector<bool> came_;         ///< By parameter.
+  size_t reduced_ = 0;             ///< Buckets whose reduction has begun: all processes must begin them in one order.
+  bool armed_ = false;
 };
 
 }  // namespace vrwkv::distributed

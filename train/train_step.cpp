@@ -12,10 +12,10 @@ StepResult train_step(const std::function<torch::Tensor(int64_t)>& loss, int64_t
   optimizer.zero_grad();
   for (int64_t part = 0; part < parts; ++part) {
     const bool last = part == parts - 1;
-    if (sync != nullptr && last) sync->prepare_forward();
     const torch::Tensor share = loss(part) / static_cast<double>(parts);
     if (sync != nullptr && last) sync->prepare_backward();
     (scale == nullptr ? share : share * scale->scale()).backward();
+    if (sync != nullptr && last) sync->finish_backward();
     result.loss = result.loss.defined() ? result.loss + share.detach() : share.detach();
   }
   if (scale != nullptr) optimizer.scale_gradients(scale->scale().reciprocal());

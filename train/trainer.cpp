@@ -71,11 +71,6 @@ Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optiona
       steps_per_epoch_(steps_per_epoch(task, config.train, split_)),
       recorded_step_(
           [this] {
-            // On the stream of the step, where the Reducer's hooks must run: the first steps are not recorded.
-            if (world_->size() > 1 && !sync_) {
-              sync_ = std::make_unique<distributed::GradientSync>(trained_parameters(task_.model()), *world_,
-                                                                  config_.train.distributed);
-            }
             result_ = train_step([this](int64_t part) { return task_.loss(part); }, split_.parts, *optimizer_,
                                  config_.train.clip_grad_norm, skip_above_, loss_scale_ ? &*loss_scale_ : nullptr,
                                  sync_.get());
@@ -91,6 +86,10 @@ Trainer::Trainer(const config::RunConfig& config, Task& task, const std::optiona
     shards_ = std::make_unique<OptimizerShards>(groups, world_);
   }
   optimizer_ = make_optimizer(std::move(groups), config.train.optimizer);
+  if (world_->size() > 1) {
+    sync_ = std::make_unique<distributed::GradientSync>(trained_parameters(task.model()), *world_,
+                                                        config.train.distributed);
+  }
   if (config.train.ema.enabled) ema_.emplace(task.model(), config.train.ema);
   if (config.run.dtype == config::Dtype::float16) {
     loss_scale_.emplace(config.train.loss_scale, device_of(task));
