@@ -5,7 +5,6 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
-#include <numeric>
 #include <sstream>
 #include <stdexcept>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
@@ -51,25 +50,28 @@ GradientSync::GradientSync(std::vector<at::Tensor> parameters, World& world, con
       came_(parameters_.size()) {
   for (auto& members : deal(parameters_, options.bucket_mb << 20)) {
     for (const size_t member : members) bucket_of_.at(member) = buckets_.size();
-    Bucket bucket;
-    if (rounds_) {
-      const int64_t numel = std::accumulate(members.begin(), members.end(), int64_t{0}, [&](int64_t sum, size_t member) {
-        return sum + parameters_[member].numel();
-      });
-      bucket.flat = at::empty({numel}, parameters_[members.front()].options().dtype(at::kBFloat16));
-      int64_t offset = 0;
-      for (const size_t member : members) {
-        const at::Tensor& parameter = parameters_[member];
-        bucket.rounded.push_back(bucket.flat.narrow(0, offset, parameter.numel()).view(parameter.sizes()));
-        offset += parameter.numel();
-      }
-    }
-    bucket.members = std::move(members);
-    buckets_.push_back(std::move(bucket));
+    buckets_.push_back(make_bucket(std::move(members)));
   }
   for (size_t i = 0; i < parameters_.size(); ++i) {
     torch::autograd::impl::set_post_acc_grad_hooks(parameters_[i], std::make_unique<Hook>(*this, i));
   }
+}
+
+GradientSync::Bucket GradientSync::make_bucket(std::vector<size_t> members) const {
+  int64_t numel = 0;
+  for (const size_t member : members) numel += parameters_[member].numel();
+  Bucket bucket;
+  const at::TensorOptions own = parameters_[members.front()].options();
+  bucket.flat = at::empty({numel}, rounds_ ? own.dtype(at::kBFloat16) : own);
+  int64_t offset = 0;
+  for (const size_t member : members) {
+    const at::Tensor& parameter = parameters_[member];
+    // A gradient has its parameter's strides.
+    bucket.parts.push_back(bucket.flat.as_strided(parameter.sizes(), parameter.strides(), offset));
+    offset += parameter.numel();
+  }
+  bucket.members = std::move(members);
+  return bucket;
 }
 
 GradientSync::~GradientSync() {
@@ -94,20 +96,26 @@ void GradientSync::gradient_came(size_t parameter) {
   for (; reduced_ < buckets_.size() && buckets_[reduced_].missing == 0; ++reduced_) reduce(buckets_[reduced_]);
 }
 
+std::vector<at::Tensor> GradientSync::gradients(const Bucket& bucket) const {
+  std::vector<at::Tensor> found;
+  for (const size_t member : bucket.members) found.push_back(parameters_[member].grad());
+  return found;
+}
+
 void GradientSync::reduce(Bucket& bucket) {
   const at::NoGradGuard no_grad;
-  bucket.gradients.clear();
-  for (const size_t member : bucket.members) bucket.gradients.push_back(parameters_[member].grad());
-  std::vector<at::Tensor> travelling = bucket.gradients;
-  if (rounds_) {
-    at::_foreach_copy_(bucket.rounded, bucket.gradients);
-    travelling = {bucket.flat};
+  at::_foreach_copy_(bucket.parts, gradients(bucket));
+  if (!rounds_) {
+    for (size_t i = 0; i < bucket.members.size(); ++i) {
+      parameters_[bucket.members[i]].mutable_grad() = bucket.parts[i];
+    }
   }
-  // Before the sum, which so stays in range.
-  if (!averages_) at::_foreach_div_(travelling, static_cast<double>(group_->getSize()));
-  c10d::AllreduceCoalescedOptions options;
+  std::vector<at::Tensor> travelling{bucket.flat};
+  c10d::AllreduceOptions options;
   options.reduceOp = averages_ ? c10d::ReduceOp::AVG : c10d::ReduceOp::SUM;
-  bucket.work = group_->allreduce_coalesced(travelling, options);
+  // Before the sum, which so stays in range.
+  if (!averages_) bucket.flat.div_(static_cast<double>(group_->getSize()));
+  bucket.work = group_->allreduce(travelling, options);
 }
 
 void GradientSync::finish_backward() {
@@ -124,8 +132,7 @@ void GradientSync::finish_backward() {
   for (Bucket& bucket : buckets_) {
     bucket.work->wait();
     bucket.work.reset();
-    if (rounds_) at::_foreach_copy_(bucket.gradients, bucket.rounded);
-    bucket.gradients.clear();
+    if (rounds_) at::_foreach_copy_(gradients(bucket), bucket.parts);
   }
 }
 
