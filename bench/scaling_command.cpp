@@ -21,7 +21,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kWarmUpSteps = 12;  ///< The buckets are built anew after the first, the step is recorded in the fourth.
+constexpr int kWarmUpSteps = 12;  ///< The step is recorded in the fourth.
 constexpr int kRepetitions = 5;
 constexpr double kMsPerSecond = 1e3;
 constexpr double kBytesPerGb = 1e9;
@@ -31,6 +31,7 @@ struct ScalingResult {
   NetworkCase network;  ///< Of each process.
   int64_t processes = 0;
   double alone_ms = 0;     ///< A step of the slowest process, all at work, nobody averages.
+  double meeting_ms = 0;   ///< A step alone after which all meet, to add up a single number.
   double together_ms = 0;  ///< A step with averaged gradients.
   double reduce_ms = 0;    ///< Averaging as many bytes, and nothing else.
   int64_t gradient_bytes = 0;
@@ -64,6 +65,20 @@ double time_steps(Step body, GraphMode graph, int64_t steps, at::Device device, 
   return time_together([&] { step(); }, steps, device, world);
 }
 
+/// Processes that meet after every step wait for the slowest of each step, not for the slowest on average.
+double time_meetings(Step body, GraphMode graph, int64_t steps, at::Device device, distributed::World& world) {
+  const auto group = world.device_group(device);
+  if (!group) return time_steps(std::move(body), graph, steps, device, world);
+  RecordedStep step(std::move(body), device, graph);
+  std::vector<at::Tensor> number{at::zeros({1}, at::TensorOptions(device))};
+  const auto step_and_meet = [&] {
+    step();
+    group->allreduce(number)->wait();
+  };
+  for (int i = 0; i < kWarmUpSteps; ++i) step_and_meet();
+  return time_together(step_and_meet, steps, device, world);
+}
+
 double time_reduction(int64_t bytes, int64_t steps, at::Device device, distributed::World& world) {
   const auto group = world.device_group(device);
   if (!group) return 0;
@@ -83,6 +98,7 @@ ScalingResult measure_scaling(const NetworkCase& network, const eval::Precision&
   }
   const at::Device device = precision.device;
   result.alone_ms = time_steps(make_train_step(network, precision), graph, steps, device, world);
+  result.meeting_ms = time_meetings(make_train_step(network, precision), graph, steps, device, world);
   result.together_ms = time_steps(make_train_step(network, precision, &world, options), graph, steps, device, world);
   result.reduce_ms = time_reduction(result.gradient_bytes, steps, device, world);
   return result;
@@ -98,25 +114,27 @@ Table scaling_table(const std::vector<ScalingResult>& results) {
                {"efficiency %"},
                {"images/s"},
                {"gradients GB"},
+               {"waiting ms"},
                {"reduction alone ms"},
                {"not hidden ms"}});
   for (const ScalingResult& result : results) {
     table.add({result.network.variant, std::to_string(result.network.image_size), std::to_string(result.network.batch),
                std::to_string(result.processes), milliseconds(result.alone_ms), milliseconds(result.together_ms),
                decimal(100 * result.efficiency(), 1), decimal(result.images_per_s(), 1),
-               decimal(static_cast<double>(result.gradient_bytes) / kBytesPerGb, 3), milliseconds(result.reduce_ms),
-               milliseconds(result.together_ms - result.alone_ms)});
+               decimal(static_cast<double>(result.gradient_bytes) / kBytesPerGb, 3),
+               milliseconds(result.meeting_ms - result.alone_ms), milliseconds(result.reduce_ms),
+               milliseconds(result.together_ms - result.meeting_ms)});
   }
   return table;
 }
 
 nlohmann::ordered_json scaling_json(const ScalingResult& result, const std::string& dtype) {
-  return {{"variant", result.network.variant},     {"size", result.network.image_size},
-          {"batch", result.network.batch},         {"dtype", dtype},
-          {"processes", result.processes},         {"alone_ms", result.alone_ms},
-          {"together_ms", result.together_ms},     {"efficiency", result.efficiency()},
-          {"images_per_s", result.images_per_s()}, {"gradient_bytes", result.gradient_bytes},
-          {"reduce_ms", result.reduce_ms}};
+  return {{"variant", result.network.variant},       {"size", result.network.image_size},
+          {"batch", result.network.batch},           {"dtype", dtype},
+          {"processes", result.processes},           {"alone_ms", result.alone_ms},
+          {"meeting_ms", result.meeting_ms},         {"together_ms", result.together_ms},
+          {"efficiency", result.efficiency()},       {"images_per_s", result.images_per_s()},
+          {"gradient_bytes", result.gradient_bytes}, {"reduce_ms", result.reduce_ms}};
 }
 
 }  // namespace

@@ -20,8 +20,8 @@ constexpr int64_t kFirstBucketBytes = 1 << 20;
 std::vector<std::vector<size_t>> deal(const std::vector<at::Tensor>& parameters, int64_t bucket_bytes) {
   const std::vector<at::Tensor> backwards(parameters.rbegin(), parameters.rend());
   const auto size = static_cast<size_t>(bucket_bytes);
-  auto dealt =
-      std::get<0>(c10d::compute_bucket_assignment_by_size(backwards, {std::min<size_t>(size, kFirstBucketBytes), size}));
+  auto dealt = std::get<0>(
+      c10d::compute_bucket_assignment_by_size(backwards, {std::min<size_t>(size, kFirstBucketBytes), size}));
   for (auto& bucket : dealt) {
     for (size_t& index : bucket) index = parameters.size() - 1 - index;
   }

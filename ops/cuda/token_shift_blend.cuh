@@ -47,9 +47,9 @@ __global__ void __launch_bounds__(kThreads)
   const int rows = static_cast<int>(blockDim.y);
   const int64_t image_size = static_cast<int64_t>(shape.height) * shape.width * shape.channels;
   const int64_t share_size = shape.batch * image_size;
-  const int64_t strips = static_cast<int64_t>(shape.batch) * shape.strips;
+  const unsigned strips = shape.all_strips();
   const int64_t step = static_cast<int64_t>(channels.step) * shape.channels;
-  for (int64_t index = blockIdx.x; index < strips; index += gridDim.x) {
+  for (unsigned index = blockIdx.x; index < strips; index += gridDim.x) {
     const Strip strip(shape, index);
     const int64_t base = strip.image * image_size + channels.first;
     for (int first = strip.begin + static_cast<int>(threadIdx.y); first < strip.end; first += kUnroll * rows) {
@@ -104,9 +104,9 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int rows = static_cast<int>(blockDim.y);
     const int64_t image_size = static_cast<int64_t>(shape.height) * shape.width * shape.channels;
     const int64_t share_size = shape.batch * image_size;
-    const int64_t strips = static_cast<int64_t>(shape.batch) * shape.strips;
+    const unsigned strips = shape.all_strips();
     const int64_t step = static_cast<int64_t>(channels.step) * shape.channels;
-    for (int64_t index = blockIdx.x; index < strips; index += gridDim.x) {
+    for (unsigned index = blockIdx.x; index < strips; index += gridDim.x) {
       const Strip strip(shape, index);
       const int64_t base = strip.image * image_size + channels.first;
       for (int token = strip.begin + static_cast<int>(threadIdx.y); token < strip.end; token += rows) {

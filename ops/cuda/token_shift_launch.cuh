@@ -71,6 +71,8 @@ Launch divide(MixShape& shape, int vector, Kernel kernel, size_t shared_bytes) {
   constexpr int kTokensPerThread = 2;  // Of a strip: short ones divide evenly among the blocks.
   shape.strip = std::min(tokens, rows * kTokensPerThread);
   shape.strips = (tokens + shape.strip - 1) / shape.strip;
+  TORCH_CHECK(static_cast<int64_t>(shape.batch) * shape.strips <= std::numeric_limits<int>::max(),
+              "token shift: the input is too large for one launch; split the batch");
   int blocks = 0;
   C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, lanes * rows,
                                                                shared_bytes * static_cast<size_t>(lanes * rows)));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/cuda/chunk.cuh"
 #include "ops/cuda/vector.cuh"
 #include "ops/token_shift_check.h"
 
@@ -14,14 +15,18 @@ struct MixShape {
   int batch, height, width, channels;
   int group;          ///< Channels that are shifted by quarters of their own.
   int strips, strip;  ///< Strips of an image, and the tokens of one.
+
+  __device__ unsigned all_strips() const { return static_cast<unsigned>(batch) * static_cast<unsigned>(strips); }
 };
 
 /// The tokens of one strip.
 struct Strip {
   int begin, end;
   int64_t image;
-  __device__ Strip(const MixShape& shape, int64_t index) : image(index / shape.strips) {
-    begin = static_cast<int>(index - image * shape.strips) * shape.strip;
+  __device__ Strip(const MixShape& shape, unsigned index) {
+    const unsigned in_batch = index / static_cast<unsigned>(shape.strips);
+    image = in_batch;
+    begin = static_cast<int>(index - in_batch * static_cast<unsigned>(shape.strips)) * shape.strip;
     const int tokens = shape.height * shape.width;
     end = begin + shape.strip < tokens ? begin + shape.strip : tokens;
   }
@@ -88,21 +93,21 @@ __global__ void __launch_bounds__(kThreads)
 
   const int rows = static_cast<int>(blockDim.y);
   const int64_t image_size = static_cast<int64_t>(shape.height) * shape.width * shape.channels;
-  const int64_t strips = static_cast<int64_t>(shape.batch) * shape.strips;
-  for (int64_t index = blockIdx.x; index < strips; index += gridDim.x) {
+  const unsigned strips = shape.all_strips();
+  for (unsigned index = blockIdx.x; index < strips; index += gridDim.x) {
     const Strip strip(shape, index);
     const int begin = strip.begin, end = strip.end;
     const int64_t base = strip.image * image_size + channels.first;
     for (int first = begin + static_cast<int>(threadIdx.y); first < end; first += kUnroll * rows) {
-      Vector<In, kVector> x[kUnroll], neighbour[kUnroll];
+      Chunk<In, kVector> x[kUnroll], neighbour[kUnroll];
       bool inside[kUnroll];
 #pragma unroll
       for (int i = 0; i < kUnroll; ++i) {
         const int token = first + i * rows;
         inside[i] = token < end && channels.has_neighbour(token, 1);
         const In* from = inputs.x + base + static_cast<int64_t>(token) * shape.channels;
-        if (token < end) x[i] = load_vector<kVector>(from);
-        if (inside[i]) neighbour[i] = load_vector<kVector>(from + static_cast<int64_t>(channels.step) * shape.channels);
+        if (token < end) x[i] = load_chunk<kVector>(from);
+        if (inside[i]) neighbour[i] = load_chunk<kVector>(from + static_cast<int64_t>(channels.step) * shape.channels);
       }
 #pragma unroll
       for (int i = 0; i < kUnroll; ++i) {
@@ -111,17 +116,15 @@ __global__ void __launch_bounds__(kThreads)
         T n[kVector], shifted[kVector];
 #pragma unroll
         for (int c = 0; c < kVector; ++c) {
-          n[c] = static_cast<T>(x[i].values[c]) * weight[c] + bias[c];
-          shifted[c] = inside[i] ? static_cast<T>(neighbour[i].values[c]) * weight[c] + bias[c] : T(0);
+          n[c] = x[i][c] * weight[c] + bias[c];
+          shifted[c] = inside[i] ? neighbour[i][c] * weight[c] + bias[c] : T(0);
         }
 #pragma unroll
         for (int j = 0; j < kMixes; ++j) {
-          Vector<In, kVector> out;
+          T out[kVector];
 #pragma unroll
-          for (int c = 0; c < kVector; ++c) {
-            out.values[c] = static_cast<In>(mixes[j][c] * n[c] + (T(1) - mixes[j][c]) * shifted[c]);
-          }
-          store_vector(outputs.out[j] + base + static_cast<int64_t>(token) * shape.channels, out);
+          for (int c = 0; c < kVector; ++c) out[c] = mixes[j][c] * n[c] + (T(1) - mixes[j][c]) * shifted[c];
+          store_chunk<kVector>(outputs.out[j] + base + static_cast<int64_t>(token) * shape.channels, out);
         }
       }
     }
@@ -155,7 +158,7 @@ __device__ __forceinline__ void write_sums(const MixShape& shape, const MixChann
 
 /// gx, and the block's sums of the gradients of the mixes, weight and bias: [blocks, kMixes + 2, channels] in `parts`.
 template <typename T, typename In, int kVector, int kMixes>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 3)
     mix_backward_kernel(const __grid_constant__ MixShape shape, const __grid_constant__ MixInputs<T, In> inputs,
                         const __grid_constant__ MixGradients<In> outer, In* __restrict__ gx, T* __restrict__ parts) {
   constexpr int kSums = kMixes + 2;
@@ -169,9 +172,9 @@ __global__ void __launch_bounds__(kThreads)
   }
   const int rows = static_cast<int>(blockDim.y);
   const int64_t image_size = static_cast<int64_t>(shape.height) * shape.width * shape.channels;
-  const int64_t strips = channels.exist ? static_cast<int64_t>(shape.batch) * shape.strips : 0;
+  const unsigned strips = channels.exist ? shape.all_strips() : 0;
   const int64_t step = static_cast<int64_t>(channels.step) * shape.channels;
-  for (int64_t index = blockIdx.x; index < strips; index += gridDim.x) {
+  for (unsigned index = blockIdx.x; index < strips; index += gridDim.x) {
     const Strip strip(shape, index);
     const int begin = strip.begin, end = strip.end;
     const int64_t base = strip.image * image_size + channels.first;
@@ -179,34 +182,31 @@ __global__ void __launch_bounds__(kThreads)
       const int64_t at = base + static_cast<int64_t>(token) * shape.channels;
       const bool reads = channels.has_neighbour(token, 1);     // this token reads another
       const bool is_read = channels.has_neighbour(token, -1);  // another token reads this one
-      Vector<In, kVector> x, neighbour, own[kMixes], reader[kMixes];
-      x = load_vector<kVector>(inputs.x + at);
+      Chunk<In, kVector> x, neighbour = {}, own[kMixes], reader[kMixes] = {};
+      x = load_chunk<kVector>(inputs.x + at);
 #pragma unroll
-      for (int j = 0; j < kMixes; ++j) own[j] = load_vector<kVector>(outer.gradients[j] + at);
-      if (reads) neighbour = load_vector<kVector>(inputs.x + at + step);
+      for (int j = 0; j < kMixes; ++j) own[j] = load_chunk<kVector>(outer.gradients[j] + at);
+      if (reads) neighbour = load_chunk<kVector>(inputs.x + at + step);
 #pragma unroll
       for (int j = 0; j < kMixes; ++j) {
-        if (is_read) reader[j] = load_vector<kVector>(outer.gradients[j] + at - step);
+        if (is_read) reader[j] = load_chunk<kVector>(outer.gradients[j] + at - step);
       }
-      Vector<In, kVector> out;
+      T out[kVector];
 #pragma unroll
       for (int c = 0; c < kVector; ++c) {
-        const T value = static_cast<T>(x.values[c]);
-        const T n = value * weight[c] + bias[c];
-        const T shifted = reads ? static_cast<T>(neighbour.values[c]) * weight[c] + bias[c] : T(0);
+        const T n = x[c] * weight[c] + bias[c];
+        const T shifted = reads ? neighbour[c] * weight[c] + bias[c] : T(0);
         T gn = T(0);
 #pragma unroll
         for (int j = 0; j < kMixes; ++j) {
-          const T gradient = static_cast<T>(own[j].values[c]);
-          const T read = is_read ? static_cast<T>(reader[j].values[c]) : T(0);
-          gn += mixes[j][c] * gradient + (T(1) - mixes[j][c]) * read;
-          sums[j][c] += gradient * (n - shifted);
+          gn += mixes[j][c] * own[j][c] + (T(1) - mixes[j][c]) * reader[j][c];
+          sums[j][c] += own[j][c] * (n - shifted);
         }
-        sums[kMixes][c] += gn * value;
+        sums[kMixes][c] += gn * x[c];
         sums[kMixes + 1][c] += gn;
-        out.values[c] = static_cast<In>(gn * weight[c]);
+        out[c] = gn * weight[c];
       }
-      store_vector(gx + at, out);
+      store_chunk<kVector>(gx + at, out);
     }
   }
 

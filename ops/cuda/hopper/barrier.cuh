@@ -61,10 +61,4 @@ __device__ __forceinline__ void prefetch(const void* from, int bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 
-/// Barrier `number` (not 0, which is __syncthreads) among `threads` of the block, whole warps.
-template <int number, int threads>
-__device__ __forceinline__ void sync_threads() {
-  asm volatile("bar.sync %0, %1;" ::"n"(number), "n"(threads) : "memory");
-}
-
 }  // namespace vrwkv::ops::cuda::hopper

@@ -6,14 +6,17 @@
 namespace vrwkv::ops::cuda::hopper {
 
 constexpr int kHiddenChunk = kSlab;  ///< Hidden channels computed at once.
-constexpr int kMixStages = 4;
-constexpr int kMixShared = ring_shared(2, kMixStages);
-using MixRing = WeightRing<kMixStages>;
+
+constexpr int kMixGroups = 2;              ///< Warpgroups of a block.
+constexpr int kMixTiles = 2 * kMixGroups;  ///< Each has its tokens mixed for the key and for the receptance.
+constexpr int kMixStages = 5;
+constexpr int kMixShared = ring_shared(kMixTiles, kMixStages);
+using MixRing = WeightRing<kMixStages, kMixGroups * kWarpgroup / 32>;
 
 struct ChannelMix {
   ShiftedTokens from;
   const float *mix_k, *mix_r;
-  /// For each chunk of hidden channels a unit of the key and one of the value; then the receptance's three.
+  /// For each chunk of hidden channels a unit of the key and one of the value; then the receptance's three, by rows.
   const unsigned char* packed;
   int chunks;
   Residual residual;
@@ -47,6 +50,7 @@ __device__ __forceinline__ float sigmoid(float x) {
 __device__ __forceinline__ void mix_hidden(RowSums& out, const unsigned char* tile, int chunks, const MixRing& ring,
                                            int& unit) {
   Sums<kHiddenChunk> hidden;
+  clear(hidden);
   const unsigned char* key = ring.wait(unit);
   begin_products();
   start_product<kSteps>(hidden, tile, key);
@@ -76,51 +80,63 @@ __device__ __forceinline__ void mix_hidden(RowSums& out, const unsigned char* ti
   ring.release(unit - 1);
 }
 
-/// A whole channel mix of tiles of 128 tokens: neither the hidden channels nor the mixes leave the multiprocessor.
-__global__ void __launch_bounds__(kRingThreads, 1) channel_mix_kernel(const __grid_constant__ ChannelMix arguments) {
-  __shared__ RingBarriers<kMixStages> barriers;
+/// out *= sigmoid(tile receptance^T), slab by slab of the channels.
+__device__ __forceinline__ void gate_rows(RowSums& out, const unsigned char* tile, const MixRing& ring, int& unit) {
+#pragma unroll
+  for (int slab = 0; slab < kTileSlabs; ++slab, ++unit) {
+    Sums<kSlab> gate;
+    clear(gate);
+    const unsigned char* const weights = ring.wait(unit);
+    begin_products();
+    start_product<kSteps>(gate, tile, weights);
+    end_products();
+    wait_products<0>();
+    hold(gate);
+    ring.release(unit);
+#pragma unroll
+    for (int i = 0; i < Sums<kSlab>::kCount; ++i) out.values[slab * Sums<kSlab>::kCount + i] *= sigmoid(gate.values[i]);
+  }
+}
+
+/// A whole channel mix: neither the hidden channels nor the mixes leave the multiprocessor.
+__global__ void __launch_bounds__(kMixGroups* kWarpgroup, 1)
+    channel_mix_kernel(const __grid_constant__ ChannelMix arguments) {
+  __shared__ RingState<kMixStages> state;
   __shared__ alignas(16) MixFactors<2> factors;
   unsigned char* const shared = aligned_shared();
-  unsigned char* const tiles[2]{shared, shared + tile_bytes(kTileTokens)};
-  const MixRing ring{shared + 2 * tile_bytes(kTileTokens), barriers};
   const ShiftedTokens& from = arguments.from;
   const Residual& residual = arguments.residual;
+  const TileWalk<kMixGroups> walk(from.count);
+  const int tiles = walk.tiles(), units = 2 * arguments.chunks + kTileSlabs;
+  const MixRing ring{shared + kMixTiles * tile_bytes(kRows), arguments.packed, units, units * tiles, state};
+  if (threadIdx.x == 0) ring.start();
   const float* const mixes[2]{arguments.mix_k, arguments.mix_r};
   factors.fill(from, mixes);
+  __syncthreads();
+  const int group = warpgroup();
+  unsigned char* const key_tile = shared + 2 * group * tile_bytes(kRows);
+  unsigned char* const gate_tile = key_tile + tile_bytes(kRows);
   int unit = 0;
-  run_ring(
-      ring, arguments.packed, 2 * arguments.chunks + kTileSlabs, from.count,
-      [&](int64_t first) {
-        prefetch_rows(residual.x, kChannels * 4, first, from.count, kTileTokens);
-        prefetch_rows(from.tokens, kChannels * 2, first + static_cast<int64_t>(gridDim.x) * kTileTokens, from.count,
-                      kTileTokens);
-      },
-      [&](int64_t first, int warpgroup) {
-        write_shifted_tiles<kTileTokens, kConsumers, 2>(tiles, from, factors, first);
-        sync_threads<1, kConsumers>();
-        unsigned char* const tile = tiles[0] + warpgroup * tile_bytes(kRows);
-        const int64_t own = first + warpgroup * kRows;
-        RowSums out = {};
-        hold(out);
-        mix_hidden(out, tile, arguments.chunks, ring, unit);
-        RowSums gate = {};
-        hold(gate);
-        start_ring_product(gate, tiles[1] + warpgroup * tile_bytes(kRows), ring, unit);
-        wait_products<0>();
-        hold(gate);
-        for (int slab = 0; slab < kTileSlabs; ++slab) ring.release(unit + slab);
-        unit += kTileSlabs;
-#pragma unroll
-        for (int i = 0; i < RowSums::kCount; ++i) {
-          out.values[i] *= sigmoid(gate.values[i]);
-        }
-        RowBatch batch;
-        batch.load(residual, warp_row(own));
-        sync_warpgroup();  // Its tile has been read.
-        stage_rows(tile, out);
-        finish_branch(tile, batch, residual, own);
-        sync_threads<1, kConsumers>();  // All tiles and staged rows have been read.
-      });
+  for (int number = 0; number < tiles; ++number) {
+    const int64_t first = walk.first(number, group);
+    if (threadIdx.x % kWarpgroup == 0) {
+      prefetch_rows(residual.x, kChannels * 4, first, from.count);
+      prefetch_rows(from.tokens, kRowBytes, walk.first(number + 1, group), from.count);
+    }
+    write_shifted_tiles<true>({key_tile, gate_tile}, from, factors, 0, TileRows(from, first));
+    sync_warpgroup();
+    RowSums out;
+    clear(out);
+    mix_hidden(out, key_tile, arguments.chunks, ring, unit);
+    gate_rows(out, gate_tile, ring, unit);
+    RowBatch batch;
+    batch.load(residual, warp_row(first));
+    sync_warpgroup();  // The tiles have been read.
+    stage_rows(gate_tile, out);
+    sync_warpgroup();
+    finish_branch(gate_tile, batch, residual, first);
+    sync_warpgroup();  // So have the results.
+  }
 }
 
 }  // namespace vrwkv::ops::cuda::hopper

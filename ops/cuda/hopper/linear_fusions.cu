@@ -53,19 +53,20 @@ const T* pointer(const at::Tensor& tensor) {
 
 __nv_bfloat16* output(const at::Tensor& tensor) { return static_cast<__nv_bfloat16*>(tensor.mutable_data_ptr()); }
 
-/// Blocks of a kernel that takes tile after tile: as many as run at once, but no more than there are tiles.
-template <typename Kernel>
-unsigned resident_blocks(Kernel kernel, int threads, int shared_bytes, int64_t tiles) {
-  C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-  int blocks = 0;
-  C10_CUDA_CHECK(
-      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, static_cast<size_t>(shared_bytes)));
-  const int64_t at_once =
-      static_cast<int64_t>(std::max(1, blocks)) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
-  return static_cast<unsigned>(std::max<int64_t>(1, std::min(tiles, at_once)));
+/// Blocks of a kernel that takes tile after tile of `tile` tokens: one for each multiprocessor, if there are tiles.
+unsigned resident_blocks(int64_t tokens, int tile) {
+  const int64_t tiles = (tokens + tile - 1) / tile;
+  return static_cast<unsigned>(std::min<int64_t>(tiles, at::cuda::getCurrentDeviceProperties()->multiProcessorCount));
 }
 
-int64_t tiles_of(int64_t tokens, int rows) { return (tokens + rows - 1) / rows; }
+/// Launches `kernel` for `tokens` tokens in blocks of `groups` warpgroups.
+template <typename Arguments>
+void launch(void (*kernel)(Arguments), const Arguments& arguments, int groups, int shared_bytes, int64_t tokens) {
+  C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+  kernel<<<resident_blocks(tokens, groups * kRows), static_cast<unsigned>(groups * kWarpgroup), shared_bytes,
+           at::cuda::getCurrentCUDAStream()>>>(arguments);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
 
 /// Weights in the order of the kernels; `packing` points into tensors that live as long as the call.
 at::Tensor pack(const Packing& packing, int squares, const at::TensorOptions& options) {
@@ -139,10 +140,7 @@ std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList m
   }
   const at::Tensor packed = pack(packing, kShiftLinears, x.options());
   arguments.packed = packed.const_data_ptr<uint8_t>();
-  const unsigned blocks = resident_blocks(shift_linear_kernel, kRingThreads, kShiftLinearShared,
-                                          tiles_of(arguments.from.count, kTileTokens));
-  shift_linear_kernel<<<blocks, kRingThreads, kShiftLinearShared, at::cuda::getCurrentCUDAStream()>>>(arguments);
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(shift_linear_kernel, arguments, kLinearGroups, kShiftLinearShared, arguments.from.count);
   return outputs;
 }
 
@@ -168,14 +166,11 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
                    gate = ready(receptance, at::kFloat);
   const int chunks = static_cast<int>(hidden / kHiddenChunk);
   const at::Tensor packed =
-      pack({pointer<float>(keys), pointer<float>(values), chunks, {pointer<float>(gate)}}, 1, feed.options());
+      pack({pointer<float>(keys), pointer<float>(values), chunks, pointer<float>(gate), {}}, 1, feed.options());
   const ChannelMix arguments{
       shifted.pointers(), pointer<float>(k), pointer<float>(r), packed.const_data_ptr<uint8_t>(), chunks,
       sum.pointers()};
-  const unsigned blocks =
-      resident_blocks(channel_mix_kernel, kRingThreads, kMixShared, tiles_of(arguments.from.count, kTileTokens));
-  channel_mix_kernel<<<blocks, kRingThreads, kMixShared, at::cuda::getCurrentCUDAStream()>>>(arguments);
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(channel_mix_kernel, arguments, kMixGroups, kMixShared, arguments.from.count);
   return {sum.y, sum.feed};
 }
 

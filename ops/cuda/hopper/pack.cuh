@@ -9,7 +9,8 @@ namespace vrwkv::ops::cuda::hopper {
 struct Packing {
   const float *key, *value;  ///< [H, C], [C, H]; for each of `chunks` chunks of H a unit of each, taking turns.
   int chunks;                ///< 0: neither.
-  const float* squares[kShiftLinears];  ///< [C, C] each, three units; behind the others.
+  const float* gate;         ///< [C, C], three units of its rows behind those; or null.
+  const float* squares[kShiftLinears];  ///< [C, C] each, three units of its columns; without the others.
 };
 
 constexpr int kPackThreads = 256;
@@ -19,17 +20,18 @@ constexpr int kPieces = kWeightUnit / 16;  ///< Of a unit: a thread's work.
 __global__ void __launch_bounds__(kPackThreads)
     pack_kernel(const __grid_constant__ Packing packing, unsigned char* packed) {
   constexpr int kPiecesOfSlabRow = kSlab / kVector;
-  const int unit = static_cast<int>(blockIdx.x), square = unit - 2 * packing.chunks;
-  const bool rows = square < 0 && unit % 2 == 0;  // Rows of the key; else columns of a matrix of C rows.
+  const int unit = static_cast<int>(blockIdx.x), behind = unit - 2 * packing.chunks;
+  const bool rows = behind < 0 ? unit % 2 == 0 : packing.gate != nullptr;  // Else columns of a matrix of C rows.
   const float* from = nullptr;
   int64_t stride = kChannels;
   if (rows) {
-    from = packing.key + static_cast<int64_t>(unit / 2) * kSlab * kChannels;
-  } else if (square < 0) {
+    from = behind < 0 ? packing.key + static_cast<int64_t>(unit / 2) * kSlab * kChannels
+                      : packing.gate + behind * kSlab * kChannels;
+  } else if (behind < 0) {
     stride = static_cast<int64_t>(packing.chunks) * kSlab;
     from = packing.value + static_cast<int64_t>(unit / 2) * kSlab;
   } else {
-    from = packing.squares[square / kTileSlabs] + square % kTileSlabs * kSlab;
+    from = packing.squares[behind / kTileSlabs] + behind % kTileSlabs * kSlab;
   }
   const int pieces_of_row = rows ? kVectors : kPiecesOfSlabRow;
   unsigned char* const to = packed + static_cast<int64_t>(unit) * kWeightUnit;

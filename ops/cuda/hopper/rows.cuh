@@ -22,7 +22,7 @@ __device__ __forceinline__ void sync_warpgroup() {
   asm volatile("bar.sync %0, %1;" ::"r"(2 + static_cast<int>(threadIdx.x) / kWarpgroup), "n"(kWarpgroup) : "memory");
 }
 
-/// Writes a warpgroup's sums to `staged` [64, C], which none of its warps reads any more, and synchronises it.
+/// Writes a warpgroup's sums to `staged` [64, C], which none of its warps reads any more.
 __device__ __forceinline__ void stage_rows(unsigned char* staged, const RowSums& sums) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) % kWarpgroup / 32;
 #pragma unroll
@@ -37,7 +37,6 @@ __device__ __forceinline__ void stage_rows(unsigned char* staged, const RowSums&
       }
     }
   }
-  sync_warpgroup();
 }
 
 /// Copies staged rows to `to` [count, C], from row `first` on.
@@ -54,7 +53,9 @@ __device__ __forceinline__ void copy_rows(__nv_bfloat16* to, const unsigned char
       const auto values =
           load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(from + i * kRowsAtOnce * kRowBytes + part * 128));
       if (first + row + i * kRowsAtOnce < count) {
-        store_vector(reinterpret_cast<uint32_t*>(target + i * kRowsAtOnce * kChannels + part * kSlab), values);
+        // The compiler splits an assignment here into four.
+        __stwb(reinterpret_cast<uint4*>(target + i * kRowsAtOnce * kChannels + part * kSlab),
+               uint4{values.values[0], values.values[1], values.values[2], values.values[3]});
       }
     }
   }

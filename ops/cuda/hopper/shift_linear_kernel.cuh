@@ -5,8 +5,9 @@
 namespace vrwkv::ops::cuda::hopper {
 
 constexpr int kShiftLinears = 3;
-constexpr int kLinearStages = 3;
-constexpr int kShiftLinearShared = ring_shared(kShiftLinears, kLinearStages);
+constexpr int kLinearGroups = 4;  ///< Warpgroups: as many as the registers of a product leave room for.
+constexpr int kLinearStages = 5;
+constexpr int kShiftLinearShared = ring_shared(kLinearGroups, kLinearStages);
 
 struct ShiftLinear {
   ShiftedTokens from;
@@ -15,10 +16,10 @@ struct ShiftLinear {
   __nv_bfloat16* out[kShiftLinears];
 };
 
-/// Starts the product of a warpgroup's tile with the matrix whose units begin at `unit`.
-template <int stages>
-__device__ __forceinline__ void start_ring_product(RowSums& sums, const unsigned char* tile,
-                                                   const WeightRing<stages>& ring, int unit) {
+/// sums = the product of a warpgroup's tile with the matrix whose units begin at `unit`.
+template <int stages, int warps>
+__device__ __forceinline__ void ring_product(RowSums& sums, const unsigned char* tile,
+                                             const WeightRing<stages, warps>& ring, int unit) {
   static_assert(stages >= kTileSlabs);
 #pragma unroll
   for (int slab = 0; slab < kTileSlabs; ++slab) ring.wait(unit + slab);
@@ -32,44 +33,50 @@ __device__ __forceinline__ void start_ring_product(RowSums& sums, const unsigned
     }
   }
   end_products();
+  wait_products<0>();
+  hold(sums);
+  for (int slab = 0; slab < kTileSlabs; ++slab) ring.release(unit + slab);
 }
 
 /// out_j = (n m_j + shift(n) (1 - m_j)) W_j^T
-__global__ void __launch_bounds__(kRingThreads, 1) shift_linear_kernel(const __grid_constant__ ShiftLinear arguments) {
-  __shared__ RingBarriers<kLinearStages> barriers;
+__global__ void __launch_bounds__(kLinearGroups* kWarpgroup, 1)
+    shift_linear_kernel(const __grid_constant__ ShiftLinear arguments) {
+  __shared__ RingState<kLinearStages> state;
   __shared__ alignas(16) MixFactors<kShiftLinears> factors;
   unsigned char* const shared = aligned_shared();
-  unsigned char* const tiles[kShiftLinears]{shared, shared + tile_bytes(kTileTokens),
-                                            shared + 2 * tile_bytes(kTileTokens)};
-  const WeightRing<kLinearStages> ring{shared + kShiftLinears * tile_bytes(kTileTokens), barriers};
   const ShiftedTokens& from = arguments.from;
+  const TileWalk<kLinearGroups> walk(from.count);
+  const int tiles = walk.tiles();
+  constexpr int kUnits = kShiftLinears * kTileSlabs;
+  const WeightRing<kLinearStages, kLinearGroups * kWarpgroup / 32> ring{
+      shared + kLinearGroups * tile_bytes(kRows), arguments.packed, kUnits, kUnits * tiles, state};
+  if (threadIdx.x == 0) ring.start();
   const float* const mixes[kShiftLinears]{arguments.mixes[0], arguments.mixes[1], arguments.mixes[2]};
   factors.fill(from, mixes);
+  __syncthreads();
+  const int group = warpgroup();
+  unsigned char* const tile = shared + group * tile_bytes(kRows);
   int unit = 0;
-  run_ring(
-      ring, arguments.packed, kShiftLinears * kTileSlabs, from.count,
-      [&](int64_t first) {
-        prefetch_rows(from.tokens, kChannels * 2, first + static_cast<int64_t>(gridDim.x) * kTileTokens, from.count,
-                      kTileTokens);
-      },
-      [&](int64_t first, int warpgroup) {
-        write_shifted_tiles<kTileTokens, kConsumers, kShiftLinears>(tiles, from, factors, first);
-        sync_threads<1, kConsumers>();
-        const int64_t own = first + warpgroup * kRows;
+  for (int number = 0; number < tiles; ++number) {
+    const int64_t first = walk.first(number, group);
+    if (threadIdx.x % kWarpgroup == 0) {
+      prefetch_rows(from.tokens, kRowBytes, walk.first(number + 1, group), from.count);
+    }
+    const TileRows rows(from, first);
 #pragma unroll 1
-        for (int j = 0; j < kShiftLinears; ++j, unit += kTileSlabs) {
-          unsigned char* const tile = shared + j * tile_bytes(kTileTokens) + warpgroup * tile_bytes(kRows);
-          RowSums sums;
-          start_ring_product(sums, tile, ring, unit);
-          wait_products<0>();
-          hold(sums);
-          for (int slab = 0; slab < kTileSlabs; ++slab) ring.release(unit + slab);
-          sync_warpgroup();  // The tile has been read.
-          stage_rows(tile, sums);
-          copy_rows(arguments.out[j], tile, own, from.count);
-        }
-        sync_threads<1, kConsumers>();  // The tiles have been read.
-      });
+    for (int j = 0; j < kShiftLinears; ++j, unit += kTileSlabs) {
+      write_shifted_tiles<false>({tile}, from, factors, j, rows);
+      sync_warpgroup();
+      RowSums sums;
+      clear(sums);
+      ring_product(sums, tile, ring, unit);
+      sync_warpgroup();  // The tile has been read.
+      stage_rows(tile, sums);
+      sync_warpgroup();
+      copy_rows(arguments.out[j], tile, first, from.count);
+      sync_warpgroup();  // So have the results.
+    }
+  }
 }
 
 }  // namespace vrwkv::ops::cuda::hopper

@@ -51,107 +51,131 @@ struct MixFactors {
   }
 };
 
-/// A thread's channels of a row of MixFactors.
-struct ChannelFactors {
-  float values[kVector];
-  __device__ __forceinline__ ChannelFactors(const float (&row)[kChannels], int vector) {
-#pragma unroll
-    for (int c = 0; c < kVector; c += 4) {
-      const auto piece = load_vector<4>(row + vector * kVector + c);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) values[c + i] = piece.values[i];
+/// Where a token is in its grid.
+struct GridPlace {
+  unsigned width, height, line, column;
+
+  __device__ __forceinline__ GridPlace(const ShiftedTokens& from, unsigned token)
+      : width(static_cast<unsigned>(from.width)), height(static_cast<unsigned>(from.height)) {
+    const unsigned place = token % (height * width);
+    line = place / width;
+    column = place - line * width;
+  }
+
+  /// Moves on by some tokens, into the next grid where this one ends. Faster than a division for grids as wide as the
+  /// step.
+  __device__ __forceinline__ void advance(unsigned tokens) {
+    column += tokens;
+    while (column >= width) {
+      column -= width;
+      line = line + 1 < height ? line + 1 : 0;
     }
+  }
+
+  /// Which neighbours there are: bit 0 the left, 1 the right, 2 the upper, 3 the lower one.
+  __device__ __forceinline__ unsigned neighbours() const {
+    return (column > 0 ? 1U : 0U) | (column + 1 < width ? 2U : 0U) | (line > 0 ? 4U : 0U) |
+           (line + 1 < height ? 8U : 0U);
   }
 };
 
-/// Which neighbours a token has within its grid: bit 0 the left, 1 the right, 2 the upper, 3 the lower one.
-__device__ __forceinline__ unsigned neighbours(const ShiftedTokens& from, unsigned token) {
-  const unsigned width = static_cast<unsigned>(from.width), height = static_cast<unsigned>(from.height);
-  const unsigned place = token % (height * width), line = place / width, column = place - line * width;
-  return (column > 0 ? 1U : 0U) | (column + 1 < width ? 2U : 0U) | (line > 0 ? 4U : 0U) | (line + 1 < height ? 8U : 0U);
-}
+/// The rows of a tile of kRows tokens that a thread of a warpgroup works at, eight threads to a row: kRowsAtOnce apart.
+struct TileRows {
+  static constexpr int kPerRow = 8, kRowsAtOnce = kWarpgroup / kPerRow, kEach = kRows / kRowsAtOnce;
 
-/// What a thread reads of some rows of a tile, eight threads to a row: the vectors numbered by part, 8 part + thread.
-template <int rows, int threads>
-struct ShiftedPart {
-  static constexpr int kPerRow = 8, kParts = kVectors / kPerRow;
-  static constexpr int kRowsAtOnce = threads / kPerRow, kEach = rows / kRowsAtOnce;
-  static_assert(rows % kRowsAtOnce == 0 && kVectors % kPerRow == 0);
-  Bits own[kEach], other[kEach];
+  const __nv_bfloat16* here;  ///< The first one's tokens.
+  unsigned edges = 0;         ///< Neighbours of each, four bits.
+  int existing = 0;           ///< How many there are.
 
-  /// The loads are under way when this returns. `here`: the thread's first row; `edges`: neighbours() of its rows, four
-  /// bits each.
-  __device__ __forceinline__ void load(const __nv_bfloat16* here, int part, unsigned edges, int existing, int width) {
-    const int vector = kPerRow * part + static_cast<int>(threadIdx.x) % kPerRow, group = vector / (kVectors / 4);
-    const int step = (group % 2 == 0 ? -1 : 1) * (group < 2 ? 1 : width) * kChannels;
-    const __nv_bfloat16* const from = here + vector * kVector;
+  __device__ __forceinline__ TileRows(const ShiftedTokens& from, int64_t first)
+      : here(from.tokens + (first + row()) * kChannels) {
+    GridPlace place(from, static_cast<unsigned>(first + row()));
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
-      const auto* const row = from + i * kRowsAtOnce * kChannels;
-      const bool shifts = (edges >> (4 * i + group) & 1U) != 0;
-      own[i] = i < existing ? load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(row)) : Bits{};
+      if (first + row() + i * kRowsAtOnce >= from.count) break;
+      ++existing;
+      edges |= place.neighbours() << (4 * i);
+      place.advance(kRowsAtOnce);
+    }
+  }
+
+  static __device__ __forceinline__ int row() { return static_cast<int>(threadIdx.x) % kWarpgroup / kPerRow; }
+  static __device__ __forceinline__ int piece() { return static_cast<int>(threadIdx.x) % kPerRow; }
+};
+
+/// A slab of a thread's rows: of each a vector of channels and its neighbour's.
+struct ShiftedSlab {
+  Bits own[TileRows::kEach], other[TileRows::kEach];
+
+  /// The thread's vector of the row.
+  static __device__ __forceinline__ int vector(int slab) { return TileRows::kPerRow * slab + TileRows::piece(); }
+  static __device__ __forceinline__ int group(int slab) { return vector(slab) / (kVectors / 4); }
+
+  /// The loads are under way when this returns.
+  __device__ __forceinline__ void load(const TileRows& rows, int slab, int width) {
+    const int of = group(slab);
+    const int step = (of % 2 == 0 ? -1 : 1) * (of < 2 ? 1 : width) * kChannels;
+    const __nv_bfloat16* const from = rows.here + vector(slab) * kVector;
+#pragma unroll
+    for (int i = 0; i < TileRows::kEach; ++i) {
+      const auto* const row = from + i * TileRows::kRowsAtOnce * kChannels;
+      const bool shifts = (rows.edges >> (4 * i + of) & 1U) != 0;
+      own[i] = i < rows.existing ? load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(row)) : Bits{};
       other[i] = shifts ? load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(row + step)) : Bits{};
     }
   }
 
   template <int mixes>
-  __device__ __forceinline__ void write(unsigned char* const (&tiles)[mixes], const MixFactors<mixes>& factors,
-                                        int part, unsigned edges) const {
-    const int vector = kPerRow * part + static_cast<int>(threadIdx.x) % kPerRow, group = vector / (kVectors / 4);
-    const ChannelFactors within(factors.within, vector);
-    // The thread's rows lie kRowsAtOnce apart, in groups of kRows that have kTileSlabs slabs each.
-    static_assert(kPerRow == kSlab / kVector && kRows % kRowsAtOnce == 0);
-    const int first_place = part * kRows * 128 + slab_offset(static_cast<int>(threadIdx.x) / kPerRow,
-                                                             static_cast<int>(threadIdx.x) % kPerRow * kVector);
+  __device__ __forceinline__ void write(unsigned char* tile, const MixFactors<mixes>& factors, int mix,
+                                        const TileRows& rows, int slab) const {
+    constexpr int kPiece = 4;  // Channels whose factors are held at once.
+    static_assert(TileRows::kPerRow == kSlab / kVector);
+    const int first = vector(slab) * kVector, of = group(slab);
+    Bits mixed[TileRows::kEach];
 #pragma unroll
-    for (int j = 0; j < mixes; ++j) {
-      const ChannelFactors a(factors.own[j], vector), b(factors.other[j], vector), alone(factors.alone[j], vector);
+    for (int c = 0; c < kVector; c += kPiece) {
+      const auto a = load_vector<kPiece>(factors.own[mix] + first + c);
+      const auto b = load_vector<kPiece>(factors.other[mix] + first + c);
+      const auto within = load_vector<kPiece>(factors.within + first + c);
+      const auto alone = load_vector<kPiece>(factors.alone[mix] + first + c);
 #pragma unroll
-      for (int i = 0; i < kEach; ++i) {
-        const bool shifts = (edges >> (4 * i + group) & 1U) != 0;
-        const auto value = [&](int c, float x, float neighbour) {
-          return x * a.values[c] + (neighbour * b.values[c] + (shifts ? within.values[c] : alone.values[c]));
+      for (int i = 0; i < TileRows::kEach; ++i) {
+        const bool shifts = (rows.edges >> (4 * i + of) & 1U) != 0;
+        const auto value = [&](int at, float x, float neighbour) {
+          return x * a.values[at] + (neighbour * b.values[at] + (shifts ? within.values[at] : alone.values[at]));
         };
-        Bits mixed;
 #pragma unroll
-        for (int pair = 0; pair < kVector / 2; ++pair) {
-          const uint32_t mine = own[i].values[pair], its = other[i].values[pair];
-          mixed.values[pair] =
+        for (int pair = 0; pair < kPiece / 2; ++pair) {
+          const uint32_t mine = own[i].values[c / 2 + pair], its = other[i].values[c / 2 + pair];
+          mixed[i].values[c / 2 + pair] =
               rounded_pair(value(2 * pair, low(mine), low(its)), value(2 * pair + 1, high(mine), high(its)));
         }
-        store_vector(reinterpret_cast<uint32_t*>(tiles[j] + first_place + i * kRowsAtOnce * 128 +
-                                                 i * kRowsAtOnce / kRows * (kTileSlabs - 1) * kRows * 128),
-                     mixed);
       }
+    }
+    unsigned char* const to = tile + slab * kRows * 128 + slab_offset(TileRows::row(), TileRows::piece() * kVector);
+#pragma unroll
+    for (int i = 0; i < TileRows::kEach; ++i) {
+      store_vector(reinterpret_cast<uint32_t*>(to + i * TileRows::kRowsAtOnce * 128), mixed[i]);
     }
   }
 };
 
-/// Writes the mixes of the tokens from `first` to tiles[j], of `rows` tokens each, anything behind the last token. For
-/// the first `threads` threads of the block, which synchronise afterwards.
-template <int rows, int threads, int mixes>
-__device__ __forceinline__ void write_shifted_tiles(unsigned char* const (&tiles)[mixes], const ShiftedTokens& from,
-                                                    const MixFactors<mixes>& factors, int64_t first) {
-  using Part = ShiftedPart<rows, threads>;
-  const int row = static_cast<int>(threadIdx.x) / Part::kPerRow;
-  unsigned edges = 0;
-  int existing = 0;  // Of this thread's rows.
+/// Writes the mixes of the tokens of `rows` from number `mix` on to `tiles` [64, C], anything behind the last token. By
+/// a warpgroup, which synchronises afterwards. `ahead`: reads a slab ahead, which takes 32 registers more.
+template <bool ahead, int count, int mixes>
+__device__ __forceinline__ void write_shifted_tiles(unsigned char* const (&tiles)[count], const ShiftedTokens& from,
+                                                    const MixFactors<mixes>& factors, int mix, const TileRows& rows) {
+  ShiftedSlab now;
+  now.load(rows, 0, from.width);
 #pragma unroll
-  for (int i = 0; i < Part::kEach; ++i) {
-    const int64_t token = first + row + i * Part::kRowsAtOnce;
-    if (token >= from.count) break;
-    ++existing;
-    edges |= neighbours(from, static_cast<unsigned>(token)) << (4 * i);
-  }
-  const __nv_bfloat16* const here = from.tokens + (first + row) * kChannels;
-  Part part;
-  part.load(here, 0, edges, existing, from.width);
-#pragma unroll 1
-  for (int i = 0; i < Part::kParts; ++i) {
-    Part next;
-    if (i + 1 < Part::kParts) next.load(here, i + 1, edges, existing, from.width);
-    part.write(tiles, factors, i, edges);
-    part = next;
+  for (int slab = 0; slab < kTileSlabs; ++slab) {
+    ShiftedSlab next;
+    const bool more = slab + 1 < kTileSlabs;
+    if (ahead && more) next.load(rows, slab + 1, from.width);
+#pragma unroll
+    for (int j = 0; j < count; ++j) now.write(tiles[j], factors, mix + j, rows, slab);
+    if (!ahead && more) next.load(rows, slab + 1, from.width);
+    now = next;
   }
   publish_writes();
 }

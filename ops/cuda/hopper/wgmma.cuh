@@ -105,14 +105,12 @@ __device__ __forceinline__ void hold(Sums<n>& sums) {
   for (int i = 0; i < Sums<n>::kCount; ++i) asm volatile("" : "+f"(sums.values[i])::"memory");
 }
 
-/// Registers of each thread of a warpgroup, of those that the block has: fewer, more.
-template <int count>
-__device__ __forceinline__ void give_registers() {
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(count));
-}
-template <int count>
-__device__ __forceinline__ void take_registers() {
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(count));
+/// Sums to be written by a product. Without values, the compiler would keep registers for them since before.
+template <int n>
+__device__ __forceinline__ void clear(Sums<n>& sums) {
+#pragma unroll
+  for (int i = 0; i < Sums<n>::kCount; ++i) sums.values[i] = 0.0F;
+  hold(sums);
 }
 
 /// sums = the product of a left factor of `steps` times 16 columns, slabs of kRows rows at `left`, and a right one of n
