@@ -90,7 +90,7 @@ void add_scaling_flags(CLI::App& command, ScalingFlags& flags) {
   command.add_option("--bucket-mb", flags.bucket_mb, "As train.distributed.bucket_mb")
       ->type_name("N")
       ->check(cli::positive_integer())
-      ->capture_default_str();
+      ->default_str("100 on one host, else 25");
   command.add_option("--steps", flags.steps, "Steps of each measurement")
       ->type_name("N")
       ->check(cli::positive_integer())

@@ -29,7 +29,7 @@ struct NetworkFlags : CommonFlags {
 struct ScalingFlags : NetworkFlags {
   std::string steps = "30";
   std::string gradients = "own";
-  std::string bucket_mb = "25";
+  std::string bucket_mb;
 };
 
 struct DataFlags : cli::Flags {

@@ -152,7 +152,7 @@ int run_scaling(const ScalingFlags& flags) {
   nlohmann::ordered_json report = where.json();
   report["scaling"] = nlohmann::ordered_json::array();
   distributed::Options options;
-  options.bucket_mb = config::parse_integer(flags.bucket_mb).value();
+  if (!flags.bucket_mb.empty()) options.bucket_mb = config::parse_integer(flags.bucket_mb).value();
   if (flags.gradients == "bfloat16") options.gradients = distributed::GradientDtype::bfloat16;
   std::vector<ScalingResult> results;
   for (const NetworkCase& network : make_cases(flags, device)) {

@@ -16,10 +16,15 @@ namespace {
 
 constexpr int64_t kFirstBucketBytes = 1 << 20;
 
+int64_t bucket_bytes(const Options& options, const World& world) {
+  const int64_t automatic = world.local_size() == world.size() ? 100 : 25;
+  return (options.bucket_mb == 0 ? automatic : options.bucket_mb) << 20;
+}
+
 /// Indices of `parameters`, from the last one on: gradients come in the order of the backward pass.
-std::vector<std::vector<size_t>> deal(const std::vector<at::Tensor>& parameters, int64_t bucket_bytes) {
+std::vector<std::vector<size_t>> deal(const std::vector<at::Tensor>& parameters, int64_t bytes) {
   const std::vector<at::Tensor> backwards(parameters.rbegin(), parameters.rend());
-  const auto size = static_cast<size_t>(bucket_bytes);
+  const auto size = static_cast<size_t>(bytes);
   auto dealt = std::get<0>(
       c10d::compute_bucket_assignment_by_size(backwards, {std::min<size_t>(size, kFirstBucketBytes), size}));
   for (auto& bucket : dealt) {
@@ -48,7 +53,7 @@ GradientSync::GradientSync(std::vector<at::Tensor> parameters, World& world, con
       averages_(parameters_.at(0).is_cuda()),
       bucket_of_(parameters_.size()),
       came_(parameters_.size()) {
-  for (auto& members : deal(parameters_, options.bucket_mb << 20)) {
+  for (auto& members : deal(parameters_, bucket_bytes(options, world))) {
     for (const size_t member : members) bucket_of_.at(member) = buckets_.size();
     buckets_.push_back(make_bucket(std::move(members)));
   }

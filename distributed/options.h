@@ -10,7 +10,9 @@ enum class GradientDtype { own, bfloat16 };
 struct Options {
   int64_t timeout = 600;  ///< Seconds that a process waits for the others before it ends.
   GradientDtype gradients = GradientDtype::own;
-  int64_t bucket_mb = 25;        ///< Gradients that are reduced together, MiB.
+  /// Gradients that are reduced together, MiB; 0: 100 where all processes are on one host, else 25, so that less is
+  /// left for the slower links when the backward pass has ended.
+  int64_t bucket_mb = 0;
   bool shard_optimizer = false;  ///< Each process keeps the optimizer's sums of some of the parameters.
 
   bool operator==(const Options&) const = default;
