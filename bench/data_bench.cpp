@@ -78,11 +78,7 @@ DataRate measure_training_data(const data::Dataset& dataset, const config::RunCo
     const EncodedSample sample = dataset.get(i);
     const data::ImageSource source(sample.bytes);
     Generator generator = generator_of(i);
-    if (options.crop == data::TrainCrop::random_resized) {
-      source.part(data::random_resized_box(source.height(), source.width(), options, generator));
-    } else {
-      source.whole();
-    }
+    data::view_pixels(source, data::draw_train_view(source, options, generator), options);
   };
   return differences(
       {{"read", time_of(dataset.size(), seconds, read)},

@@ -9,9 +9,13 @@ if(VRWKV_SANITIZE)
   # g++ 12 reports LibTorch's headers falsely when they are instrumented.
   target_compile_options(vrwkv_options INTERFACE
     $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-maybe-uninitialized>)
-  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined>
-                      $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer> $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=undefined>)
-  add_link_options(-fsanitize=address,undefined)
+  if(VRWKV_SANITIZE STREQUAL thread)
+    set(sanitizers -fsanitize=thread)
+  else()
+    set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=undefined)
+  endif()
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer;${sanitizers}>")
+  add_link_options(${sanitizers})
 endif()
 
 # vrwkv_precompile(TARGET): shares one precompiled LibTorch header among all targets that include torch/torch.h.

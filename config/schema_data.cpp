@@ -140,6 +140,10 @@ Section train_transform_section(data::TrainTransformOptions& transform) {
                "random_resized: least and most width over height."},
               {"padding", &transform.padding, Range::at_least(0), "pad: pixels added on each side."},
               {"hflip", &transform.hflip, Range::between(0, 1), "Probability of a horizontal flip."},
+              {"reduced_decode", &transform.reduced_decode, Range::any(),
+               "random_resized: decode a JPEG at 1/2, 1/4 or 1/8 where the part still has `size` pixels then, as "
+               "Pillow's "
+               "draft mode; false: always exactly."},
               {"three_augment", &transform.three_augment, Range::any(),
                "3-Augment of DeiT III: grey, solarized or blurred; not together with `rand_augment`."},
               {"color_jitter", &transform.color_jitter, Range::between(0, 1),

@@ -1,5 +1,7 @@
 #include "data/image_source.h"
 
+#include <stdexcept>
+
 #include "data/jpeg_codec.h"
 #include "data/resize.h"
 
@@ -21,9 +23,10 @@ ImageSource::ImageSource(std::span<const std::uint8_t> bytes, int64_t max_pixels
 
 at::Tensor ImageSource::whole() const { return image_.defined() ? image_ : decode_image(bytes_, height_ * width_); }
 
-at::Tensor ImageSource::part(const Box& box) const {
-  if (image_.defined()) return crop(image_, box.top, box.left, box.height, box.width);
-  return decode_jpeg_part(bytes_, box);
+at::Tensor ImageSource::part(const Box& box, int64_t reduction) const {
+  if (reduces()) return decode_jpeg_part(bytes_, box, reduction);
+  if (reduction != 1) throw std::invalid_argument("ImageSource::part: only a JPEG can be reduced");
+  return crop(image_, box.top, box.left, box.height, box.width);
 }
 
 }  // namespace vrwkv::data

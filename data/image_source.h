@@ -27,9 +27,12 @@ class ImageSource {
   /// All pixels, uint8 [H, W, 3].
   at::Tensor whole() const;
 
+  /// Whether part() can be had reduced: of a JPEG.
+  bool reduces() const { return !image_.defined(); }
+
   /// The pixels of `box`, which lies within the image: exactly those of whole(). Data that is missing or damaged below
-  /// it is not noticed.
-  at::Tensor part(const Box& box) const;
+  /// it is not noticed. With `reduction`, one for each square of so many, as decode_jpeg_part() has it; for reduces().
+  at::Tensor part(const Box& box, int64_t reduction = 1) const;
 
  private:
   at::Tensor image_;                     ///< Undefined for a JPEG.

@@ -69,6 +69,12 @@ class JpegReader {
     return true;
   }
 
+  /// From here on pixels are those of the image at 1 / `reduction`.
+  void reduce(int64_t reduction) {
+    info_.scale_num = 1;
+    info_.scale_denom = static_cast<unsigned>(reduction);
+  }
+
   /// The rows and columns of `box` to `pixels`, `components` bytes each. `row` holds a row of the whole image.
   bool read_part(const Box& box, std::uint8_t* pixels, std::uint8_t* row) {
     if (setjmp(error_.jump) != 0) {
@@ -77,7 +83,7 @@ class JpegReader {
     jpeg_start_decompress(&info_);
     // With a block more on each side, from which colours are interpolated.
     const auto begin = static_cast<JDIMENSION>(std::max<int64_t>(0, box.left - kMargin));
-    const auto end = static_cast<JDIMENSION>(std::min<int64_t>(width(), box.left + box.width + kMargin));
+    const auto end = static_cast<JDIMENSION>(std::min<int64_t>(info_.output_width, box.left + box.width + kMargin));
     JDIMENSION first = begin, count = end - begin;
     jpeg_crop_scanline(&info_, &first, &count);
     jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(box.top));
@@ -144,7 +150,9 @@ at::Tensor to_rgb(const JpegReader& reader, int64_t height, int64_t width, const
   return image;
 }
 
-at::Tensor read_box(JpegReader& reader, const Box& box) {
+at::Tensor read_box(JpegReader& reader, const Box& of_all, int64_t reduction) {
+  reader.reduce(reduction);
+  const Box box{of_all.top / reduction, of_all.left / reduction, of_all.height / reduction, of_all.width / reduction};
   std::vector<std::uint8_t> row(static_cast<std::size_t>(reader.width()) *
                                 static_cast<std::size_t>(std::max(3, reader.components())));
   return to_rgb(reader, box.height, box.width,
@@ -171,7 +179,13 @@ Box jpeg_size(std::span<const std::uint8_t> bytes, int64_t max_pixels) {
   return {0, 0, reader.height(), reader.width()};
 }
 
-at::Tensor decode_jpeg_part(std::span<const std::uint8_t> bytes, const Box& box) {
+at::Tensor decode_jpeg_part(std::span<const std::uint8_t> bytes, const Box& box, int64_t reduction) {
+  const auto divides = [&](int64_t side) { return side % reduction == 0; };
+  const bool known = reduction == 1 || reduction == 2 || reduction == 4 || reduction == 8;
+  if (!known || !divides(box.top) || !divides(box.left) || !divides(box.height) || !divides(box.width)) {
+    throw std::invalid_argument("decode_jpeg_part: the reduction must be 1, 2, 4 or 8 and divide the box, got " +
+                                std::to_string(reduction));
+  }
   JpegReader reader;
   read_checked_header(reader, bytes, kMaxImagePixels);
   if (box.top < 0 || box.left < 0 || box.height < 1 || box.width < 1 || box.top + box.height > reader.height() ||
@@ -179,10 +193,10 @@ at::Tensor decode_jpeg_part(std::span<const std::uint8_t> bytes, const Box& box)
     throw std::invalid_argument("decode_jpeg_part: the box must lie within the image");
   }
   const std::optional<JpegCut> cut = cut_jpeg(bytes, box);
-  if (!cut) return read_box(reader, box);
+  if (!cut) return read_box(reader, box, reduction);
   JpegReader smaller;
   read_checked_header(smaller, cut->bytes, kMaxImagePixels);
-  return read_box(smaller, cut->box);
+  return read_box(smaller, cut->box, reduction);  // Cuts lie between blocks of 8 pixels.
 }
 
 }  // namespace vrwkv::data

@@ -21,6 +21,9 @@ Box jpeg_size(std::span<const std::uint8_t> bytes, int64_t max_pixels);
 /// crop() of decode_jpeg(), for a `box` within the image: rows below it are not read, blocks around it are not
 /// transformed, nor even read where cut_jpeg() can leave them out. Throws ImageError, and std::invalid_argument for
 /// another box.
-at::Tensor decode_jpeg_part(std::span<const std::uint8_t> bytes, const Box& box);
+///
+/// `reduction` 2, 4 or 8, of which the box's sides and corner are multiples: a pixel for each square of so many, from
+/// the lower frequencies of the blocks alone (libjpeg's scaled decoding), which is quicker.
+at::Tensor decode_jpeg_part(std::span<const std::uint8_t> bytes, const Box& box, int64_t reduction = 1);
 
 }  // namespace vrwkv::data

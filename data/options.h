@@ -78,6 +78,9 @@ struct TrainTransformOptions {
   std::array<double, 2> ratio{3.0 / 4.0, 4.0 / 3.0};  ///< random_resized: width over height.
   int64_t padding = 4;                                ///< pad: pixels added on each side.
   double hflip = 0.5;                                 ///< Probability of a horizontal flip.
+  /// random_resized: JPEGs are decoded at 1/2, 1/4 or 1/8 where the part has as many pixels then, as Pillow's draft
+  /// mode.
+  bool reduced_decode = true;
   ProgressiveOptions progressive;
   RandAugmentOptions rand_augment;
   bool three_augment = false;  ///< 3-Augment of DeiT III: grey, solarized or blurred, one of them for each image.

@@ -33,7 +33,7 @@ PreparedSample prepare_one(const Dataset& dataset, int64_t view, const PrepareOp
   with_name(encoded.name, [&] {
     const ImageSource image(encoded.bytes);
     Generator generator = transform_generator(seed, epoch, view);
-    prepared.view = draw_train_view(image.height(), image.width(), transform, generator);
+    prepared.view = draw_train_view(image, transform, generator);
     prepared.height = image.height();
     prepared.width = image.width();
     if (fits(image.height() * image.width(), prepared.view, options) && is_baseline_jpeg(encoded.bytes) &&
@@ -44,7 +44,7 @@ PreparedSample prepare_one(const Dataset& dataset, int64_t view, const PrepareOp
     }
     at::Tensor pixels = view_pixels(image, prepared.view, transform);
     Box& box = prepared.view.box;
-    box.top = box.left = 0;
+    box = {0, 0, pixels.size(0), pixels.size(1)};
     if (fits(box.height * box.width, prepared.view, options)) {
       prepared.pixels = std::move(pixels);
     } else {

@@ -17,7 +17,7 @@ struct PreparedSample {
   int64_t requested = 0;     ///< The view asked for, which may have been corrupt and replaced by `sample.view`.
   LoadedSample sample;       ///< All but the image, as load_sample() gives it.
   TrainView view;            ///< Its box is a part of `pixels` or of the image in `source`.
-  at::Tensor pixels;         ///< uint8 [box.height, box.width, 3], decoded on the CPU.
+  at::Tensor pixels;         ///< uint8 [box.height, box.width, 3], decoded (and reduced) on the CPU.
   EncodedSample source;      ///< A JPEG for the device to decode, is_baseline_jpeg().
   int64_t height = 0;        ///< Of the image in `source`, in pixels.
   int64_t width = 0;         ///< Likewise.
@@ -31,8 +31,9 @@ struct PrepareOptions {
 };
 
 /// load_sample() of train_transform(options.transform) up to where the device takes over: the same draws, the same
-/// replacements of corrupt images, the same errors. Which of the JPEGs the device decodes is drawn like the rest, so
-/// that a sample stays a function of (dataset, view, options, seed, epoch).
+/// replacements of corrupt images, the same errors. But a device decodes a JPEG in full where the CPU would reduce it.
+/// Which of the JPEGs the device decodes is drawn like the rest, so that a sample stays a function of (dataset, view,
+/// options, seed, epoch).
 PreparedSample prepare_sample(const Dataset& dataset, int64_t view, const PrepareOptions& options, std::uint64_t seed,
                               int64_t epoch, CorruptPolicy policy);
 

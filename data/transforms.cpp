@@ -56,17 +56,41 @@ TrainView draw_train_view(int64_t height, int64_t width, const TrainTransformOpt
   return view;
 }
 
+void reduce_view(TrainView& view, int64_t height, int64_t width, int64_t size) {
+  constexpr int64_t kMost = 8;
+  Box& box = view.box;
+  while (view.reduction < kMost && std::min(box.height, box.width) >= 2 * view.reduction * size) view.reduction *= 2;
+  const int64_t unit = view.reduction;
+  const auto round_side = [unit](int64_t& begin, int64_t& length, int64_t all) {
+    const int64_t units = all / unit;  // Whole ones: enough for `length`, which lies within `all`.
+    length = std::min((length + unit / 2) / unit, units);
+    begin = std::min((begin + unit / 2) / unit, units - length);
+    length *= unit;
+    begin *= unit;
+  };
+  round_side(box.top, box.height, height);
+  round_side(box.left, box.width, width);
+}
+
 at::Tensor make_train_view(const at::Tensor& pixels, const TrainView& view, int64_t size) {
   const at::Tensor cropped = crop(resize(pixels, size, size), view.top, view.left, size, size);
   return augment::apply_operations(view.flip ? hflip(cropped) : cropped, view.operations);
 }
 
+TrainView draw_train_view(const ImageSource& image, const TrainTransformOptions& options, Generator& generator) {
+  TrainView view = draw_train_view(image.height(), image.width(), options, generator);
+  if (options.reduced_decode && options.crop == TrainCrop::random_resized && image.reduces()) {
+    reduce_view(view, image.height(), image.width(), options.size);
+  }
+  return view;
+}
+
 at::Tensor view_pixels(const ImageSource& image, const TrainView& view, const TrainTransformOptions& options) {
-  return options.crop == TrainCrop::random_resized ? image.part(view.box) : image.whole();
+  return options.crop == TrainCrop::random_resized ? image.part(view.box, view.reduction) : image.whole();
 }
 
 at::Tensor train_view(const ImageSource& image, const TrainTransformOptions& options, Generator& generator) {
-  const TrainView view = draw_train_view(image.height(), image.width(), options, generator);
+  const TrainView view = draw_train_view(image, options, generator);
   return make_train_view(view_pixels(image, view, options), view, options.size);
 }
 

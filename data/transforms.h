@@ -23,6 +23,7 @@ Box random_resized_box(int64_t height, int64_t width, const TrainTransformOption
 /// same size whose upper left corner is (top, left) is taken, black outside; then come the flip and the operations.
 struct TrainView {
   Box box;
+  int64_t reduction = 1;  ///< Of the box, one pixel for each square of so many is decoded: of a JPEG.
   int64_t top = 0, left = 0;
   bool flip = false;
   std::vector<augment::DrawnOperation> operations;
@@ -30,11 +31,19 @@ struct TrainView {
   bool operator==(const TrainView&) const = default;
 };
 
-/// The view of an image of height x width that train_view() makes.
+/// The view of an image of height x width.
 TrainView draw_train_view(int64_t height, int64_t width, const TrainTransformOptions& options, Generator& generator);
 
-/// `view` carried out on the pixels of its box, uint8 [box.height, box.width, 3].
+/// Reduces the decoding of `view` as far as its box, of an image of height x width, still has size x size pixels: its
+/// corner and its sides become multiples of the reduction. They move by at most half of it, where the image ends within
+/// a square by less than one and a half.
+void reduce_view(TrainView& view, int64_t height, int64_t width, int64_t size);
+
+/// `view` carried out on the pixels of its box, uint8 [H, W, 3].
 at::Tensor make_train_view(const at::Tensor& pixels, const TrainView& view, int64_t size);
+
+/// The view that train_view() makes of this image: reduced where options and image allow it.
+TrainView draw_train_view(const ImageSource& image, const TrainTransformOptions& options, Generator& generator);
 
 /// The pixels of the view's box, of which no more is decoded than needed.
 at::Tensor view_pixels(const ImageSource& image, const TrainView& view, const TrainTransformOptions& options);

@@ -63,17 +63,22 @@ GradientSync::GradientSync(std::vector<at::Tensor> parameters, World& world, con
 }
 
 GradientSync::Bucket GradientSync::make_bucket(std::vector<size_t> members) const {
+  // Each starts where wide accesses may.
+  constexpr int64_t kAlignment = 16;
+  const auto room = [&](size_t member) {
+    return (parameters_[member].numel() + kAlignment - 1) / kAlignment * kAlignment;
+  };
   int64_t numel = 0;
-  for (const size_t member : members) numel += parameters_[member].numel();
+  for (const size_t member : members) numel += room(member);
   Bucket bucket;
   const at::TensorOptions own = parameters_[members.front()].options();
-  bucket.flat = at::empty({numel}, rounds_ ? own.dtype(at::kBFloat16) : own);
+  bucket.flat = at::zeros({numel}, rounds_ ? own.dtype(at::kBFloat16) : own);
   int64_t offset = 0;
   for (const size_t member : members) {
     const at::Tensor& parameter = parameters_[member];
     // A gradient has its parameter's strides.
     bucket.parts.push_back(bucket.flat.as_strided(parameter.sizes(), parameter.strides(), offset));
-    offset += parameter.numel();
+    offset += room(member);
   }
   bucket.members = std::move(members);
   return bucket;

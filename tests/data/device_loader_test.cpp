@@ -58,8 +58,9 @@ class CpuStage : public DeviceStage {
           sample.error = std::current_exception();
         }
       } else {
-        const at::Tensor pixels =
-            sample.pixels.defined() ? sample.pixels : decode_jpeg_part(sample.source.bytes, sample.view.box);
+        const at::Tensor pixels = sample.pixels.defined()
+                                      ? sample.pixels
+                                      : decode_jpeg_part(sample.source.bytes, sample.view.box, sample.view.reduction);
         row.copy_(make_train_view(pixels, sample.view, kSize));
       }
     }

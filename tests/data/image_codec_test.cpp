@@ -11,29 +11,13 @@ namespace {
 
 using testing::Bytes;
 
-/// The pixels of a binary PPM as Pillow writes it: "P6\nWIDTH HEIGHT\n255\n", then the bytes.
-at::Tensor read_ppm(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string magic;
-  int64_t width = 0;
-  int64_t height = 0;
-  int64_t levels = 0;
-  file >> magic >> width >> height >> levels;
-  file.get();
-  at::Tensor image = at::empty({height, width, 3}, at::kByte);
-  if (magic != "P6" || levels != 255 || !file.read(static_cast<char*>(image.mutable_data_ptr()), image.numel())) {
-    throw std::runtime_error(path.string() + " is not a binary PPM");
-  }
-  return image;
-}
-
 class CodecFixture : public ::testing::TestWithParam<const char*> {
  protected:
   static Bytes content() { return *read_file_bytes(testing::fixture(GetParam())); }
 };
 
 TEST_P(CodecFixture, GivesPillowsPixels) {
-  const auto expected = read_ppm(testing::fixture(GetParam()).replace_extension(".ppm"));
+  const auto expected = testing::read_ppm(testing::fixture(GetParam()).replace_extension(".ppm"));
   const at::Tensor image = decode_image(content());
   ASSERT_EQ(image.sizes(), expected.sizes());
   EXPECT_TRUE(image.is_contiguous());

@@ -76,8 +76,9 @@ PrepareOptions options_of(TrainCrop crop, double device_share) {
 /// What a device makes of the sample, by the CPU's functions.
 at::Tensor finish(const PreparedSample& prepared, int64_t size) {
   if (prepared.sample.image.defined()) return prepared.sample.image;
-  const at::Tensor pixels =
-      prepared.pixels.defined() ? prepared.pixels : decode_jpeg_part(prepared.source.bytes, prepared.view.box);
+  const at::Tensor pixels = prepared.pixels.defined()
+                                ? prepared.pixels
+                                : decode_jpeg_part(prepared.source.bytes, prepared.view.box, prepared.view.reduction);
   return make_train_view(pixels, prepared.view, size);
 }
 

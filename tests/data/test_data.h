@@ -31,6 +31,22 @@ inline std::filesystem::path fixture(const std::string& name) {
   return std::filesystem::path(VRWKV_SOURCE_DIR) / "tests" / "data" / "fixtures" / name;
 }
 
+/// The pixels of a binary PPM as Pillow writes it: "P6\nWIDTH HEIGHT\n255\n", then the bytes.
+inline at::Tensor read_ppm(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string magic;
+  int64_t width = 0;
+  int64_t height = 0;
+  int64_t levels = 0;
+  file >> magic >> width >> height >> levels;
+  file.get();
+  at::Tensor image = at::empty({height, width, 3}, at::kByte);
+  if (magic != "P6" || levels != 255 || !file.read(static_cast<char*>(image.mutable_data_ptr()), image.numel())) {
+    throw std::runtime_error(path.string() + " is not a binary PPM");
+  }
+  return image;
+}
+
 inline std::filesystem::path shared_data(const std::string& name) {
   return std::filesystem::path(VRWKV_SOURCE_DIR) / ".." / "shared" / "data" / name;
 }
