@@ -14,12 +14,18 @@ void try_whole(const ImageSource& source) {
   }
 }
 
-/// The middle of the image, so that something is left out on every side.
+/// The middle of the image, so that something is left out on every side; of a JPEG reduced, too.
 void try_part(const ImageSource& source) {
   const int64_t height = source.height(), width = source.width();
-  try {
-    source.part(Box{height / 3, width / 3, (height + 2) / 3, (width + 2) / 3});
-  } catch (const ImageError&) {
+  const Box middle{height / 3, width / 3, (height + 2) / 3, (width + 2) / 3};
+  for (const int64_t unit : {1, 2, 4, 8}) {
+    const Box box{middle.top / unit * unit, middle.left / unit * unit, middle.height / unit * unit,
+                  middle.width / unit * unit};
+    if (unit > 1 && (!source.reduces() || box.height == 0 || box.width == 0)) break;
+    try {
+      source.part(box, unit);
+    } catch (const ImageError&) {
+    }
   }
 }
 
