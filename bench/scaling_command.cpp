@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 #include "bench/commands.h"
@@ -59,31 +60,31 @@ double time_together(const std::function<void()>& call, int64_t calls, at::Devic
   return quantile(times, 0.5);
 }
 
-double time_steps(Step body, GraphMode graph, int64_t steps, at::Device device, distributed::World& world) {
+/// `after` follows every step, outside of its recording.
+double time_steps(
+    Step body, GraphMode graph, int64_t steps, at::Device device, distributed::World& world,
+    const std::function<void()>& after = [] {}) {
   RecordedStep step(std::move(body), device, graph);
-  for (int i = 0; i < kWarmUpSteps; ++i) step();
-  return time_together([&] { step(); }, steps, device, world);
+  const auto call = [&] {
+    step();
+    after();
+  };
+  for (int i = 0; i < kWarmUpSteps; ++i) call();
+  return time_together(call, steps, device, world);
 }
 
-/// Processes that meet after every step wait for the slowest of each step, not for the slowest on average.
-double time_meetings(Step body, GraphMode graph, int64_t steps, at::Device device, distributed::World& world) {
+/// Adds up `numbers` numbers over the processes, as averaging gradients does; nothing for a process on its own.
+std::function<void()> reduction(int64_t numbers, at::Device device, distributed::World& world) {
   const auto group = world.device_group(device);
-  if (!group) return time_steps(std::move(body), graph, steps, device, world);
-  RecordedStep step(std::move(body), device, graph);
-  std::vector<at::Tensor> number{at::zeros({1}, at::TensorOptions(device))};
-  const auto step_and_meet = [&] {
-    step();
-    group->allreduce(number)->wait();
+  if (!group) return [] {};
+  return [group, tensors = std::vector<at::Tensor>{at::zeros({numbers}, at::TensorOptions(device))}]() mutable {
+    group->allreduce(tensors)->wait();
   };
-  for (int i = 0; i < kWarmUpSteps; ++i) step_and_meet();
-  return time_together(step_and_meet, steps, device, world);
 }
 
 double time_reduction(int64_t bytes, int64_t steps, at::Device device, distributed::World& world) {
-  const auto group = world.device_group(device);
-  if (!group) return 0;
-  std::vector<at::Tensor> gradients{at::zeros({bytes / 4}, at::TensorOptions(device))};
-  const auto reduce = [&] { group->allreduce(gradients)->wait(); };
+  if (world.size() == 1) return 0;
+  const auto reduce = reduction(bytes / 4, device, world);
   reduce();
   return time_together(reduce, steps, device, world);
 }
@@ -98,7 +99,9 @@ ScalingResult measure_scaling(const NetworkCase& network, const eval::Precision&
   }
   const at::Device device = precision.device;
   result.alone_ms = time_steps(make_train_step(network, precision), graph, steps, device, world);
-  result.meeting_ms = time_meetings(make_train_step(network, precision), graph, steps, device, world);
+  // Processes that meet wait for the slowest of each step, not for the slowest on average.
+  result.meeting_ms = time_steps(make_train_step(network, precision), graph, steps, device, world,
+                                 reduction(/*numbers=*/1, device, world));
   result.together_ms = time_steps(make_train_step(network, precision, &world, options), graph, steps, device, world);
   result.reduce_ms = time_reduction(result.gradient_bytes, steps, device, world);
   return result;

@@ -142,8 +142,7 @@ Section train_transform_section(data::TrainTransformOptions& transform) {
               {"hflip", &transform.hflip, Range::between(0, 1), "Probability of a horizontal flip."},
               {"reduced_decode", &transform.reduced_decode, Range::any(),
                "random_resized: decode a JPEG at 1/2, 1/4 or 1/8 where the part still has `size` pixels then, as "
-               "Pillow's "
-               "draft mode; false: always exactly."},
+               "Pillow's draft mode; false: always exactly."},
               {"three_augment", &transform.three_augment, Range::any(),
                "3-Augment of DeiT III: grey, solarized or blurred; not together with `rand_augment`."},
               {"color_jitter", &transform.color_jitter, Range::between(0, 1),

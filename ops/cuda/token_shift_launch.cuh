@@ -71,15 +71,15 @@ Launch divide(MixShape& shape, int vector, Kernel kernel, size_t shared_bytes) {
   constexpr int kTokensPerThread = 2;  // Of a strip: short ones divide evenly among the blocks.
   shape.strip = std::min(tokens, rows * kTokensPerThread);
   shape.strips = (tokens + shape.strip - 1) / shape.strip;
-  TORCH_CHECK(static_cast<int64_t>(shape.batch) * shape.strips <= std::numeric_limits<int>::max(),
+  const int64_t strips = static_cast<int64_t>(shape.batch) * shape.strips;
+  TORCH_CHECK(strips <= std::numeric_limits<int>::max(),
               "token shift: the input is too large for one launch; split the batch");
   int blocks = 0;
   C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, lanes * rows,
                                                                shared_bytes * static_cast<size_t>(lanes * rows)));
   const int64_t at_once =
       static_cast<int64_t>(std::max(1, blocks)) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
-  const int64_t wanted =
-      std::min(static_cast<int64_t>(shape.batch) * shape.strips, std::max<int64_t>(1, at_once / parts));
+  const int64_t wanted = std::min(strips, std::max<int64_t>(1, at_once / parts));
   return {dim3(static_cast<unsigned>(wanted), static_cast<unsigned>(parts)),
           dim3(static_cast<unsigned>(lanes), static_cast<unsigned>(rows))};
 }

@@ -120,8 +120,7 @@ Difference difference_of_views(const Bytes& bytes, int64_t size, int views) {
   const ImageSource image(bytes);
   for (int i = 0; i < views; ++i) {
     Generator generator(9, 0, static_cast<std::uint64_t>(i), RandomStream::transform);
-    TrainView view = draw_train_view(image.height(), image.width(), options, generator);
-    reduce_view(view, image.height(), image.width(), size);
+    const TrainView view = draw_train_view(image, options, generator);
     if (view.reduction == 1) continue;
     const at::Tensor reduced = make_train_view(view_pixels(image, view, options), view, size);
     const at::Tensor exact = make_train_view(image.part(view.box), view, size);
