@@ -79,6 +79,12 @@ void add_case_flags(CLI::App& command, NetworkFlags& flags) {
 void add_network_flags(CLI::App& command, NetworkFlags& flags) {
   add_case_flags(command, flags);
   add_min_time(command, flags, "2");
+  command
+      .add_option("--kernels", flags.kernels,
+                  "Also profile each step on a GPU, and show the N kernels that take longest; --json has them all")
+      ->type_name("N")
+      ->check(cli::positive_integer())
+      ->default_str("not profiled");
 }
 
 void add_scaling_flags(CLI::App& command, ScalingFlags& flags) {

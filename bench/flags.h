@@ -24,6 +24,7 @@ struct NetworkFlags : CommonFlags {
   std::vector<std::string> variants;
   std::string batch;
   std::string graph = "auto";
+  std::string kernels;
 };
 
 struct ScalingFlags : NetworkFlags {

@@ -22,7 +22,7 @@ std::optional<double> NetworkResult::images_per_s() const {
 }
 
 NetworkResult measure_network(const NetworkCase& network, const eval::Precision& precision, const StepFactory& factory,
-                              GraphMode graph, const TimerOptions& timer) {
+                              GraphMode graph, const TimerOptions& timer, bool kernels) {
   NetworkResult result;
   result.network = network;
   fits_in_memory(precision.device, [&] {
@@ -31,6 +31,7 @@ NetworkResult measure_network(const NetworkCase& network, const eval::Precision&
     result.timing = measure([&] { step(); }, precision.device, timer);
     result.graph = step.recorded();
     result.peak_bytes = peak_memory(precision.device);
+    if (kernels) result.kernels = kernel_times([&] { step(); }, precision.device);
   });
   return result;
 }
@@ -68,6 +69,7 @@ nlohmann::ordered_json network_json(const NetworkResult& result, const std::stri
   row["images_per_s"] = optional_json(result.images_per_s());
   row["peak_bytes"] = optional_json(result.peak_bytes);
   row["graph"] = result.graph;
+  if (!result.kernels.empty()) row["kernels"] = kernel_json(result.kernels);
   return row;
 }
 

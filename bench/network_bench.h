@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/kernel_times.h"
 #include "bench/steps.h"
 #include "bench/timer.h"
 #include "common/table.h"
@@ -17,12 +18,14 @@ struct NetworkResult {
   std::optional<Timing> timing;       ///< Of one step; none: it ran out of memory.
   std::optional<int64_t> peak_bytes;  ///< Of all tensors, weights included, over all steps; only on a GPU.
   bool graph = false;                 ///< The step was a recorded CUDA graph.
+  std::vector<KernelTime> kernels;    ///< Where they were asked for.
 
   std::optional<double> images_per_s() const;
 };
 
+/// `kernels`: profile the step as well, after it was timed; for a GPU.
 NetworkResult measure_network(const NetworkCase& network, const eval::Precision& precision, const StepFactory& factory,
-                              GraphMode graph, const TimerOptions& timer);
+                              GraphMode graph, const TimerOptions& timer, bool kernels);
 
 /// `dtype`: its name, the same in every row.
 Table network_table(const std::vector<NetworkResult>& results, const std::string& dtype);

@@ -5,6 +5,7 @@
 #include "bench/report_file.h"
 #include "bench/sizes.h"
 #include "cli/run_main.h"
+#include "common/errors.h"
 #include "common/log.h"
 #include "config/text.h"
 
@@ -41,6 +42,10 @@ int run_networks(const std::string& kind, const NetworkFlags& flags, const StepF
   const eval::Precision precision{device, parse_network_dtype(dtype)};
   const TimerOptions timer = timer_options(flags, kSeconds);
   const std::vector<NetworkCase> cases = make_cases(flags, device);
+  const int64_t kernels = flags.kernels.empty() ? 0 : config::parse_integer(flags.kernels).value();
+  if (kernels > 0 && !device.is_cuda()) {
+    throw UsageError("--kernels: expected a GPU, whose kernels it shows; got " + device.str());
+  }
 
   const Environment where = environment(device);
   nlohmann::ordered_json report = where.json();
@@ -48,11 +53,16 @@ int run_networks(const std::string& kind, const NetworkFlags& flags, const StepF
   std::vector<NetworkResult> results;
   for (const NetworkCase& network : cases) {
     log::info("measuring " + kind + ":" + network.text());
-    results.push_back(measure_network(network, precision, factory, parse_graph_mode(flags.graph), timer));
+    results.push_back(measure_network(network, precision, factory, parse_graph_mode(flags.graph), timer, kernels > 0));
     report[kind].push_back(network_json(results.back(), dtype));
     if (flags.json != "-") write_report(flags.json, report);
   }
-  print_text(flags.json, where.text() + "\n" + network_table(results, dtype).text());
+  std::string text = where.text() + "\n" + network_table(results, dtype).text();
+  for (const NetworkResult& result : results) {
+    if (result.kernels.empty()) continue;
+    text += "\n" + kind + ":" + result.network.text() + "\n" + kernel_table(result.kernels, kernels).text();
+  }
+  print_text(flags.json, text);
   if (flags.json == "-") write_report(flags.json, report);
   return cli::kSuccess;
 }
