@@ -2,7 +2,7 @@
 
 namespace vrwkv::ops::cuda {
 
-/// 2^x and 1 / x to 22 bits, without subnormal numbers.
+/// 2^x, 1 / x and the square root of x to 22 bits, without subnormal numbers.
 __device__ __forceinline__ float fast_exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -12,6 +12,12 @@ __device__ __forceinline__ float fast_exp2(float x) {
 __device__ __forceinline__ float fast_reciprocal(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ __forceinline__ float fast_sqrt(float x) {
+  float y;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 

@@ -3,7 +3,6 @@
 
 #include <ATen/Functions.h>
 #include <ATen/cuda/CUDAContext.h>
-#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/library.h>
 
@@ -12,6 +11,7 @@
 #include <limits>
 
 #include "ops/cuda/hopper/channel_mix_kernel.cuh"
+#include "ops/cuda/hopper/launch.cuh"
 #include "ops/cuda/hopper/pack.cuh"
 #include "ops/linear_composites.h"
 #include "ops/residual_add.h"
@@ -22,50 +22,21 @@ namespace {
 
 using OptionalTensor = std::optional<at::Tensor>;
 
-/// Whether the kernels take these tokens, on the device that they are on: they are of sm_90a.
+/// Whether the kernels take these tokens, on the device that they are on.
 bool serves(const at::Tensor& tokens) {
   if (tokens.dim() != 3 || tokens.size(2) != kChannels || tokens.scalar_type() != at::kBFloat16) return false;
   if (tokens.numel() == 0 || tokens.size(0) * tokens.size(1) > std::numeric_limits<int32_t>::max()) return false;
-  const cudaDeviceProp* const properties = at::cuda::getDeviceProperties(tokens.device().index());
-  return properties->major == 9 && properties->minor == 0;
+  return has_wgmma(tokens.device());
 }
 
 bool serves_residual(const at::Tensor& x, const at::Tensor& like) {
   return x.defined() && x.scalar_type() == at::kFloat && x.sizes() == like.sizes() && x.device() == like.device();
 }
 
-/// Whether `weight` is [rows, columns], beside `tokens`.
-bool is_matrix(const at::Tensor& weight, int64_t rows, int64_t columns, const at::Tensor& tokens) {
-  return weight.dim() == 2 && weight.size(0) == rows && weight.size(1) == columns && weight.device() == tokens.device();
-}
-
-/// Aligned and contiguous, as wide accesses want it.
-at::Tensor ready(const at::Tensor& tensor, at::ScalarType dtype) { return aligned(tensor.to(dtype), 16); }
-
-at::Tensor ready(const OptionalTensor& tensor, at::ScalarType dtype) {
-  return tensor ? ready(*tensor, dtype) : at::Tensor();
-}
-
-template <typename T>
-const T* pointer(const at::Tensor& tensor) {
-  return tensor.defined() ? static_cast<const T*>(tensor.const_data_ptr()) : nullptr;
-}
-
-__nv_bfloat16* output(const at::Tensor& tensor) { return static_cast<__nv_bfloat16*>(tensor.mutable_data_ptr()); }
-
 /// Blocks of a kernel that takes tile after tile of `tile` tokens: one for each multiprocessor, if there are tiles.
 unsigned resident_blocks(int64_t tokens, int tile) {
   const int64_t tiles = (tokens + tile - 1) / tile;
   return static_cast<unsigned>(std::min<int64_t>(tiles, at::cuda::getCurrentDeviceProperties()->multiProcessorCount));
-}
-
-/// Launches `kernel` for `tokens` tokens in blocks of `groups` warpgroups.
-template <typename Arguments>
-void launch(void (*kernel)(Arguments), const Arguments& arguments, int groups, int shared_bytes, int64_t tokens) {
-  C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-  kernel<<<resident_blocks(tokens, groups * kRows), static_cast<unsigned>(groups * kWarpgroup), shared_bytes,
-           at::cuda::getCurrentCUDAStream()>>>(arguments);
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
 /// Weights in the order of the kernels; `packing` points into tensors that live as long as the call.
@@ -140,7 +111,8 @@ std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList m
   }
   const at::Tensor packed = pack(packing, kShiftLinears, x.options());
   arguments.packed = packed.const_data_ptr<uint8_t>();
-  launch(shift_linear_kernel, arguments, kLinearGroups, kShiftLinearShared, arguments.from.count);
+  launch(shift_linear_kernel, arguments, resident_blocks(arguments.from.count, kLinearGroups * kRows), kLinearGroups,
+         kShiftLinearShared);
   return outputs;
 }
 
@@ -170,7 +142,8 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
   const ChannelMix arguments{
       shifted.pointers(), pointer<float>(k), pointer<float>(r), packed.const_data_ptr<uint8_t>(), chunks,
       sum.pointers()};
-  launch(channel_mix_kernel, arguments, kMixGroups, kMixShared, arguments.from.count);
+  launch(channel_mix_kernel, arguments, resident_blocks(arguments.from.count, kMixGroups * kRows), kMixGroups,
+         kMixShared);
   return {sum.y, sum.feed};
 }
 

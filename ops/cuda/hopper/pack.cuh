@@ -38,12 +38,8 @@ __global__ void __launch_bounds__(kPackThreads)
   const int piece = static_cast<int>(blockIdx.y) * kPackThreads + static_cast<int>(threadIdx.x);
   const int row = piece / pieces_of_row, vector = piece % pieces_of_row;
   const float* const values = from + row * stride + vector * kVector;
-  const auto first = load_vector<4>(values), second = load_vector<4>(values + 4);
-  const int slab = vector / kPiecesOfSlabRow;  // 0 but for rows, whose slabs have kSlab rows.
-  store_vector(
-      reinterpret_cast<uint32_t*>(to + slab * kSlab * 128 + slab_offset(row, vector % kPiecesOfSlabRow * kVector)),
-      Bits{rounded_pair(first.values[0], first.values[1]), rounded_pair(first.values[2], first.values[3]),
-           rounded_pair(second.values[0], second.values[1]), rounded_pair(second.values[2], second.values[3])});
+  // Only units of rows have more than one slab, of kSlab rows each.
+  pack_piece(to, kSlab, row, vector * kVector, load_vector<4>(values), load_vector<4>(values + 4));
 }
 
 }  // namespace vrwkv::ops::cuda::hopper

@@ -11,10 +11,11 @@ using RowSums = Sums<kChannels>;
 
 constexpr int kRowBytes = kChannels * 2;
 
-/// Bytes from the start of staged rows to 16-byte piece 8 part + piece of `row`: pieces are permuted by the row, so
-/// that neither the writes of sums nor reads of rows meet bank conflicts.
+/// Bytes from the start of staged rows [64, n] to 16-byte piece 8 part + piece of `row`: pieces are permuted by the row,
+/// so that neither the writes of sums nor reads of rows meet bank conflicts.
+template <int n>
 __device__ __forceinline__ int staged_offset(int row, int part, int piece) {
-  return row * kRowBytes + part * 128 + (piece ^ (row % 8)) * 16;
+  return row * n * 2 + part * 128 + (piece ^ (row % 8)) * 16;
 }
 
 /// The warpgroups of a block have barriers of their own; all warps of one call this.
@@ -22,41 +23,57 @@ __device__ __forceinline__ void sync_warpgroup() {
   asm volatile("bar.sync %0, %1;" ::"r"(2 + static_cast<int>(threadIdx.x) / kWarpgroup), "n"(kWarpgroup) : "memory");
 }
 
-/// Writes a warpgroup's sums to `staged` [64, C], which none of its warps reads any more.
-__device__ __forceinline__ void stage_rows(unsigned char* staged, const RowSums& sums) {
+/// Writes a warpgroup's sums to `staged` [64, n], which none of its warps reads any more.
+template <int n>
+__device__ __forceinline__ void stage_rows(unsigned char* staged, const Sums<n>& sums) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) % kWarpgroup / 32;
 #pragma unroll
   for (int piece = 0; piece < 8; ++piece) {
-    unsigned char* const to = staged + staged_offset(16 * warp + lane / 4, 0, piece) + lane % 4 * 4;
+    unsigned char* const to = staged + staged_offset<n>(16 * warp + lane / 4, 0, piece) + lane % 4 * 4;
 #pragma unroll
-    for (int part = 0; part < kTileSlabs; ++part) {
+    for (int part = 0; part < n / kSlab; ++part) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const float* const values = sums.values + 4 * (8 * part + piece) + 2 * half;
-        *reinterpret_cast<uint32_t*>(to + part * 128 + half * 8 * kRowBytes) = rounded_pair(values[0], values[1]);
+        *reinterpret_cast<uint32_t*>(to + part * 128 + half * 8 * n * 2) = rounded_pair(values[0], values[1]);
       }
     }
   }
 }
 
+/// The 16-byte pieces of rows [64, n] that a thread of a warpgroup takes, numbered: eight threads to a row.
+template <int n>
+struct RowPieces {
+  static constexpr int kParts = n / kSlab, kRowsAtOnce = kWarpgroup / 8, kCount = kRows / kRowsAtOnce * kParts;
+
+  static __device__ __forceinline__ int first_row() { return static_cast<int>(threadIdx.x) % kWarpgroup / 8; }
+  static __device__ __forceinline__ int first_piece() { return static_cast<int>(threadIdx.x) % 8; }
+  /// Rows and columns from the first of them to number i.
+  static __device__ __forceinline__ constexpr int rows_to(int i) { return i / kParts * kRowsAtOnce; }
+  static __device__ __forceinline__ constexpr int columns_to(int i) { return i % kParts * kSlab; }
+
+  static __device__ __forceinline__ Bits staged(const unsigned char* rows, int i) {
+    const unsigned char* const from = rows + staged_offset<n>(first_row(), 0, first_piece());
+    return load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(from + rows_to(i) * n * 2 + i % kParts * 128));
+  }
+};
+
+/// Stores a piece at once: the compiler splits an assignment where there is a condition into four.
+__device__ __forceinline__ void store_piece(__nv_bfloat16* to, const Bits& piece) {
+  __stwb(reinterpret_cast<uint4*>(to), uint4{piece.values[0], piece.values[1], piece.values[2], piece.values[3]});
+}
+
 /// Copies staged rows to `to` [count, C], from row `first` on.
 __device__ __forceinline__ void copy_rows(__nv_bfloat16* to, const unsigned char* staged, int64_t first,
                                           int64_t count) {
-  const int thread = static_cast<int>(threadIdx.x) % kWarpgroup, row = thread / 8, piece = thread % 8;
-  const unsigned char* const from = staged + staged_offset(row, 0, piece);
-  __nv_bfloat16* const target = to + (first + row) * kChannels + piece * kVector;
-  constexpr int kRowsAtOnce = kWarpgroup / 8;
+  using Pieces = RowPieces<kChannels>;
+  const int64_t row = first + Pieces::first_row();
+  __nv_bfloat16* const target = to + row * kChannels + Pieces::first_piece() * kVector;
 #pragma unroll
-  for (int i = 0; i < kRows / kRowsAtOnce; ++i) {
-#pragma unroll
-    for (int part = 0; part < kTileSlabs; ++part) {
-      const auto values =
-          load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(from + i * kRowsAtOnce * kRowBytes + part * 128));
-      if (first + row + i * kRowsAtOnce < count) {
-        // The compiler splits an assignment here into four.
-        __stwb(reinterpret_cast<uint4*>(target + i * kRowsAtOnce * kChannels + part * kSlab),
-               uint4{values.values[0], values.values[1], values.values[2], values.values[3]});
-      }
+  for (int i = 0; i < Pieces::kCount; ++i) {
+    const Bits values = Pieces::staged(staged, i);
+    if (row + Pieces::rows_to(i) < count) {
+      store_piece(target + Pieces::rows_to(i) * kChannels + Pieces::columns_to(i), values);
     }
   }
 }
@@ -138,7 +155,7 @@ __device__ __forceinline__ void finish_branch(const unsigned char* staged, RowBa
 #pragma unroll
       for (int i = 0; i < kPairs; ++i) {
         const uint32_t z = *reinterpret_cast<const uint32_t*>(
-            staged + staged_offset(static_cast<int>(token - first), i, lane / 4) + lane % 4 * 4);
+            staged + staged_offset<kChannels>(static_cast<int>(token - first), i, lane / 4) + lane % 4 * 4);
         y[i].values[0] += low(z);
         y[i].values[1] += high(z);
         if (token < to.count) store_vector(to.y + token * kChannels + 2 * lane + 64 * i, y[i]);

@@ -30,13 +30,15 @@ struct RingState {
   unsigned released[stages];  ///< Warps that have read the unit.
 };
 
-/// `units` units of weights for each of a block's tiles, on their way through `memory`, numbered through all tiles.
-template <int stages, int warps>
+/// `units` units of weights, over and over, `total` in all from the one of index `begin` on; on their way through
+/// `memory`, numbered from 0.
+template <int stages, int warps, int unit_bytes = kWeightUnit>
 struct WeightRing {
   unsigned char* memory;
   const unsigned char* packed;
   int units, total;
   RingState<stages>& state;
+  int begin = 0;
 
   /// By one thread of the block; all synchronise afterwards.
   __device__ __forceinline__ void start() const {
@@ -48,7 +50,7 @@ struct WeightRing {
     for (int unit = 0; unit < stages; ++unit) fetch(unit);
   }
 
-  __device__ __forceinline__ unsigned char* place(int unit) const { return memory + unit % stages * kWeightUnit; }
+  __device__ __forceinline__ unsigned char* place(int unit) const { return memory + unit % stages * unit_bytes; }
   /// Waits until it is there.
   __device__ __forceinline__ const unsigned char* wait(int unit) const {
     state.full[unit % stages].wait(unit / stages % 2);
@@ -67,10 +69,18 @@ struct WeightRing {
   __device__ __forceinline__ void fetch(int unit) const {
     if (unit >= total) return;
     Barrier& full = state.full[unit % stages];
-    full.expect(kWeightUnit);
-    copy_bulk(place(unit), packed + static_cast<int64_t>(unit % units) * kWeightUnit, kWeightUnit, full);
+    full.expect(unit_bytes);
+    copy_bulk(place(unit), packed + static_cast<int64_t>((begin + unit) % units) * unit_bytes, unit_bytes, full);
   }
 };
+
+/// Rounds 8 columns of a row of weights, from `column` on, and puts them where a unit with slabs of `rows` rows has them.
+__device__ __forceinline__ void pack_piece(unsigned char* unit, int rows, int row, int column,
+                                           const Vector<float, 4>& first, const Vector<float, 4>& second) {
+  store_vector(reinterpret_cast<uint32_t*>(unit + column / kSlab * rows * 128 + slab_offset(row, column % kSlab)),
+               Bits{rounded_pair(first.values[0], first.values[1]), rounded_pair(first.values[2], first.values[3]),
+                    rounded_pair(second.values[0], second.values[1]), rounded_pair(second.values[2], second.values[3])});
+}
 
 /// The tiles of a block of `groups` warpgroups, numbered; each warpgroup has kRows tokens, the last ones maybe none.
 template <int groups>

@@ -47,11 +47,13 @@ struct Sums {
 #define VRWKV_REGISTERS_32                                                 \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define VRWKV_REGISTERS_96                                                             \
+#define VRWKV_REGISTERS_64                                                             \
   VRWKV_REGISTERS_32                                                                   \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
-  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "   \
-  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "   \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define VRWKV_REGISTERS_96                                                             \
+  VRWKV_REGISTERS_64                                                                   \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
   "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 
 /// sums = left right^T, added to what they were where `add`.
@@ -60,6 +62,14 @@ __device__ __forceinline__ void multiply(Sums<64>& sums, uint64_t left, uint64_t
       "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" VRWKV_REGISTERS_32 "}, %32, %33, p, 1, 1, 0, 0;\n}\n"
       : VRWKV_OPERANDS_32(sums.values, 0)
+      : "l"(left), "l"(right), "r"(add));
+}
+
+__device__ __forceinline__ void multiply(Sums<128>& sums, uint64_t left, uint64_t right, int add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" VRWKV_REGISTERS_64 "}, %64, %65, p, 1, 1, 0, 0;\n}\n"
+      : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_32(sums.values, 32)
       : "l"(left), "l"(right), "r"(add));
 }
 
@@ -84,6 +94,7 @@ __device__ __forceinline__ void multiply(Sums<192>& sums, const uint32_t (&left)
 #undef VRWKV_OPERANDS_8
 #undef VRWKV_OPERANDS_32
 #undef VRWKV_REGISTERS_32
+#undef VRWKV_REGISTERS_64
 #undef VRWKV_REGISTERS_96
 
 /// Before the first product, and after registers of a product were written.
@@ -114,15 +125,16 @@ __device__ __forceinline__ void clear(Sums<n>& sums) {
 }
 
 /// sums = the product of a left factor of `steps` times 16 columns, slabs of kRows rows at `left`, and a right one of n
-/// rows at `right`. Starts it only.
+/// rows at `right`, added to what they were where `add`. Starts it only.
 template <int steps, int n>
-__device__ __forceinline__ void start_product(Sums<n>& sums, const void* left, const void* right) {
+__device__ __forceinline__ void start_product(Sums<n>& sums, const void* left, const void* right, bool add = false) {
   const auto* const left_bytes = static_cast<const unsigned char*>(left);
   const auto* const right_bytes = static_cast<const unsigned char*>(right);
 #pragma unroll
   for (int k = 0; k < steps; ++k) {
     const int slab = k * kStep / kSlab, step = k % (kSlab / kStep);
-    multiply(sums, factor(left_bytes + slab * kRows * 128, step), factor(right_bytes + slab * n * 128, step), k > 0);
+    multiply(sums, factor(left_bytes + slab * kRows * 128, step), factor(right_bytes + slab * n * 128, step),
+             add || k > 0);
   }
 }
 

@@ -1,0 +1,130 @@
+// squared_relu_mlp on CUDA, where wgmma and the sizes allow it: the hidden channels and their gradient by kernels of our
+// own, the other products by cuBLAS.
+
+#include <ATen/Functions.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <torch/library.h>
+
+#include <algorithm>
+
+#include "ops/cuda/hopper/hidden_kernel.cuh"
+#include "ops/cuda/hopper/launch.cuh"
+#include "ops/squared_relu_mlp_kernels.h"
+
+namespace vrwkv::ops::cuda::hopper {
+namespace {
+
+/// A weight as cuBLAS's products take it.
+at::Tensor rounded(const at::Tensor& weight) { return weight.to(at::kBFloat16); }
+
+/// Calls `call` with the channels as a constant, if there are kernels for so many.
+template <typename Call>
+bool with_channels(int64_t channels, const Call& call) {
+  if (channels == 192) {
+    call(std::integral_constant<int, 192>());
+  } else if (channels == 384) {
+    call(std::integral_constant<int, 384>());
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool is_fused(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {
+  if (x.dim() == 0 || x.scalar_type() != at::kBFloat16 || key.dim() != 2) return false;
+  const int64_t channels = x.size(-1), hidden = key.size(0);
+  int64_t chunk = 0;
+  if (!with_channels(channels, [&](auto c) { chunk = HiddenBlock<c()>::kChunk; })) return false;
+  return hidden > 0 && hidden % chunk == 0 && is_matrix(key, hidden, channels, x) &&
+         is_matrix(value, channels, hidden, x) && key.scalar_type() == at::kFloat &&
+         value.scalar_type() == at::kFloat && has_wgmma(x.device());
+}
+
+/// The hidden channels, or where `hidden` is defined their gradient, for rows [tokens, C] and a weight [H, C], in the
+/// backward pass the transpose of one.
+template <int channels, bool backward>
+void run(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& hidden, const at::Tensor& out) {
+  using Block = HiddenBlock<channels>;
+  const int64_t tokens = rows.size(0), chunks = out.size(1) / Block::kChunk;
+  const at::Tensor weights = ready(weight, at::kFloat);
+  const int64_t units = chunks * Block::kUnits;
+  const at::Tensor packed = at::empty({units * Block::kUnitBytes}, rows.options().dtype(at::kByte));
+  const dim3 grid(static_cast<unsigned>(units), Block::kUnitBytes / 16 / kHiddenPackThreads);
+  pack_hidden_kernel<channels, backward><<<grid, kHiddenPackThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
+      pointer<float>(weights), weights.size(1), packed.mutable_data_ptr<uint8_t>());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  // As equal shares of all chunks of all tiles as there are multiprocessors: whole tiles would leave some of them idle.
+  const int64_t items = (tokens + Block::kTokens - 1) / Block::kTokens * chunks;
+  const int64_t processors = at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
+  const int64_t of_block = (items + processors - 1) / processors, blocks = (items + of_block - 1) / of_block;
+  const HiddenProduct product{pointer<__nv_bfloat16>(rows), packed.const_data_ptr<uint8_t>(),
+                              pointer<__nv_bfloat16>(hidden), output(out), tokens, static_cast<int>(chunks), items,
+                              of_block};
+  launch(hidden_kernel<channels, backward>, product, static_cast<unsigned>(blocks), Block::kGroups, Block::kShared);
+}
+
+template <bool backward>
+at::Tensor hidden_product(const at::Tensor& rows, const at::Tensor& weight, int64_t width, const at::Tensor& hidden) {
+  at::Tensor out = at::empty({rows.size(0), width}, rows.options());
+  if (out.numel() > 0) {
+    with_channels(rows.size(1), [&](auto c) { run<c(), backward>(rows, weight, hidden, out); });
+  }
+  return out;
+}
+
+/// [..., C] as [tokens, C].
+at::Tensor as_rows(const at::Tensor& tensor) {
+  const int64_t width = tensor.size(-1);
+  return ready(tensor, at::kBFloat16).view({tensor.numel() / width, width});
+}
+
+/// `rows` [tokens, width] in the shape of `like` but for the last dimension.
+at::Tensor as_shape(const at::Tensor& rows, const at::Tensor& like) {
+  std::vector<int64_t> sizes = like.sizes().vec();
+  sizes.back() = rows.size(1);
+  return rows.view(sizes);
+}
+
+std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {
+  TORCH_CHECK(is_fused(x, key, value), "_squared_relu_mlp_forward: there is no kernel for x ", x.scalar_type(),
+              x.sizes(), ", key ", key.scalar_type(), key.sizes(), ", value ", value.scalar_type(), value.sizes());
+  const c10::cuda::CUDAGuard guard(x.device());
+  const at::Tensor hidden = hidden_product<false>(as_rows(x), key, key.size(0), {});
+  return {as_shape(at::linear(hidden, rounded(value)), x), as_shape(hidden, x)};
+}
+
+/// Gradients of the weights are the products' float32 sums: rounded to bfloat16 and widened again, as autocast's linear
+/// layers have them, they would lose digits and take another kernel.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& gy, const at::Tensor& x,
+                                                        const at::Tensor& hidden, const at::Tensor& key,
+                                                        const at::Tensor& value, std::array<bool, 3> needed) {
+  TORCH_CHECK(is_fused(x, key, value) && gy.sizes() == x.sizes() && hidden.numel() == x.numel() / x.size(-1) * key.size(0),
+              "_squared_relu_mlp_backward: there is no kernel for x ", x.scalar_type(), x.sizes(), ", gy ", gy.sizes(),
+              ", hidden ", hidden.sizes(), ", key ", key.sizes(), ", value ", value.sizes());
+  const c10::cuda::CUDAGuard guard(x.device());
+  const at::Tensor rows = as_rows(gy), h = as_rows(hidden);
+  at::Tensor gx, gkey, gvalue;
+  if (needed[0] || needed[1]) {
+    const at::Tensor gk = hidden_product<true>(rows, value, key.size(0), h);
+    if (needed[0]) gx = as_shape(at::mm(gk, rounded(key)), x);
+    if (needed[1]) gkey = at::mm(gk.t(), as_rows(x), at::kFloat);
+  }
+  if (needed[2]) gvalue = at::mm(rows.t(), h, at::kFloat);
+  return {gx, gkey, gvalue};
+}
+
+at::Tensor squared_relu_mlp(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {
+  return is_fused(x, key, value) ? std::get<0>(forward(x, key, value)) : squared_relu_mlp_composite(x, key, value);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(vrwkv, CUDA, m) {
+  m.impl("squared_relu_mlp", squared_relu_mlp);
+  m.impl("_squared_relu_mlp_is_fused", is_fused);
+  m.impl("_squared_relu_mlp_forward", forward);
+  m.impl("_squared_relu_mlp_backward", backward);
+}
+
+}  // namespace vrwkv::ops::cuda::hopper
