@@ -19,6 +19,7 @@
 #include "ops/q_shift.h"
 #include "ops/residual_add.h"
 #include "ops/squared_relu.h"
+#include "ops/squared_relu_mlp.h"
 #include "ops/token_shift_blend.h"
 #include "ops/token_shift_linear.h"
 #include "ops/token_shift_mix.h"
@@ -61,6 +62,18 @@ at::Tensor weights_like(int64_t rows, int64_t columns, const at::TensorOptions& 
 OpCase::Bytes residual_tensors(double wide, double narrow) {
   return [=](const OpSize& size, int64_t element_bytes) {
     return whole_tensors(wide)(size, std::max<int64_t>(element_bytes, 4)) + whole_tensors(narrow)(size, element_bytes);
+  };
+}
+
+constexpr int64_t kHiddenRate = 4;  ///< Hidden channels of a channel mix for each channel.
+
+/// `tokens` tensors [B, T, C], `hidden` of the hidden channels, and both weights, or their gradients too, `weights`
+/// times.
+OpCase::Bytes mlp_tensors(double tokens, double hidden, double weights) {
+  return [=](const OpSize& size, int64_t element_bytes) {
+    const auto matrix = static_cast<double>(kHiddenRate * size.channels * size.channels);
+    return whole_tensors(tokens + hidden * kHiddenRate)(size, element_bytes) +
+           weights * 2 * matrix * static_cast<double>(std::max<int64_t>(element_bytes, 4));
   };
 }
 
@@ -169,6 +182,20 @@ const std::vector<OpCase>& op_cases() {
        },
        .forward = [](const OpSize&, const Tensors& in) -> Tensors { return {ops::squared_relu(in[0])}; },
        .reference = [](const OpSize&, const Tensors& in) -> Tensors { return {at::relu(in[0]).square()}; }},
+      {.name = "squared_relu_mlp",
+       .forward_bytes = mlp_tensors(2, 1, 1),   // x, weights -> hidden, y
+       .backward_bytes = mlp_tensors(3, 1, 2),  // x, gy, hidden, weights -> gx and the weights' gradients
+       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
+         return {tokens_like(size, options), weights_like(kHiddenRate * size.channels, size.channels, options),
+                 weights_like(size.channels, kHiddenRate * size.channels, options)};
+       },
+       .forward = [](const OpSize&, const Tensors& in) -> Tensors {
+         return {ops::squared_relu_mlp(in[0], in[1], in[2])};
+       },
+       .reference = [](const OpSize&, const Tensors& in) -> Tensors {
+         const auto narrow = [&](const at::Tensor& weight) { return weight.to(in[0].scalar_type()); };
+         return {at::linear(at::relu(at::linear(in[0], narrow(in[1]))).square(), narrow(in[2]))};
+       }},
       {.name = "q_shift",
        .forward_bytes = whole_tensors(2),   // x -> y
        .backward_bytes = whole_tensors(2),  // gy -> gx
@@ -215,7 +242,7 @@ const std::vector<OpCase>& op_cases() {
        .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
          Tensors inputs{residual_like(size, options), tokens_like(size, options)};
          for (int i = 0; i < 4; ++i) inputs.push_back(at::rand({size.channels}, sums_options(options)));
-         const int64_t hidden = 4 * size.channels;
+         const int64_t hidden = kHiddenRate * size.channels;
          inputs.push_back(weights_like(hidden, size.channels, options));
          inputs.push_back(weights_like(size.channels, size.channels, options));
          inputs.push_back(weights_like(size.channels, hidden, options));

@@ -135,6 +135,12 @@ std::string squared_relu(OnnxBuilder& onnx, const std::string& x) {
   return onnx.mul(positive, positive);
 }
 
+/// relu(x key^T)^2 value^T
+std::string squared_relu_mlp(OnnxBuilder& onnx, const std::string& x, const torch::Tensor& key,
+                             const torch::Tensor& value) {
+  return product(onnx, squared_relu(onnx, product(onnx, x, key)), value);
+}
+
 /// A sum, and what the next branch reads of it.
 std::vector<std::string> with_feed(OnnxBuilder& onnx, const std::string& sum, int64_t feed, int64_t channels,
                                    double eps) {
@@ -146,7 +152,7 @@ std::vector<std::string> with_feed(OnnxBuilder& onnx, const std::string& sum, in
 std::vector<std::string> channel_mix(const Call& call) {
   OnnxBuilder& onnx = call.onnx;
   const std::vector<std::string> mixed = shift_mixes(call, 1, {call.weight(2), call.weight(3)}, 7, 9);
-  const std::string value = product(onnx, squared_relu(onnx, product(onnx, mixed[0], call.weight(4))), call.weight(6));
+  const std::string value = squared_relu_mlp(onnx, mixed[0], call.weight(4), call.weight(6));
   const std::string gate = onnx.node("Sigmoid", {product(onnx, mixed[1], call.weight(5))});
   return with_feed(onnx, onnx.add(call.tensor(0), onnx.mul(value, gate)), call.integer(11), call.input_shape(0).back(),
                    call.known(12).toDouble());
@@ -238,6 +244,8 @@ const std::unordered_map<std::string, OneResult>& one_result() {
       {"vrwkv::bi_wkv_gated", bi_wkv_gated},
       {"vrwkv::bi_wkv_published", bi_wkv_published},
       {"vrwkv::squared_relu", [](const Call& call) { return squared_relu(call.onnx, call.tensor(0)); }},
+      {"vrwkv::squared_relu_mlp",
+       [](const Call& call) { return squared_relu_mlp(call.onnx, call.tensor(0), call.weight(1), call.weight(2)); }},
   };
   return table;
 }

@@ -5,7 +5,7 @@
 
 #include "ops/linear_composites.h"
 #include "ops/optional_tensor.h"
-#include "ops/squared_relu.h"
+#include "ops/squared_relu_mlp.h"
 #include "ops/token_shift_mix.h"
 
 namespace vrwkv::ops {
@@ -32,7 +32,7 @@ std::tuple<at::Tensor, at::Tensor> channel_mix_composite(const at::Tensor& x, co
   check_matrix("receptance", receptance, channels, channels);
   check_matrix("value", value, channels, hidden);
   const std::vector<at::Tensor> mixed = token_shift_mix(feed, {mix_k, mix_r}, norm_weight, norm_bias, height, width);
-  const ResidualBranch branch{.value = linear_product(squared_relu(linear_product(mixed[0], key)), value),
+  const ResidualBranch branch{.value = squared_relu_mlp(mixed[0], key, value),
                               .gate = linear_product(mixed[1], receptance)};
   const ResidualOutput sum = residual_add(x, branch, static_cast<Feed>(next), eps);
   if (sum.feed.is_same(sum.x)) return {sum.x, sum.x.clone()};

@@ -4,6 +4,7 @@
 
 #include "ops/bi_wkv6_head.h"
 #include "ops/squared_relu.h"
+#include "ops/squared_relu_mlp.h"
 #include "vrwkv/layers/layer_norm.h"
 #include "vrwkv/layers/token_shift.h"
 
@@ -32,9 +33,9 @@ GatedValue ChannelMixImpl::forward(const torch::Tensor& feed, const NormAffine& 
   const auto group = options_.head_shift ? std::optional(ops::kBiWkv6HeadSize) : std::nullopt;
   const std::vector<torch::Tensor> mixed =
       mix_tokens(feed, norm, {spatial_mix_k, spatial_mix_r}, {tokens, options_.shift, group});
-  torch::Tensor k = ops::squared_relu(key(mixed[0]));
-  if (key_norm) k = key_norm(k);
-  return {value(k), receptance(mixed[1])};
+  const torch::Tensor mlp = key_norm ? value(key_norm(ops::squared_relu(key(mixed[0]))))
+                                     : ops::squared_relu_mlp(mixed[0], key->weight, value->weight);
+  return {mlp, receptance(mixed[1])};
 }
 
 bool ChannelMixImpl::is_operator(const Tokens& tokens) const {

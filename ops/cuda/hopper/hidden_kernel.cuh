@@ -6,9 +6,9 @@
 #include "ops/cuda/hopper/weight_ring.cuh"
 
 // Hidden channels of an MLP with a squared ReLU, and their gradient: a product [tokens, C] x [C, H] of which a
-// warpgroup has the rows of 64 tokens in shared memory and takes the columns chunk by chunk. A chunk's sums go to shared
-// memory, rounded; while the next chunk's products run, the squared ReLU or its gradient is applied to whole 16-byte
-// pieces of rows on their way to global memory.
+// warpgroup has the rows of 64 tokens in shared memory and takes the columns chunk by chunk. A chunk's sums go to
+// shared memory, rounded; while the next chunk's products run, the squared ReLU or its gradient is applied to whole
+// 16-byte pieces of rows on their way to global memory.
 
 namespace vrwkv::ops::cuda::hopper {
 
@@ -112,14 +112,12 @@ struct HiddenWalk {
 
   const HiddenProduct& product;
   unsigned char *tile, *staged;
-  int64_t first;        ///< Token of the warpgroup's first row.
-  int chunk;            ///< Of H.
+  int64_t first;            ///< Token of the warpgroup's first row.
+  int chunk;                ///< Of H.
   HiddenPlace now, before;  ///< Of the item that is multiplied, and of the one whose results are staged.
   Bits hidden[Pieces::kCount] = {};
 
-  __device__ __forceinline__ int64_t width() const {
-    return static_cast<int64_t>(product.chunks) * Block::kChunk;
-  }
+  __device__ __forceinline__ int64_t width() const { return static_cast<int64_t>(product.chunks) * Block::kChunk; }
 
   __device__ __forceinline__ void place_item() {
     const int64_t row = first + Pieces::first_row(), left = product.count - row;
@@ -217,8 +215,9 @@ __global__ void __launch_bounds__(HiddenShape<channels>::kGroups* kWarpgroup, 1)
   walk.template write<1>(0);
 }
 
-/// Packs weights [H, C], element (h, c) at from[h * stride + c], or transposed from[c * stride + h]: units of chunk after
-/// chunk of H, of a chunk those of channels after channels. blockIdx.x: the unit; blockIdx.y: kPackThreads of its pieces.
+/// Packs weights [H, C], element (h, c) at from[h * stride + c], or transposed from[c * stride + h]: units of chunk
+/// after chunk of H, of a chunk those of channels after channels. blockIdx.x: the unit; blockIdx.y: kPackThreads of its
+/// pieces.
 constexpr int kHiddenPackThreads = 256;
 template <int channels, bool transposed>
 __global__ void __launch_bounds__(kHiddenPackThreads)

@@ -11,8 +11,8 @@ using RowSums = Sums<kChannels>;
 
 constexpr int kRowBytes = kChannels * 2;
 
-/// Bytes from the start of staged rows [64, n] to 16-byte piece 8 part + piece of `row`: pieces are permuted by the row,
-/// so that neither the writes of sums nor reads of rows meet bank conflicts.
+/// Bytes from the start of staged rows [64, n] to 16-byte piece 8 part + piece of `row`: pieces are permuted by the
+/// row, so that neither the writes of sums nor reads of rows meet bank conflicts.
 template <int n>
 __device__ __forceinline__ int staged_offset(int row, int part, int piece) {
   return row * n * 2 + part * 128 + (piece ^ (row % 8)) * 16;

@@ -1,5 +1,5 @@
-// squared_relu_mlp on CUDA, where wgmma and the sizes allow it: the hidden channels and their gradient by kernels of our
-// own, the other products by cuBLAS.
+// squared_relu_mlp on CUDA, where wgmma and the sizes allow it: the hidden channels and their gradient by kernels of
+// our own, the other products by cuBLAS.
 
 #include <ATen/Functions.h>
 #include <ATen/cuda/CUDAContext.h>
@@ -58,8 +58,13 @@ void run(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& hid
   const int64_t items = (tokens + Block::kTokens - 1) / Block::kTokens * chunks;
   const int64_t processors = at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
   const int64_t of_block = (items + processors - 1) / processors, blocks = (items + of_block - 1) / of_block;
-  const HiddenProduct product{pointer<__nv_bfloat16>(rows), packed.const_data_ptr<uint8_t>(),
-                              pointer<__nv_bfloat16>(hidden), output(out), tokens, static_cast<int>(chunks), items,
+  const HiddenProduct product{pointer<__nv_bfloat16>(rows),
+                              packed.const_data_ptr<uint8_t>(),
+                              pointer<__nv_bfloat16>(hidden),
+                              output(out),
+                              tokens,
+                              static_cast<int>(chunks),
+                              items,
                               of_block};
   launch(hidden_kernel<channels, backward>, product, static_cast<unsigned>(blocks), Block::kGroups, Block::kShared);
 }
@@ -99,9 +104,10 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& x, const at::Tensor
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& gy, const at::Tensor& x,
                                                         const at::Tensor& hidden, const at::Tensor& key,
                                                         const at::Tensor& value, std::array<bool, 3> needed) {
-  TORCH_CHECK(is_fused(x, key, value) && gy.sizes() == x.sizes() && hidden.numel() == x.numel() / x.size(-1) * key.size(0),
-              "_squared_relu_mlp_backward: there is no kernel for x ", x.scalar_type(), x.sizes(), ", gy ", gy.sizes(),
-              ", hidden ", hidden.sizes(), ", key ", key.sizes(), ", value ", value.sizes());
+  TORCH_CHECK(
+      is_fused(x, key, value) && gy.sizes() == x.sizes() && hidden.numel() == x.numel() / x.size(-1) * key.size(0),
+      "_squared_relu_mlp_backward: there is no kernel for x ", x.scalar_type(), x.sizes(), ", gy ", gy.sizes(),
+      ", hidden ", hidden.sizes(), ", key ", key.sizes(), ", value ", value.sizes());
   const c10::cuda::CUDAGuard guard(x.device());
   const at::Tensor rows = as_rows(gy), h = as_rows(hidden);
   at::Tensor gx, gkey, gvalue;

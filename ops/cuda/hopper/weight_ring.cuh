@@ -74,12 +74,14 @@ struct WeightRing {
   }
 };
 
-/// Rounds 8 columns of a row of weights, from `column` on, and puts them where a unit with slabs of `rows` rows has them.
+/// Rounds 8 columns of a row of weights, from `column` on, and puts them where a unit with slabs of `rows` rows has
+/// them.
 __device__ __forceinline__ void pack_piece(unsigned char* unit, int rows, int row, int column,
                                            const Vector<float, 4>& first, const Vector<float, 4>& second) {
-  store_vector(reinterpret_cast<uint32_t*>(unit + column / kSlab * rows * 128 + slab_offset(row, column % kSlab)),
-               Bits{rounded_pair(first.values[0], first.values[1]), rounded_pair(first.values[2], first.values[3]),
-                    rounded_pair(second.values[0], second.values[1]), rounded_pair(second.values[2], second.values[3])});
+  store_vector(
+      reinterpret_cast<uint32_t*>(unit + column / kSlab * rows * 128 + slab_offset(row, column % kSlab)),
+      Bits{rounded_pair(first.values[0], first.values[1]), rounded_pair(first.values[2], first.values[3]),
+           rounded_pair(second.values[0], second.values[1]), rounded_pair(second.values[2], second.values[3])});
 }
 
 /// The tiles of a block of `groups` warpgroups, numbered; each warpgroup has kRows tokens, the last ones maybe none.
