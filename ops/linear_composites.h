@@ -8,7 +8,7 @@
 #include <tuple>
 #include <vector>
 
-// What the backends of the operators with linear layers share: token_shift_linear and channel_mix. The
+// What the backends of the operators with linear layers share: token_shift_linear, channel_mix, squared_relu_mlp. The
 // compositions are of operators that differentiate themselves, for every device, dtype and size.
 
 namespace vrwkv::ops {

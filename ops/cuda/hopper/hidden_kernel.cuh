@@ -215,10 +215,11 @@ __global__ void __launch_bounds__(HiddenShape<channels>::kGroups* kWarpgroup, 1)
   walk.template write<1>(0);
 }
 
-/// Packs weights [H, C], element (h, c) at from[h * stride + c], or transposed from[c * stride + h]: units of chunk
-/// after chunk of H, of a chunk those of channels after channels. blockIdx.x: the unit; blockIdx.y: kPackThreads of its
-/// pieces.
 constexpr int kHiddenPackThreads = 256;
+
+/// Packs weights [H, C], element (h, c) at from[h * stride + c], or transposed from[c * stride + h]: units of chunk
+/// after chunk of H, of a chunk those of channels after channels. blockIdx.x: the unit; blockIdx.y:
+/// kHiddenPackThreads of its pieces.
 template <int channels, bool transposed>
 __global__ void __launch_bounds__(kHiddenPackThreads)
     pack_hidden_kernel(const float* from, int64_t stride, unsigned char* packed) {

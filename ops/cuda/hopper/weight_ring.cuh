@@ -26,8 +26,8 @@ constexpr int ring_shared(int tiles, int stages) {
 /// What the threads of a block share of a ring.
 template <int stages>
 struct RingState {
-  Barrier full[stages];
-  unsigned released[stages];  ///< Warps that have read the unit.
+  Barrier full[stages], read[stages];
+  unsigned released[stages];  ///< Warps that have read the unit, to find the last one.
 };
 
 /// `units` units of weights, over and over, `total` in all from the one of index `begin` on; on their way through
@@ -44,6 +44,7 @@ struct WeightRing {
   __device__ __forceinline__ void start() const {
     for (int stage = 0; stage < stages; ++stage) {
       state.full[stage].init(1);
+      state.read[stage].init(warps);
       state.released[stage] = 0;
     }
     publish_barriers();
@@ -56,12 +57,16 @@ struct WeightRing {
     state.full[unit % stages].wait(unit / stages % 2);
     return place(unit);
   }
-  /// By every warp that has read it; the last one fetches what comes next in its place.
+  /// By every warp that has read it; the last one fetches what comes next in its place. The barrier orders the reads
+  /// before that: a counter that did would wait for the warp's loads from global memory, too.
   __device__ __forceinline__ void release(int unit) const {
     if (threadIdx.x % 32 != 0) return;
+    Barrier& read = state.read[unit % stages];
+    read.arrive();
     const ::cuda::atomic_ref<unsigned, ::cuda::thread_scope_block> released(state.released[unit % stages]);
-    if (released.fetch_add(1, ::cuda::memory_order_acq_rel) + 1 < warps) return;
+    if (released.fetch_add(1, ::cuda::memory_order_relaxed) + 1 < warps) return;
     released.store(0, ::cuda::memory_order_relaxed);
+    read.wait(unit / stages % 2);
     fetch(unit + stages);
   }
 
