@@ -3,6 +3,7 @@
 #include <torch/nn/options/linear.h>
 
 #include "ops/bi_wkv6_head.h"
+#include "ops/linear.h"
 #include "ops/squared_relu.h"
 #include "vrwkv/layers/layer_norm.h"
 #include "vrwkv/layers/token_shift.h"
@@ -32,9 +33,9 @@ GatedValue ChannelMixImpl::forward(const torch::Tensor& feed, const NormAffine& 
   const auto group = options_.head_shift ? std::optional(ops::kBiWkv6HeadSize) : std::nullopt;
   const std::vector<torch::Tensor> mixed =
       mix_tokens(feed, norm, {spatial_mix_k, spatial_mix_r}, {tokens, options_.shift, group});
-  torch::Tensor k = ops::squared_relu(key(mixed[0]));
+  torch::Tensor k = ops::squared_relu(ops::linear(mixed[0], key->weight));
   if (key_norm) k = key_norm(k);
-  return {value(k), receptance(mixed[1])};
+  return {ops::linear(k, value->weight), ops::linear(mixed[1], receptance->weight)};
 }
 
 bool ChannelMixImpl::is_operator(const Tokens& tokens) const {
