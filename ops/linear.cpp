@@ -44,9 +44,8 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
                                .findSchemaOrThrow("vrwkv::_linear_backward", "")
                                .typed<decltype(vrwkv::ops::backward)>();
     const torch::autograd::variable_list saved = context->get_saved_variables();
-    const auto [gx, gweight] =
-        op.call(gradients[0], optional_tensor(saved[0]), optional_tensor(saved[1]),
-                {context->needs_input_grad(0), context->needs_input_grad(1)});
+    const auto [gx, gweight] = op.call(gradients[0], optional_tensor(saved[0]), optional_tensor(saved[1]),
+                                       {context->needs_input_grad(0), context->needs_input_grad(1)});
     return {gx, gweight, at::Tensor()};
   }
 };

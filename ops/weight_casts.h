@@ -17,8 +17,8 @@ class WeightCastScope {
   WeightCastScope& operator=(const WeightCastScope&) = delete;
 };
 
-/// Casts those of `weights`, all on one device, that are not kept in `dtype` yet, together, and keeps them. Does nothing
-/// outside a scope.
+/// Casts those of `weights`, all on one device, that are not kept in `dtype` yet, together, and keeps them. Does
+/// nothing outside a scope.
 void cast_weights(at::TensorList weights, at::ScalarType dtype);
 
 /// What is kept of `weight` in `dtype`; undefined if nothing is, or if the weight has changed since. Without gradients.

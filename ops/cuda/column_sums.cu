@@ -1,5 +1,3 @@
-#include "ops/cuda/column_sums.cuh"
-
 #include <ATen/Dispatch.h>
 #include <ATen/Functions.h>
 #include <ATen/cuda/CUDAContext.h>
@@ -10,6 +8,8 @@
 
 #include <limits>
 #include <vector>
+
+#include "ops/cuda/column_sums.cuh"
 
 namespace vrwkv::ops::cuda {
 namespace {

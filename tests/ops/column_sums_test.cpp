@@ -29,10 +29,10 @@ TEST_F(ColumnSums, AreTheSumsInEveryShapeAndRun) {
     std::vector<int64_t> sizes;
     int64_t dim;
   };
-  const std::vector<Shape> shapes{{{1, 1}, 0},       {{7, 5}, 0},        {{63, 8}, 0},       {{64, 9}, 0},
-                                  {{65, 1}, 0},      {{1056, 5, 192}, 0}, {{2, 168, 192}, 1}, {{3, 5000, 13}, 1},
+  const std::vector<Shape> shapes{{{1, 1}, 0},        {{7, 5}, 0},         {{63, 8}, 0},       {{64, 9}, 0},
+                                  {{65, 1}, 0},       {{1056, 5, 192}, 0}, {{2, 168, 192}, 1}, {{3, 5000, 13}, 1},
                                   {{264, 2, 768}, 0}, {{4, 3, 77, 31}, 2}, {{9, 130}, 1},      {{0, 6}, 0},
-                                  {{5, 0}, 0},       {{0, 4, 6}, 1}};
+                                  {{5, 0}, 0},        {{0, 4, 6}, 1}};
   for (const auto& [sizes, dim] : shapes) {
     for (const auto dtype : {at::kDouble, at::kFloat}) {
       SCOPED_TRACE(c10::str(sizes, " over ", dim, " ", dtype));

@@ -21,7 +21,7 @@ struct Size {
 };
 
 const std::vector<Size>& sizes() {
-  static const std::vector<Size> all{{{2, 9, 16}, 32}, {{1, 1, 1}, 1},      {{3, 7, 13}, 5},        {{11, 8}, 8},
+  static const std::vector<Size> all{{{2, 9, 16}, 32},  {{1, 1, 1}, 1},      {{3, 7, 13}, 5},     {{11, 8}, 8},
                                      {{2, 3, 5, 7}, 9}, {{4, 196, 192}, 96}, {{1, 4099, 64}, 192}};
   return all;
 }

@@ -30,8 +30,12 @@ TEST_P(WeightCasts, AreTheWeightsInTheOtherDtype) {
   for (const auto dtype : {at::kBFloat16, at::kHalf}) {
     const ops::WeightCastScope scope;
     // Plain and frozen ones, other layouts, and more than fit into one launch.
-    std::vector<at::Tensor> weights{weight({3, 5}), weight({1}), weight({0, 4}), weight({192, 768}).detach(),
-                                    weight({7, 4}).detach().t(), weight({9, 8}).detach().slice(1, 1, 6)};
+    std::vector<at::Tensor> weights{weight({3, 5}),
+                                    weight({1}),
+                                    weight({0, 4}),
+                                    weight({192, 768}).detach(),
+                                    weight({7, 4}).detach().t(),
+                                    weight({9, 8}).detach().slice(1, 1, 6)};
     for (int64_t i = 1; i < 150; ++i) weights.push_back(weight({i, 3}));
     cast_weights(weights, dtype);
     for (const at::Tensor& weight : weights) {
