@@ -88,10 +88,10 @@ TEST_P(Linear, MatchesTheFormulaWithItsGradients) {
       EXPECT_TRUE(close("y", at::matmul(narrow_x, narrow_weight.t()), y, tolerance(y.scalar_type())));
       EXPECT_TRUE(close("gx", at::matmul(wide(gy), narrow_weight), gradients[0], tolerance(y.scalar_type())));
       EXPECT_EQ(gradients[1].scalar_type(), precision.weight);
-      // On CUDA a float32 weight's gradient has the errors of float32 sums alone, 1,000 times below bfloat16's.
+      // On CUDA a float32 weight's gradient has errors of float32 sums alone, 100 times below a rounding to bfloat16.
       const bool exact = GetParam().is_cuda() && precision.narrows();
       EXPECT_TRUE(close("gweight", at::mm(gy_rows.t(), rows), gradients[1],
-                        exact ? 3e-6 : tolerance(precision.narrows() ? y.scalar_type() : precision.weight)));
+                        exact ? 2e-5 : tolerance(precision.narrows() ? y.scalar_type() : precision.weight)));
     }
   }
 }
