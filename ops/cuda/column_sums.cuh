@@ -27,17 +27,30 @@ __device__ __forceinline__ int64_t sum_column() {
 template <int kMatrices, typename T>
 __device__ __forceinline__ bool sum_rows(const T* __restrict__ matrices, int64_t rows, int64_t columns,
                                          T (&sums)[kMatrices]) {
-  constexpr int kWarp = 32, kWarps = kSumThreads / kWarp, kGroups = kSumThreads / kSumColumns;
+  constexpr int kWarp = 32, kWarps = kSumThreads / kWarp, kGroups = kSumThreads / kSumColumns, kAhead = 8;
   __shared__ T shared[kMatrices][kWarps][kSumColumns];
   const int64_t column = sum_column();
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp, lane = thread % kWarp;
 #pragma unroll
   for (int m = 0; m < kMatrices; ++m) sums[m] = 0;
-  if (column < columns) {
-#pragma unroll 8
-    for (int64_t row = thread / kSumColumns; row < rows; row += kGroups) {
+  // All loads of a turn are in flight together: those past the end read the last row, and are not added.
+  const int64_t read_column = min(column, columns - 1);
+#pragma unroll 1
+  for (int64_t first = thread / kSumColumns; first < rows; first += kAhead * kGroups) {
+    T ahead[kMatrices][kAhead];
 #pragma unroll
-      for (int m = 0; m < kMatrices; ++m) sums[m] += matrices[(m * rows + row) * columns + column];
+    for (int m = 0; m < kMatrices; ++m) {
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        const int64_t row = first + i * kGroups;
+        const T read = matrices[(m * rows + min(row, rows - 1)) * columns + read_column];
+        ahead[m][i] = row < rows ? read : T(0);
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < kMatrices; ++m) {
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) sums[m] += ahead[m][i];
     }
   }
 #pragma unroll
