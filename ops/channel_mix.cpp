@@ -3,6 +3,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
+#include "ops/linear.h"
 #include "ops/linear_composites.h"
 #include "ops/optional_tensor.h"
 #include "ops/squared_relu_mlp.h"
@@ -33,7 +34,7 @@ std::tuple<at::Tensor, at::Tensor> channel_mix_composite(const at::Tensor& x, co
   check_matrix("value", value, channels, hidden);
   const std::vector<at::Tensor> mixed = token_shift_mix(feed, {mix_k, mix_r}, norm_weight, norm_bias, height, width);
   const ResidualBranch branch{.value = squared_relu_mlp(mixed[0], key, value),
-                              .gate = linear_product(mixed[1], receptance)};
+                              .gate = ops::linear(mixed[1], receptance)};
   const ResidualOutput sum = residual_add(x, branch, static_cast<Feed>(next), eps);
   if (sum.feed.is_same(sum.x)) return {sum.x, sum.x.clone()};
   return {sum.x, sum.feed.defined() ? sum.feed : at::empty({0}, feed.options())};

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <ATen/ATen.h>
-#include <ATen/autocast_mode.h>
 
 #include <initializer_list>
 #include <optional>
@@ -12,12 +11,6 @@
 // compositions are of operators that differentiate themselves, for every device, dtype and size.
 
 namespace vrwkv::ops {
-
-/// x weight^T. Autocast, where it is on, casts and keeps what it has cast.
-inline at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight) {
-  const bool as_it_is = weight.scalar_type() == x.scalar_type() || at::autocast::is_autocast_enabled(x.device().type());
-  return at::linear(x, as_it_is ? weight : weight.to(x.scalar_type()));
-}
 
 /// Whether results must be differentiable.
 inline bool needs_gradient(std::initializer_list<at::Tensor> tensors, at::TensorList more = {},

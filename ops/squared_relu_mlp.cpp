@@ -3,7 +3,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
-#include "ops/linear_composites.h"
+#include "ops/linear.h"
 #include "ops/squared_relu.h"
 #include "ops/squared_relu_mlp_kernels.h"
 
@@ -27,7 +27,7 @@ at::Tensor squared_relu_mlp_composite(const at::Tensor& x, const at::Tensor& key
               "squared_relu_mlp: key must be [H, C] for x [..., C], got ", key.sizes(), " for ", x.sizes());
   TORCH_CHECK(value.dim() == 2 && value.size(1) == key.size(0),
               "squared_relu_mlp: value must be [C, H] for key [H, C], got ", value.sizes(), " for ", key.sizes());
-  return linear_product(squared_relu(linear_product(x, key)), value);
+  return linear(squared_relu(linear(x, key)), value);
 }
 
 at::Tensor squared_relu_mlp(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {

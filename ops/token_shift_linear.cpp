@@ -3,6 +3,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
+#include "ops/linear.h"
 #include "ops/linear_composites.h"
 #include "ops/token_shift_mix.h"
 
@@ -20,7 +21,7 @@ std::vector<at::Tensor> token_shift_linear_composite(const at::Tensor& x, at::Te
                 " for ", x.sizes());
   }
   std::vector<at::Tensor> outputs = token_shift_mix(x, mixes, weight, bias, height, width);
-  for (size_t j = 0; j < weights.size(); ++j) outputs[j] = linear_product(outputs[j], weights[j]);
+  for (size_t j = 0; j < weights.size(); ++j) outputs[j] = ops::linear(outputs[j], weights[j]);
   return outputs;
 }
 

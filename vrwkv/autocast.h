@@ -4,10 +4,12 @@
 
 #include <optional>
 
+#include "ops/weight_casts.h"
+
 namespace vrwkv {
 
-/// Turns autocast on for one device type while it lives, and restores what was before; the outermost guard drops the
-/// cache of cast weights, which the next optimizer step would make stale.
+/// Turns autocast on for one device type while it lives, and restores what was before; a thread's outermost guard drops
+/// the cast weights, autocast's and those of ops/weight_casts.h, which the next optimizer step would make stale.
 class AutocastGuard {
  public:
   AutocastGuard(c10::DeviceType device, at::ScalarType dtype);
@@ -19,6 +21,7 @@ class AutocastGuard {
   c10::DeviceType device_;
   bool was_enabled_;
   at::ScalarType old_dtype_;
+  ops::WeightCastScope weight_casts_;
 };
 
 /// The dtype of autocast on a type of device, none where it is off.

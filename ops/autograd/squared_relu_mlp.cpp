@@ -8,6 +8,7 @@
 
 #include "ops/linear_composites.h"
 #include "ops/squared_relu_mlp_kernels.h"
+#include "ops/weight_casts.h"
 
 namespace vrwkv::ops {
 namespace {
@@ -22,7 +23,8 @@ class SquaredReluMlpFunction : public torch::autograd::Function<SquaredReluMlpFu
                             const at::Tensor& value) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     const auto [y, hidden] = squared_relu_mlp_forward(x, key, value);
-    context->save_for_backward({x, hidden, key, value});
+    // The cast, kept since the step's start, not the key: the backward pass runs in another thread, which has no casts.
+    context->save_for_backward({x, hidden, cast_weight(key, at::kBFloat16), value});
     return y;
   }
 

@@ -1,6 +1,7 @@
 #include <ATen/Dispatch.h>
 
 #include "ops/cuda/bi_wkv_launch.cuh"
+#include "ops/cuda/column_sums.cuh"
 
 namespace vrwkv::ops::cuda {
 namespace {
@@ -57,7 +58,7 @@ BiWkvGradients bi_wkv_backward(const at::Tensor& w, const at::Tensor& u, const a
     run_gated(launcher, GradientPointers<T, scalar_t>{gy.const_data_ptr<scalar_t>(), pointer(out.gk), pointer(out.gv),
                                                       out.gr.defined() ? pointer(out.gr) : nullptr,
                                                       gw_parts.mutable_data_ptr<T>(), gu_parts.mutable_data_ptr<T>()});
-    const at::Tensor sums = parts.sum(1);
+    const at::Tensor sums = column_sums(parts, 1);
     out.gw = sums[0].to(w.scalar_type());
     out.gu = sums[1].to(u.scalar_type());
   });

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "ops/cuda/column_sums.cuh"
 #include "ops/cuda/head_norm_gate.cuh"
 #include "ops/head_norm_gate_check.h"
 
@@ -106,7 +107,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& y, con
         ggate.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });
-  return {gy, ggate, parts.sum(0)};
+  return {gy, ggate, column_sums(parts, 0)};
 }
 
 }  // namespace

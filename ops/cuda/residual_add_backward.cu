@@ -102,7 +102,7 @@ Gradients backward(const OptionalTensor& gy_in, const OptionalTensor& gfeed_in, 
       backward_kernel<X, V, L, true><<<blocks, kThreads, 0, stream>>>(arguments);
       C10_CUDA_KERNEL_LAUNCH_CHECK();
       if (!sums_needed) return;
-      const auto sum_blocks = static_cast<unsigned int>((channels + kSumChannels - 1) / kSumChannels);
+      const auto sum_blocks = static_cast<unsigned int>((channels + kSumColumns - 1) / kSumColumns);
       parameter_gradient_kernel<<<sum_blocks, kSumThreads, 0, stream>>>(
           arguments.parts, blocks, static_cast<int>(channels), pointer_to<float>(norm_weight),
           pointer_to<float>(norm_bias), pointer_to<float>(scale), mutable_pointer_to<float>(gnorm_weight),

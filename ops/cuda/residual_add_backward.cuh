@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/cuda/column_sums.cuh"
 #include "ops/cuda/residual_add_row.cuh"
 
 // Device side of residual_add's gradient. One pass over the rows; a lane sums the parts of its channels' parameter
@@ -167,36 +168,16 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<L, V>) backward_kernel
   }
 }
 
-/// Channels to a block of parameter_gradient_kernel: what one 32-byte sector holds.
-constexpr int kSumChannels = 8;
-constexpr int kSumThreads = 512;
-
 /// The parameter gradients from the parts of backward_kernel's blocks; norm_weight, norm_bias and scale may be null.
 __global__ void __launch_bounds__(kSumThreads)
     parameter_gradient_kernel(const float* __restrict__ parts, int blocks, int channels,
                               const float* __restrict__ norm_weight, const float* __restrict__ norm_bias,
                               const float* __restrict__ scale, float* __restrict__ gnorm_weight,
                               float* __restrict__ gnorm_bias, float* __restrict__ gscale) {
-  constexpr int kGroups = kSumThreads / kSumChannels;
-  __shared__ float shared[2][kGroups][kSumChannels];
-  const int column = static_cast<int>(threadIdx.x) % kSumChannels, group = static_cast<int>(threadIdx.x) / kSumChannels;
-  const int channel = static_cast<int>(blockIdx.x) * kSumChannels + column;
-  float gz = 0.0F, g = 0.0F;
-  if (channel < channels) {
-#pragma unroll 4
-    for (int block = group; block < blocks; block += kGroups) {
-      gz += parts[static_cast<int64_t>(block) * channels + channel];
-      g += parts[(static_cast<int64_t>(blocks) + block) * channels + channel];
-    }
-  }
-  shared[0][group][column] = gz;
-  shared[1][group][column] = g;
-  __syncthreads();
-  if (group != 0 || channel >= channels) return;
-  for (int i = 1; i < kGroups; ++i) {
-    gz += shared[0][i][column];
-    g += shared[1][i][column];
-  }
+  float sums[2];
+  if (!sum_rows(parts, blocks, channels, sums)) return;
+  const auto [gz, g] = sums;
+  const int64_t channel = sum_column();
   const float factor = scale != nullptr ? scale[channel] : 1.0F;
   if (norm_weight == nullptr) {
     gscale[channel] = gz;

@@ -2,6 +2,7 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/library.h>
 
+#include "ops/cuda/column_sums.cuh"
 #include "ops/cuda/token_shift_blend.cuh"
 #include "ops/cuda/token_shift_launch.cuh"
 
@@ -86,7 +87,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& x_in, 
           shape, inputs_of<T, scalar_t>(x, shares, parameters), pointers, gx.mutable_data_ptr<scalar_t>(),
           gshares.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
       C10_CUDA_KERNEL_LAUNCH_CHECK();
-      sums = parts.sum(0);
+      sums = column_sums(parts, 0);
     });
   });
   return {gx, gshares, sums};

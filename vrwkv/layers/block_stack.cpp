@@ -1,10 +1,30 @@
 #include "vrwkv/layers/block_stack.h"
 
+#include <torch/nn/modules/linear.h>
+
+#include "ops/weight_casts.h"
+#include "vrwkv/autocast.h"
 #include "vrwkv/init.h"
 #include "vrwkv/layers/checkpoint_function.h"
 #include "vrwkv/layers/drop_path.h"
 
 namespace vrwkv {
+namespace {
+
+/// Casts the weights that ops::linear takes in `module` together, where it reads such casts: under autocast on CUDA.
+/// Without gradients kernels take the weights as they are.
+void cast_linear_weights(const torch::nn::Module& module, at::Device device) {
+  const auto dtype = autocast_dtype(device.type());
+  if (!dtype || !device.is_cuda() || !at::GradMode::is_enabled()) return;
+  std::vector<torch::Tensor> weights;
+  for (const auto& part : module.modules(/*include_self=*/false)) {
+    const auto* linear = part->as<torch::nn::LinearImpl>();
+    if (linear != nullptr && !linear->options.bias()) weights.push_back(linear->weight);
+  }
+  ops::cast_weights(weights, *dtype);
+}
+
+}  // namespace
 
 torch::nn::ModuleList make_blocks(const VrwkvOptions& options) {
   torch::nn::ModuleList blocks;
@@ -27,6 +47,7 @@ Stream run_block(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options,
   }
   // Only x is kept between the blocks; each makes its feed anew.
   const auto run = [block, tokens, masks](const torch::Tensor& input) {
+    cast_linear_weights(*block, input.device());  // For the second run, after the pass over the network.
     return block->as<BlockImpl>()->forward({input, {}}, tokens, masks, ops::Feed::none).x;
   };
   return {checkpoint(run, x), {}};
@@ -34,6 +55,7 @@ Stream run_block(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options,
 
 Stream run_blocks(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options, const torch::Tensor& embedded,
                   const Tokens& tokens, const std::function<void(int64_t, const Stream&)>& visit) {
+  cast_linear_weights(blocks, embedded.device());
   Stream stream{embedded, {}};
   for (int64_t layer = 0; layer < options.depth; ++layer) {
     stream = run_block(blocks, options, layer, stream, tokens);

@@ -3,6 +3,7 @@
 #include <torch/nn/options/linear.h>
 
 #include "ops/bi_wkv6_head.h"
+#include "ops/linear.h"
 #include "ops/squared_relu.h"
 #include "ops/squared_relu_mlp.h"
 #include "vrwkv/layers/layer_norm.h"
@@ -33,9 +34,10 @@ GatedValue ChannelMixImpl::forward(const torch::Tensor& feed, const NormAffine& 
   const auto group = options_.head_shift ? std::optional(ops::kBiWkv6HeadSize) : std::nullopt;
   const std::vector<torch::Tensor> mixed =
       mix_tokens(feed, norm, {spatial_mix_k, spatial_mix_r}, {tokens, options_.shift, group});
-  const torch::Tensor mlp = key_norm ? value(key_norm(ops::squared_relu(key(mixed[0]))))
-                                     : ops::squared_relu_mlp(mixed[0], key->weight, value->weight);
-  return {mlp, receptance(mixed[1])};
+  const torch::Tensor mlp =
+      key_norm ? ops::linear(key_norm(ops::squared_relu(ops::linear(mixed[0], key->weight))), value->weight)
+               : ops::squared_relu_mlp(mixed[0], key->weight, value->weight);
+  return {mlp, ops::linear(mixed[1], receptance->weight)};
 }
 
 bool ChannelMixImpl::is_operator(const Tokens& tokens) const {

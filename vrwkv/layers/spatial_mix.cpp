@@ -6,6 +6,7 @@
 #include "ops/bi_wkv.h"
 #include "ops/bi_wkv_gated.h"
 #include "ops/bi_wkv_published.h"
+#include "ops/linear.h"
 #include "vrwkv/layers/layer_norm.h"
 #include "vrwkv/layers/token_shift.h"
 
@@ -44,10 +45,10 @@ BiWkvInputs SpatialMixImpl::project(const torch::Tensor& feed, const NormAffine&
 
 torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
   const auto [w, u, k, v, r] = project(feed, norm, tokens);
-  if (!key_norm && !options_.published_wkv) return output(ops::bi_wkv_gated(w, u, k, v, r));
+  if (!key_norm && !options_.published_wkv) return ops::linear(ops::bi_wkv_gated(w, u, k, v, r), output->weight);
   torch::Tensor y = options_.published_wkv ? ops::bi_wkv_published(w, u, k, v) : ops::bi_wkv(w, u, k, v);
   if (key_norm) y = key_norm(y);
-  return output(torch::sigmoid(r) * y);
+  return ops::linear(torch::sigmoid(r) * y, output->weight);
 }
 
 }  // namespace vrwkv

@@ -8,6 +8,7 @@
 
 #include "ops/bi_wkv6.h"
 #include "ops/head_norm_gate.h"
+#include "ops/linear.h"
 #include "vrwkv/layers/layer_norm.h"
 #include "vrwkv/layers/token_shift.h"
 
@@ -57,10 +58,13 @@ torch::Tensor SpatialMix6Impl::forward(const torch::Tensor& feed, const NormAffi
       blend_tokens(feed, norm, {time_maa_w, time_maa_k, time_maa_v, time_maa_r, time_maa_g}, shares, shift);
   const torch::Tensor faded = at::matmul(at::tanh(at::matmul(mixed[0], time_decay_w1)), time_decay_w2);
   const torch::Tensor w = time_decay.to(wide) + faded;
-  const torch::Tensor k = key(mixed[1]), v = value(mixed[2]), r = receptance(mixed[3]), g = gate(mixed[4]);
+  const torch::Tensor k = ops::linear(mixed[1], key->weight), v = ops::linear(mixed[2], value->weight);
+  const torch::Tensor r = ops::linear(mixed[3], receptance->weight), g = ops::linear(mixed[4], gate->weight);
   torch::Tensor y = ops::bi_wkv6(r, k, v, w, time_faaaa);
   if (key_norm) y = key_norm(y).to(g.scalar_type());
-  return output(ops::head_norm_gate(y, g, ln_x->weight, ln_x->bias, ln_x->options.num_groups(), kLayerNormEps));
+  const torch::Tensor z =
+      ops::head_norm_gate(y, g, ln_x->weight, ln_x->bias, ln_x->options.num_groups(), kLayerNormEps);
+  return ops::linear(z, output->weight);
 }
 
 }  // namespace vrwkv

@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 
+#include "ops/linear.h"
 #include "ops/optional_tensor.h"
 #include "ops/q_shift.h"
 #include "ops/token_shift_blend.h"
@@ -89,7 +90,7 @@ std::vector<torch::Tensor> project_mixes(const torch::Tensor& feed, const NormAf
   }
   std::vector<torch::Tensor> results = mix_tokens(feed, norm, mixes, shift);
   auto weight = weights.begin();
-  for (torch::Tensor& result : results) result = torch::linear(result, *weight++);
+  for (torch::Tensor& result : results) result = ops::linear(result, *weight++);
   return results;
 }
 

@@ -11,12 +11,10 @@
 #include "ops/cuda/hopper/hidden_kernel.cuh"
 #include "ops/cuda/hopper/launch.cuh"
 #include "ops/squared_relu_mlp_kernels.h"
+#include "ops/weight_casts.h"
 
 namespace vrwkv::ops::cuda::hopper {
 namespace {
-
-/// A weight as cuBLAS's products take it.
-at::Tensor rounded(const at::Tensor& weight) { return weight.to(at::kBFloat16); }
 
 /// Calls `call` with the channels as a constant, if there are kernels for so many.
 template <typename Call>
@@ -31,14 +29,18 @@ bool with_channels(int64_t channels, const Call& call) {
   return true;
 }
 
-bool is_fused(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {
+/// Whether there are kernels for such sizes, on such a device.
+bool serves(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {
   if (x.dim() == 0 || x.scalar_type() != at::kBFloat16 || key.dim() != 2) return false;
   const int64_t channels = x.size(-1), hidden = key.size(0);
   int64_t chunk = 0;
   if (!with_channels(channels, [&](auto c) { chunk = HiddenBlock<c()>::kChunk; })) return false;
   return hidden > 0 && hidden % chunk == 0 && is_matrix(key, hidden, channels, x) &&
-         is_matrix(value, channels, hidden, x) && key.scalar_type() == at::kFloat &&
-         value.scalar_type() == at::kFloat && has_wgmma(x.device());
+         is_matrix(value, channels, hidden, x) && value.scalar_type() == at::kFloat && has_wgmma(x.device());
+}
+
+bool is_fused(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {
+  return serves(x, key, value) && key.scalar_type() == at::kFloat;
 }
 
 /// The hidden channels, or where `hidden` is defined their gradient, for rows [tokens, C] and a weight [H, C], in the
@@ -96,7 +98,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& x, const at::Tensor
               x.sizes(), ", key ", key.scalar_type(), key.sizes(), ", value ", value.scalar_type(), value.sizes());
   const c10::cuda::CUDAGuard guard(x.device());
   const at::Tensor hidden = hidden_product<false>(as_rows(x), key, key.size(0), {});
-  return {as_shape(at::linear(hidden, rounded(value)), x), as_shape(hidden, x)};
+  return {as_shape(at::linear(hidden, cast_weight(value, at::kBFloat16)), x), as_shape(hidden, x)};
 }
 
 /// Gradients of the weights are the products' float32 sums: rounded to bfloat16 and widened again, as autocast's linear
@@ -105,7 +107,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& gy, co
                                                         const at::Tensor& hidden, const at::Tensor& key,
                                                         const at::Tensor& value, std::array<bool, 3> needed) {
   TORCH_CHECK(
-      is_fused(x, key, value) && gy.sizes() == x.sizes() && hidden.numel() == x.numel() / x.size(-1) * key.size(0),
+      serves(x, key, value) && gy.sizes() == x.sizes() && hidden.numel() == x.numel() / x.size(-1) * key.size(0),
       "_squared_relu_mlp_backward: there is no kernel for x ", x.scalar_type(), x.sizes(), ", gy ", gy.sizes(),
       ", hidden ", hidden.sizes(), ", key ", key.sizes(), ", value ", value.sizes());
   const c10::cuda::CUDAGuard guard(x.device());
@@ -113,7 +115,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& gy, co
   at::Tensor gx, gkey, gvalue;
   if (needed[0] || needed[1]) {
     const at::Tensor gk = hidden_product<true>(rows, value, key.size(0), h);
-    if (needed[0]) gx = as_shape(at::mm(gk, rounded(key)), x);
+    if (needed[0]) gx = as_shape(at::mm(gk, key.to(at::kBFloat16)), x);
     if (needed[1]) gkey = at::mm(gk.t(), as_rows(x), at::kFloat);
   }
   if (needed[2]) gvalue = at::mm(rows.t(), h, at::kFloat);
