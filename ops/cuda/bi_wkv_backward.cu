@@ -10,7 +10,7 @@ template <bool kGated, typename T, typename In>
 void run(const Launcher<T, In>& launcher, const GradientPointers<T, In>& gradients) {
   const Shape& shape = launcher.shape();
   const Inputs<T, In> inputs = launcher.inputs();
-  const int tiles = launcher.backward_tiles();
+  const int tiles = launcher.template backward_tiles<false>();
   if (shape.chunks == 1) {
     launcher.launch(backward_kernel<T, In, Exchange::none, kGated, false>, tiles, shape, inputs, GlobalSums<T>{},
                     GlobalSums<T>{}, gradients);
@@ -25,10 +25,8 @@ void run(const Launcher<T, In>& launcher, const GradientPointers<T, In>& gradien
     }
   }
   launcher.launch(totals_kernel<T, In>, launcher.forward_tiles(), shape, inputs, exchanges[0]);
-  launcher.scan_chunks(exchanges[0]);
-  launcher.launch(backward_kernel<T, In, Exchange::former, kGated, true>, tiles, shape, inputs, exchanges[0],
-                  exchanges[1], gradients);
-  launcher.scan_chunks(exchanges[1]);
+  launcher.launch(backward_kernel<T, In, Exchange::former, kGated, true>, launcher.template backward_tiles<true>(),
+                  shape, inputs, exchanges[0], exchanges[1], gradients);
   launcher.launch(backward_kernel<T, In, Exchange::former, kGated, false>, tiles, shape, inputs, exchanges[0],
                   exchanges[1], gradients);
 }

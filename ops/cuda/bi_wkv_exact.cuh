@@ -8,7 +8,7 @@
 // d y / d w through the terms left of their readers is -e^{-w} sum_t L_t G_t, since the pair (i, t') is met once at
 // each of the |t' - i| - 1 tokens between them; and likewise mirrored.
 
-#include "ops/cuda/bi_wkv_block.cuh"
+#include "ops/cuda/bi_wkv_exchange.cuh"
 
 namespace vrwkv::ops::cuda {
 
@@ -52,9 +52,9 @@ class Exact {
   int64_t stride_;
 };
 
-/// Sums of the segment's `count` tokens in both directions, left in shared memory.
+/// Sums of the segment's `count` tokens in both directions, left in shared memory, too.
 template <typename P, typename T, typename Push>
-__device__ void exact_segment(const P& place, const SharedMemory<T>& shared, const Push& push) {
+__device__ Sides<Sums<T>> exact_segment(const P& place, const SharedMemory<T>& shared, const Push& push) {
   Sums<T> from_left, from_right;
   clear<ScalarMath<T>>(from_left);
   clear<ScalarMath<T>>(from_right);
@@ -65,17 +65,35 @@ __device__ void exact_segment(const P& place, const SharedMemory<T>& shared, con
   }
   // A segment cut short by the sequence's end has nothing right of it, so the missing tokens may count as passed.
   put_segment(from_left, from_right, place, shared);
+  return {from_left, from_right};
 }
 
-/// What stands left and right of the thread's segment.
+/// Leaves the sums of a chunk, from those of its segments. After exact_segment(), which gave `own`.
+template <typename P, typename T, typename In>
+__device__ void exact_chunk(const Exact<T, In, P>& exact, const P& place, const Shape& shape,
+                            const SharedMemory<T>& shared, const GlobalSums<T>& totals, const Sides<Sums<T>>& own) {
+  const auto join = [&](Sums<T>& state, const Sums<T>& segment) { exact.join(state, segment); };
+  Sides<Sums<T>> beside{exact.none(), exact.none()};
+  join_segments(beside, place, shared, join);
+  leave_chunk(place, shape, totals, beside, own, join, [](const Sums<T>& state) { return state; });
+}
+
+/// What stands left and right of the thread's segment. After exact_segment(), which gave `own`. `kind` is that of the
+/// sums in `global`.
 template <Exchange kExchange, typename P, typename T, typename In>
-__device__ Sides<Sums<T>> exact_sides(const Exact<T, In, P>& exact, const P& place, const Shape& shape,
-                                      const SharedMemory<T>& shared, const GlobalSums<T>& global) {
+__device__ Sides<Sums<T>> exact_sides(int kind, const Exact<T, In, P>& exact, const P& place, const Shape& shape,
+                                      const SharedMemory<T>& shared, const GlobalSums<T>& global,
+                                      const Sides<Sums<T>>& own) {
   const auto join = [&](Sums<T>& state, const Sums<T>& segment) { exact.join(state, segment); };
   Sides<Sums<T>> sides{exact.none(), exact.none()};
+  if constexpr (kExchange == Exchange::running) {
+    exact_chunk(exact, place, shape, shared, global, own);
+    meet_sequence(place, shape, global);
+  }
   if constexpr (kExchange != Exchange::none) {
-    sides = exchange_chunks<kExchange>(place, shape, shared, exact.w, global, exact.none(), join,
-                                       [](const Sums<T>& state) { return state; });
+    gather_chunks(kind, place, shape, shared, exact.w, global);
+    __syncthreads();
+    sides = gathered_sums(kind, place, shape, shared, exact.w);
   }
   join_segments(sides, place, shared, join);
   return sides;
@@ -107,8 +125,8 @@ __device__ __noinline__ void exact_forward(char* memory, const Shape& shape, uns
   const SharedMemory<T> shared{memory, shape.warps};
   const P place(shape, item);
   const Exact<T, In, P> exact(inputs, place, shape);
-  exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
-  const Sides<Sums<T>> sides = exact_sides<kExchange>(exact, place, shape, shared, global);
+  const auto own = exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
+  const Sides<Sums<T>> sides = exact_sides<kExchange>(0, exact, place, shape, shared, global, own);
   Sums<T> right[P::kTokens];
   exact_outputs(exact, sides, place.count, right, [&](int i, const Output<T>& out) {
     const int64_t element = place.first_element + i * shape.channels;
@@ -124,12 +142,8 @@ __device__ __noinline__ void exact_totals(char* memory, const Shape& shape, unsi
   const SharedMemory<T> shared{memory, shape.warps};
   const P place(shape, item);
   const Exact<T, In, P> exact(inputs, place, shape);
-  exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
-  total_segments(
-      place, shared, exact.none(), [&](Sums<T>& state, const Sums<T>& segment) { exact.join(state, segment); },
-      [&](int direction, const Sums<T>& state) {
-        if (place.inside) totals.at(direction, place, shape) = state;
-      });
+  const auto own = exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
+  exact_chunk(exact, place, shape, shared, totals, own);
 }
 
 /// All gradients; with kTotalsOnly, no more than the chunk's sums of gradient terms, written to `gradient_global`.
@@ -143,8 +157,8 @@ __device__ __noinline__ void exact_backward(char* memory, const Shape& shape, un
   const SharedMemory<T> shared{memory, shape.warps};
   const P place(shape, item);
   const Exact<T, In, P> exact(inputs, place, shape);
-  exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
-  const Sides<Sums<T>> sides = exact_sides<kExchange>(exact, place, shape, shared, global);
+  const auto own = exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
+  const Sides<Sums<T>> sides = exact_sides<kExchange>(0, exact, place, shape, shared, global, own);
 
   T q[kTokens], h[kTokens], key[kTokens];  // the gradient terms
   Sums<T> right[kTokens];
@@ -164,16 +178,13 @@ __device__ __noinline__ void exact_backward(char* memory, const Shape& shape, un
   });
   const auto push_gradient = [&](Sums<T>& state, int i) { exact.push_gradient(state, q[i], h[i], key[i]); };
   __syncthreads();  // The segments' forward sums are read; their memory takes the gradient sums now.
-  exact_segment(place, shared, push_gradient);
+  const auto gradient_own = exact_segment(place, shared, push_gradient);
   if constexpr (kTotalsOnly) {
-    total_segments(
-        place, shared, exact.none(), [&](Sums<T>& state, const Sums<T>& segment) { exact.join(state, segment); },
-        [&](int direction, const Sums<T>& state) {
-          if (place.inside) gradient_global.at(direction, place, shape) = state;
-        });
+    exact_chunk(exact, place, shape, shared, gradient_global, gradient_own);
     return;
   }
-  const Sides<Sums<T>> gradient_sides = exact_sides<kExchange>(exact, place, shape, shared, gradient_global);
+  const Sides<Sums<T>> gradient_sides =
+      exact_sides<kExchange>(1, exact, place, shape, shared, gradient_global, gradient_own);
 
   Sums<T> state = gradient_sides.right;
 #pragma unroll 1

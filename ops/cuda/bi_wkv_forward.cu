@@ -23,7 +23,6 @@ void run(const Launcher<T, In>& launcher, In* y) {
     }
   }
   launcher.launch(totals_kernel<T, In>, tiles, shape, inputs, exchanges[0]);
-  launcher.scan_chunks(exchanges[0]);
   launcher.launch(forward_kernel<T, In, Exchange::former, kGated>, tiles, shape, inputs, exchanges[0], y);
 }
 

@@ -10,7 +10,7 @@
 // A segment's scan runs once with nothing coming in; what does come in from its left or right is added to each token's
 // sum later, times the decay over the tokens between. k, v and what the backward pass reads wait in shared memory.
 
-#include "ops/cuda/bi_wkv_block.cuh"
+#include "ops/cuda/bi_wkv_exchange.cuh"
 #include "ops/cuda/bi_wkv_tiles.cuh"
 #include "ops/cuda/fast_math.cuh"
 
@@ -24,37 +24,36 @@ struct FramedSums {
 /// The frame of one channel, and the decays of its sums.
 class Frame {
  public:
-  /// Whether the sums of a block of `block` tokens, of `tokens` in all, keep within float32. For w < 0 the sums that
-  /// come in from outside may exceed the block's own by e^{|w| tokens}; for w > 0 it is the gradient of w, a sum over
-  /// positions, that would lose digits if the attention spanned only a hundredth of the sequence. False for NaN.
-  static __device__ bool fits(float w, float u, int block, int64_t tokens) {
-    const auto length = static_cast<float>(tokens), span = static_cast<float>(block);
-    const float reach = w < 0.0f ? -w * fmaxf(length, span) : w * span;
-    return reach + fabsf(u) <= 40.0f && w * length <= 200.0f;
-  }
-
   /// For segments of `tokens` tokens.
   __device__ Frame(float w, float u, int tokens)
       : decay(exp2f(-w * kLog2e)),
         inverse_decay(exp2f(w * kLog2e)),
         segment_decay(exp2f(-w * (static_cast<float>(tokens) * kLog2e))),
         bonus(exp2f(u * kLog2e)),
-        w_(w) {}
+        w_(w),
+        u_(u) {}
+
+  /// Whether the sums of a block of `block` tokens, of `tokens` in all, keep within float32. For w < 0 the sums that
+  /// come in from outside may exceed the block's own by e^{|w| tokens}; for w > 0 it is the gradient of w, a sum over
+  /// positions, that would lose digits if the attention spanned only a hundredth of the sequence. False for NaN.
+  __device__ bool fits(int block, int64_t tokens) const {
+    const auto length = static_cast<float>(tokens), span = static_cast<float>(block);
+    const float reach = w_ < 0.0f ? -w_ * fmaxf(length, span) : w_ * span;
+    return reach + fabsf(u_) <= 40.0f && w_ * length <= 200.0f;
+  }
 
   /// The decay over `tokens` tokens.
   __device__ float power(int tokens) const { return exp2f(-w_ * (static_cast<float>(tokens) * kLog2e)); }
 
   __device__ void set(float largest) { frame_ = ceilf(largest * kLog2e); }
+  __device__ float value() const { return frame_; }
   /// e^k in the frame.
   __device__ float term(float k) const { return fast_exp2(fmaf(k, kLog2e, -frame_)); }
 
-  /// Raises the frame to the sums from outside, if these are larger; returns what all sums have to be multiplied by.
-  __device__ float raise(const Sides<Sums<float>>& incoming) {
+  /// Raises the frame to the sums from outside, if these are larger.
+  __device__ void raise(const Sides<Sums<float>>& incoming) {
     const float left = incoming.left.key - incoming.left.n * w_, right = incoming.right.key - incoming.right.n * w_;
-    const float frame = fmaxf(frame_, ceilf(kLog2e * fmaxf(left, right)));
-    const float rescale = fast_exp2(frame_ - frame);
-    frame_ = frame;
-    return rescale;
+    frame_ = fmaxf(frame_, ceilf(kLog2e * fmaxf(left, right)));
   }
 
   // Between the frame and the form in which chunks exchange their sums.
@@ -89,24 +88,25 @@ class Frame {
     return {sums.a * scale, sums.b * scale};
   }
 
-  float w_;
+  float w_, u_;
   float frame_ = 0.0f;  ///< In powers of 2, an integer, so that a change of frame rounds nothing.
 };
 
 /// Sets the frame to the largest key of the block, from the `kTokens` keys of each thread, `stride` apart. All threads
-/// of the block call it.
+/// of the block call it; false for all of them if a channel of theirs takes no frame.
 template <typename P, typename In>
-__device__ __forceinline__ void set_frame(Frame& frame, const In* k, int stride, const P& place,
+__device__ __forceinline__ bool set_frame(Frame& frame, const Shape& shape, const In* k, int stride, const P& place,
                                           const SharedMemory<float>& shared) {
   float largest = empty_key<float>();
-#pragma unroll
+#pragma unroll kPart
   for (int i = 0; i < P::kTokens; ++i) largest = fmaxf(largest, static_cast<float>(k[i * stride]));
   float* all = shared.largest() + place.lane;
   all[place.warp * kLanes] = largest;
-  __syncthreads();
+  if (__syncthreads_and(frame.fits(shape.warps * P::kTokens, shape.tokens)) == 0) return false;
 #pragma unroll 4
   for (int warp = 0; warp < shared.warps; ++warp) largest = fmaxf(largest, all[warp * kLanes]);
   frame.set(largest);
+  return true;
 }
 
 /// The scans of a segment's terms (a, b), given in ascending order.
@@ -120,117 +120,223 @@ struct SegmentScan {
   }
 };
 
-/// What stands left and right of a segment, and what its own sums have to be multiplied by to be in the same frame.
-struct SegmentSides {
-  Sides<FramedSums> sides{{0.0f, 0.0f}, {0.0f, 0.0f}};
-  float rescale = 1.0f;
-};
-
-/// After put_segment() of the forward sums.
-template <Exchange kExchange, typename P>
-__device__ __forceinline__ SegmentSides forward_sides(Frame& frame, const P& place, const Shape& shape,
-                                                      const SharedMemory<float>& shared, float w,
-                                                      const GlobalSums<float>& global) {
-  SegmentSides result;
-  if constexpr (kExchange == Exchange::none) {
-    join_segments(result.sides, place, shared,
-                  [&](FramedSums& state, const FramedSums& segment) { frame.join(state, segment); });
-  } else {
-    const auto incoming = exchange_chunks<kExchange>(
-        place, shape, shared, w, global, FramedSums{0.0f, 0.0f},
-        [&](FramedSums& state, const FramedSums& segment) { frame.join(state, segment); },
-        [&](const FramedSums& state) { return frame.leave(state); });
-    result.rescale = frame.raise(incoming);
-    result.sides = frame.enter(incoming);
-    join_segments(result.sides, place, shared, [&](FramedSums& state, const FramedSums& segment) {
-      frame.join(state, {segment.a * result.rescale, segment.b * result.rescale});
-    });
-  }
-  return result;
-}
-
-/// y and 1 / denominator of a token with `left` and `right` of it, and of its own term e^{u + k}.
-struct FramedOutput {
-  float y, inverse, own;
-  __device__ FramedOutput(const FramedSums& left, const FramedSums& right, float own_in, float v) : own(own_in) {
-    inverse = fast_reciprocal(left.b + right.b + own);
-    y = (fmaf(own, v, left.a) + right.a) * inverse;
-  }
-};
-
 /// scale * local + power * incoming: the sums beside a token from those of its segment alone and what comes in.
 __device__ __forceinline__ FramedSums widen(const FramedSums& local, float scale, float power,
                                             const FramedSums& incoming) {
   return {fmaf(power, incoming.a, scale * local.a), fmaf(power, incoming.b, scale * local.b)};
 }
 
-template <Exchange kExchange, bool kGated, typename P, typename In>
-__device__ __forceinline__ void framed_forward(const Shape& shape, const P& place, const SharedMemory<float>& shared,
-                                               const Inputs<float, In>& inputs, const GlobalSums<float>& global,
-                                               In* y) {
-  constexpr int kTokens = P::kTokens;
-  const ForwardTiles<In, P::kTokens> tiles(shared.tiles(), place, shape.warps);
-  load_segment<kLanes>(tiles.k, inputs.k, static_cast<In>(-INFINITY), place, shape);  // So a missing term vanishes.
-  load_segment<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f), place, shape);
-  if constexpr (kGated) load_segment<kLanes>(tiles.r, inputs.r, static_cast<In>(0.0f), place, shape);
-  const float w = inputs.w[place.channel];
-  Frame frame(w, inputs.u[place.channel], kTokens);
-  finish_loads();
-  set_frame(frame, tiles.k, kLanes, place, shared);
+/// What the block has left and right of this segment. After put_segment().
+template <typename P>
+__device__ __forceinline__ Sides<FramedSums> beside_segment(const Frame& frame, const P& place,
+                                                            const SharedMemory<float>& shared) {
+  Sides<FramedSums> beside{{0.0f, 0.0f}, {0.0f, 0.0f}};
+  join_segments(beside, place, shared,
+                [&](FramedSums& state, const FramedSums& segment) { frame.join(state, segment); });
+  return beside;
+}
 
-  float e[kTokens];          // e^{k}
-  FramedSums left[kTokens];  // Sums left of each token, of this segment alone.
-  SegmentScan scan;
-#pragma unroll
-  for (int i = 0; i < kTokens; ++i) {
-    e[i] = frame.term(static_cast<float>(tiles.k[i * kLanes]));
-    left[i] = scan.from_left;
-    scan.add(frame, e[i] * static_cast<float>(tiles.v[i * kLanes]), e[i]);
-  }
-  put_segment(scan.from_left, scan.from_right, place, shared);
-  const auto [sides, rescale] = forward_sides<kExchange>(frame, place, shape, shared, w, global);
+/// The same, with what comes in from outside.
+template <typename P>
+__device__ __forceinline__ Sides<FramedSums> widen_sides(const Frame& frame, const P& place, const Shape& shape,
+                                                         const Sides<FramedSums>& beside, float scale,
+                                                         const Sides<FramedSums>& incoming) {
+  return {widen(beside.left, scale, frame.power(place.warp * P::kTokens), incoming.left),
+          widen(beside.right, scale, frame.power((shape.warps - 1 - place.warp) * P::kTokens), incoming.right)};
+}
 
-  FramedSums right = sides.right;
-  float power = frame.power(kTokens - 1);
-  const int written = place.inside ? place.count : 0;
-  In* out = y + place.first_element + (kTokens - 1) * shape.channels;
-#pragma unroll
-  for (int i = kTokens - 1; i >= 0; --i) {
-    const float term = kExchange == Exchange::none ? e[i] : e[i] * rescale;
-    const float local = kExchange == Exchange::none ? 1.0f : rescale;
-    const float v = static_cast<float>(tiles.v[i * kLanes]);
-    const FramedOutput token(widen(left[i], local, power, sides.left), right, frame.bonus * term, v);
-    const float gate = kGated ? sigmoid(static_cast<float>(tiles.r[i * kLanes])) : 1.0f;
-    if (i < written) *out = static_cast<In>(token.y * gate);
-    out -= shape.channels;
-    frame.push(right, term * v, term);
-    power *= frame.inverse_decay;
+/// What stands left and right of a segment, and what sums of the segment alone have to be multiplied by to be in the
+/// same frame.
+struct SegmentSides {
+  Sides<FramedSums> sides;
+  float rescale = 1.0f;
+};
+
+/// The sums of the other chunks, of kind 0, which raise the frame, when all threads have gathered.
+template <typename P>
+__device__ __forceinline__ Sides<FramedSums> enter_chunks(Frame& frame, const P& place, const Shape& shape,
+                                                          const SharedMemory<float>& shared, float w) {
+  const Sides<Sums<float>> sums = gathered_sums(0, place, shape, shared, w);
+  frame.raise(sums);
+  return frame.enter(sums);
+}
+
+/// Leaves the block's sums `own` for others, after put_segment(); `beside` is what beside_segment() gave.
+template <typename P>
+__device__ __forceinline__ void leave_framed(const Frame& frame, const P& place, const Shape& shape,
+                                             const GlobalSums<float>& global, const Sides<FramedSums>& beside,
+                                             const Sides<FramedSums>& own) {
+  leave_chunk(
+      place, shape, global, beside, own,
+      [&](FramedSums& state, const FramedSums& segment) { frame.join(state, segment); },
+      [&](const FramedSums& state) { return frame.leave(state); });
+}
+
+/// Puts the segment's forward sums `own` where the block's others see them, and gives what stands beside it. `entered`:
+/// with Exchange::former, the sums of the other chunks.
+template <Exchange kExchange, typename P>
+__device__ __forceinline__ SegmentSides forward_sides(Frame& frame, const P& place, const Shape& shape,
+                                                      const SharedMemory<float>& shared, float w,
+                                                      const GlobalSums<float>& global, const Sides<FramedSums>& own,
+                                                      const Sides<FramedSums>& entered) {
+  put_segment(own.left, own.right, place, shared);
+  const Sides<FramedSums> beside = beside_segment(frame, place, shared);
+  if constexpr (kExchange == Exchange::none) {
+    return {beside};
+  } else if constexpr (kExchange == Exchange::former) {
+    return {widen_sides(frame, place, shape, beside, 1.0f, entered)};
+  } else {
+    leave_framed(frame, place, shape, global, beside, own);
+    meet_sequence(place, shape, global);
+    gather_chunks(0, place, shape, shared, w, global);
+    __syncthreads();
+    const float old_frame = frame.value();
+    const Sides<FramedSums> incoming = enter_chunks(frame, place, shape, shared, w);
+    const float rescale = fast_exp2(old_frame - frame.value());
+    return {widen_sides(frame, place, shape, beside, rescale, incoming), rescale};
   }
 }
 
-/// The sums of a chunk in both directions.
+/// Sums beside the parts of a segment: left as they come, taken last first. They shift through registers, which have no
+/// index. The parts are steps of a loop since the code of all tokens in a row would not fit the caches of instructions,
+/// of which every warp needs another place.
+template <int kTokens>
+class Marks {
+ public:
+  __device__ __forceinline__ void leave(const FramedSums& sums) {
+#pragma unroll
+    for (int i = 0; i < kCount - 1; ++i) marks_[i] = marks_[i + 1];
+    marks_[kCount - 1] = sums;
+  }
+  /// None at the end, beside the outermost part.
+  __device__ __forceinline__ FramedSums take() {
+    const FramedSums last = marks_[kCount - 1];
+#pragma unroll
+    for (int i = kCount - 1; i > 0; --i) marks_[i] = marks_[i - 1];
+    marks_[0] = {0.0f, 0.0f};
+    return last;
+  }
+
+ private:
+  static constexpr int kCount = kTokens / kPart - 1;
+  static_assert(kTokens % kPart == 0 && kCount > 0);
+  FramedSums marks_[kCount]{};
+};
+
+/// A segment's sums in both directions, nothing coming in, and those left of its parts.
+template <int kTokens>
+struct MarkedScan {
+  Sides<FramedSums> own;
+  Marks<kTokens> marks;
+
+  template <typename In>
+  __device__ __forceinline__ MarkedScan(const Frame& frame, const In* k, const In* v) {
+    SegmentScan scan;
+#pragma unroll 1
+    for (int first = 0; first < kTokens; first += kPart) {
+      if (first > 0) marks.leave(scan.from_left);
+#pragma unroll
+      for (int i = 0; i < kPart; ++i) {
+        const float term = frame.term(static_cast<float>(k[(first + i) * kLanes]));
+        scan.add(frame, term * static_cast<float>(v[(first + i) * kLanes]), term);
+      }
+    }
+    own = {scan.from_left, scan.from_right};
+  }
+};
+
+/// A part's terms e^k and e^k v, and the sums left of its tokens.
+struct PartTerms {
+  float e[kPart], ev[kPart];
+  FramedSums left[kPart];
+
+  /// k and v at the part's first token; `state`: the sums left of it.
+  template <typename In>
+  __device__ __forceinline__ PartTerms(const Frame& frame, const In* k, const In* v, FramedSums state) {
+#pragma unroll
+    for (int i = 0; i < kPart; ++i) {
+      e[i] = frame.term(static_cast<float>(k[i * kLanes]));
+      ev[i] = e[i] * static_cast<float>(v[i * kLanes]);
+      left[i] = state;
+      frame.push(state, ev[i], e[i]);
+    }
+  }
+
+  /// y and 1 / denominator of token i with `right` of it.
+  struct Output {
+    float y, inverse;
+  };
+  __device__ __forceinline__ Output output(const Frame& frame, int i, const FramedSums& right) const {
+    const float inverse = fast_reciprocal(fmaf(frame.bonus, e[i], left[i].b + right.b));
+    return {fmaf(frame.bonus, ev[i], left[i].a + right.a) * inverse, inverse};
+  }
+};
+
+/// y of a segment's tokens, from all that stands left and right of the segment, part by part.
+template <bool kGated, typename P, typename In>
+__device__ __forceinline__ void write_outputs(const Shape& shape, const P& place, const Frame& frame,
+                                              const ForwardTiles<In, P::kTokens>& tiles, Marks<P::kTokens>& marks,
+                                              const SegmentSides& segment, In* y) {
+  constexpr int kTokens = P::kTokens;
+  const int written = place.inside ? place.count : 0;
+  FramedSums right = segment.sides.right;
+  float power = frame.power(kTokens - kPart);
+  const float power_step = frame.power(-kPart);
+  In* out = y + place.first_element + (kTokens - 1) * shape.channels;
+#pragma unroll 1
+  for (int first = kTokens - kPart; first >= 0; first -= kPart) {
+    const PartTerms part(frame, tiles.k + first * kLanes, tiles.v + first * kLanes,
+                         widen(marks.take(), segment.rescale, power, segment.sides.left));
+    power *= power_step;
+#pragma unroll
+    for (int i = kPart - 1; i >= 0; --i) {
+      float value = part.output(frame, i, right).y;
+      if constexpr (kGated) value *= sigmoid(static_cast<float>(tiles.r[(first + i) * kLanes]));
+      store_below(out, static_cast<In>(value), first + i, written);
+      out -= shape.channels;
+      frame.push(right, part.ev[i], part.e[i]);
+    }
+  }
+}
+
+/// False, and nothing written, if a channel of the block takes no frame.
+template <Exchange kExchange, bool kGated, typename P, typename In>
+__device__ __forceinline__ bool framed_forward(const Shape& shape, const P& place, const SharedMemory<float>& shared,
+                                               const Inputs<float, In>& inputs, const GlobalSums<float>& global,
+                                               In* y) {
+  const ForwardTiles<In, P::kTokens> tiles(shared.tiles(), place, shape.warps);
+  const SegmentCopies<P, In> copies(place, shape);
+  copies.template start<kLanes>(tiles.k, inputs.k, static_cast<In>(-INFINITY));  // So a missing term vanishes.
+  copies.template start<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f));
+  if constexpr (kGated) copies.template start<kLanes>(tiles.r, inputs.r, static_cast<In>(0.0f));
+  const float w = inputs.w[place.channel];
+  if constexpr (kExchange == Exchange::former) gather_chunks(0, place, shape, shared, w, global);
+  Frame frame(w, inputs.u[place.channel], P::kTokens);
+  finish_loads();
+  if (!set_frame(frame, shape, tiles.k, kLanes, place, shared)) return false;
+  Sides<FramedSums> entered;
+  if constexpr (kExchange == Exchange::former) entered = enter_chunks(frame, place, shape, shared, w);
+  MarkedScan<P::kTokens> scan(frame, tiles.k, tiles.v);
+  const SegmentSides segment = forward_sides<kExchange>(frame, place, shape, shared, w, global, scan.own, entered);
+  write_outputs<kGated>(shape, place, frame, tiles, scan.marks, segment, y);
+  return true;
+}
+
+/// Leaves the sums of a chunk. False, and nothing written, if a channel of the block takes no frame.
 template <typename P, typename In>
-__device__ __forceinline__ void framed_totals(const Shape& shape, const P& place, const SharedMemory<float>& shared,
+__device__ __forceinline__ bool framed_totals(const Shape& shape, const P& place, const SharedMemory<float>& shared,
                                               const Inputs<float, In>& inputs, const GlobalSums<float>& totals) {
   const ForwardTiles<In, P::kTokens> tiles(shared.tiles(), place, shape.warps);
-  load_segment<kLanes>(tiles.k, inputs.k, static_cast<In>(-INFINITY), place, shape);
-  load_segment<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f), place, shape);
+  const SegmentCopies<P, In> copies(place, shape);
+  copies.template start<kLanes>(tiles.k, inputs.k, static_cast<In>(-INFINITY));
+  copies.template start<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f));
   Frame frame(inputs.w[place.channel], inputs.u[place.channel], P::kTokens);
   finish_loads();
-  set_frame(frame, tiles.k, kLanes, place, shared);
-  SegmentScan scan;
-#pragma unroll
-  for (int i = 0; i < P::kTokens; ++i) {
-    const float term = frame.term(static_cast<float>(tiles.k[i * kLanes]));
-    scan.add(frame, term * static_cast<float>(tiles.v[i * kLanes]), term);
-  }
-  put_segment(scan.from_left, scan.from_right, place, shared);
-  total_segments(
-      place, shared, FramedSums{0.0f, 0.0f},
-      [&](FramedSums& state, const FramedSums& sums) { frame.join(state, sums); },
-      [&](int direction, const FramedSums& state) {
-        if (place.inside) totals.at(direction, place, shape) = frame.leave(state);
-      });
+  if (!set_frame(frame, shape, tiles.k, kLanes, place, shared)) return false;
+  const Sides<FramedSums> own = MarkedScan<P::kTokens>(frame, tiles.k, tiles.v).own;
+  put_segment(own.left, own.right, place, shared);
+  leave_framed(frame, place, shape, totals, beside_segment(frame, place, shared), own);
+  return true;
 }
 
 }  // namespace vrwkv::ops::cuda

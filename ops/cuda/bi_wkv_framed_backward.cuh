@@ -10,132 +10,138 @@ namespace vrwkv::ops::cuda {
 // gw is sum_t t (B_t - B'_t - A_t + A'_t) - gu; and since A_t + A'_t = -own_t, the difference of the A is -2 A_t -
 // own_t. The four sums of the parts cancel, so positions may be counted from any origin: the middle keeps them small.
 
-/// Tokens whose inputs are read before any of their tile rows are written again.
-constexpr int kGroup = 2;
-
-/// All gradients of one thread's tokens; with kTotalsOnly, no more than the chunk's sums of gradient terms, written to
-/// `gradient_global`. The forward pass is repeated: reading k and v again costs less than any stored sums.
+/// All gradients of one thread's tokens; with kTotalsOnly, no more than the chunk's sums of gradient terms, left in
+/// `gradient_global`. The forward pass is repeated: reading k and v again costs less than any stored sums. False, and
+/// nothing written, if a channel of the block takes no frame.
 template <Exchange kExchange, bool kGated, bool kTotalsOnly, typename P, typename In>
-__device__ __forceinline__ void framed_backward(const Shape& shape, const P& place, const SharedMemory<float>& shared,
+__device__ __forceinline__ bool framed_backward(const Shape& shape, const P& place, const SharedMemory<float>& shared,
                                                 const Inputs<float, In>& inputs, const GlobalSums<float>& global,
                                                 const GlobalSums<float>& gradient_global,
                                                 const GradientPointers<float, In>& gradients) {
   constexpr int kTokens = P::kTokens;
-  constexpr int kWideRow = BackwardTiles<In, kTokens>::kWideRow;
-  const BackwardTiles<In, kTokens> tiles(shared.tiles(), place, shape.warps);
-  load_segment<kWideRow>(tiles.k(), inputs.k, static_cast<In>(-INFINITY), place, shape);
-  load_segment<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f), place, shape);
-  load_segment<kWideRow>(tiles.gy(), gradients.gy, static_cast<In>(0.0f), place, shape);
-  if constexpr (kGated) load_segment<kWideRow>(tiles.r(), inputs.r, static_cast<In>(0.0f), place, shape);
+  using Tiles = BackwardTiles<In, kTokens, kTotalsOnly>;
+  const Tiles tiles(shared.tiles(), place, shape.warps);
+  const SegmentCopies<P, In> copies(place, shape);
+  copies.template start<kLanes>(tiles.k, inputs.k, static_cast<In>(-INFINITY));
+  copies.template start<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f));
+  copies.template start<Tiles::kRow>(tiles.gy, gradients.gy, static_cast<In>(0.0f));
+  if constexpr (kGated) copies.template start<Tiles::kRow>(tiles.r, inputs.r, static_cast<In>(0.0f));
   const float w = inputs.w[place.channel];
+  if constexpr (kExchange == Exchange::former) {
+    gather_chunks(0, place, shape, shared, w, global);
+    if constexpr (!kTotalsOnly) gather_chunks(1, place, shape, shared, w, gradient_global);
+  }
   Frame frame(w, inputs.u[place.channel], kTokens);
   finish_loads();
-  set_frame(frame, tiles.k(), kWideRow, place, shared);
+  if (!set_frame(frame, shape, tiles.k, kLanes, place, shared)) return false;
+  Sides<FramedSums> entered;
+  if constexpr (kExchange == Exchange::former) entered = enter_chunks(frame, place, shape, shared, w);
+  MarkedScan<kTokens> scan(frame, tiles.k, tiles.v);
+  const SegmentSides segment = forward_sides<kExchange>(frame, place, shape, shared, w, global, scan.own, entered);
 
-  FramedSums beside[kTokens];  // First the sums left of each token, of this segment alone.
-  SegmentScan scan;
-#pragma unroll
-  for (int first = 0; first < kTokens; first += kGroup) {
-    float k[kGroup];
-#pragma unroll
-    for (int i = 0; i < kGroup; ++i) k[i] = static_cast<float>(tiles.k()[(first + i) * kWideRow]);
-    __syncwarp();
-#pragma unroll
-    for (int i = 0; i < kGroup; ++i) {
-      const float term = frame.term(k[i]);
-      tiles.e[(first + i) * kLanes] = term;
-      beside[first + i] = scan.from_left;
-      scan.add(frame, term * static_cast<float>(tiles.v[(first + i) * kLanes]), term);
-    }
-  }
-  put_segment(scan.from_left, scan.from_right, place, shared);
-  const auto [sides, rescale] = forward_sides<kExchange>(frame, place, shape, shared, w, global);
-  const float local = kExchange == Exchange::none ? 1.0f : rescale;
-
+  // From right to left: outputs, gr, and the scans of the gradient terms q and h, which take the places of gy and r.
   const int written = place.inside ? place.count : 0;
+  const float power_step = frame.power(-kPart);
   float gu = 0.0f, moment = 0.0f, moment_by_token = 0.0f;
-  scan = {};
-  FramedSums right = sides.right;
-  float power = frame.power(kTokens - 1);
-  const int64_t last = place.first_element + (kTokens - 1) * shape.channels;
-  In* gr = kGated ? gradients.gr + last : nullptr;
+  float power = frame.power(kTokens - kPart);
+  FramedSums right = segment.sides.right;
+  SegmentScan readers;
+  Marks<kTokens> readers_marks;
+  In* gr = kGated ? gradients.gr + (place.first_element + (kTokens - 1) * shape.channels) : nullptr;
+#pragma unroll 1
+  for (int first = kTokens - kPart; first >= 0; first -= kPart) {
+    const PartTerms part(frame, tiles.k + first * kLanes, tiles.v + first * kLanes,
+                         widen(scan.marks.take(), segment.rescale, power, segment.sides.left));
+    power *= power_step;
+    if (first < kTokens - kPart) readers_marks.leave(readers.from_left);
+    float gradient[kPart], gate[kPart];
 #pragma unroll
-  for (int first = kTokens - kGroup; first >= 0; first -= kGroup) {
-    float gradient[kGroup], gate[kGroup];
-#pragma unroll
-    for (int i = 0; i < kGroup; ++i) {
-      gradient[i] = static_cast<float>(tiles.gy()[(first + i) * kWideRow]);
-      gate[i] = kGated ? sigmoid(static_cast<float>(tiles.r()[(first + i) * kWideRow])) : 1.0f;
+    for (int i = 0; i < kPart; ++i) {
+      gradient[i] = static_cast<float>(tiles.gy[(first + i) * Tiles::kRow]);
+      gate[i] = kGated ? sigmoid(static_cast<float>(tiles.r[(first + i) * Tiles::kRow])) : 1.0f;
     }
-    __syncwarp();
+    __syncwarp();  // Rows of q and h are those of several lanes' gy and r.
 #pragma unroll
-    for (int j = kGroup - 1; j >= 0; --j) {
-      const int i = first + j;
-      const float term = local * tiles.e[i * kLanes];
-      const float v = static_cast<float>(tiles.v[i * kLanes]);
-      const FramedSums left = widen(beside[i], local, power, sides.left);
-      const FramedOutput token(left, right, frame.bonus * term, v);
+    for (int i = kPart - 1; i >= 0; --i) {
+      const auto [y, inverse] = part.output(frame, i, right);
       if constexpr (kGated) {
-        gradient[j] *= gate[j];
-        if (!kTotalsOnly && i < written) *gr = static_cast<In>(gradient[j] * token.y * (1.0f - gate[j]));
-        gr -= shape.channels;
+        gradient[i] *= gate[i];
+        if constexpr (!kTotalsOnly) {
+          store_below(gr, static_cast<In>(gradient[i] * y * (1.0f - gate[i])), first + i, written);
+          gr -= shape.channels;
+        }
       }
-      const float q = gradient[j] * token.inverse, h = q * token.y;
-      tiles.q[i * kLanes] = q;
-      tiles.h[i * kLanes] = h;
-      const float own = token.own * fmaf(v, q, -h);
-      const float part = fmaf(-2.0f, fmaf(q, left.a, -h * left.b), -own);
-      gu += own;
-      moment += part;
-      moment_by_token = fmaf(static_cast<float>(i), part, moment_by_token);
-      beside[i] = scan.from_left;  // Now the gradient sums right of each token, of this segment alone.
-      scan.add(frame, q, h);
-      frame.push(right, term * v, term);
-      power *= frame.inverse_decay;
+      const float q = gradient[i] * inverse, h = q * y;
+      if constexpr (!kTotalsOnly) {
+        tiles.q()[(first + i) * kLanes] = q;
+        tiles.h()[(first + i) * kLanes] = h;
+        const float own = frame.bonus * fmaf(part.ev[i], q, -part.e[i] * h);
+        const float difference = fmaf(-2.0f, fmaf(q, part.left[i].a, -h * part.left[i].b), -own);
+        gu += own;
+        moment += difference;
+        moment_by_token = fmaf(static_cast<float>(first + i), difference, moment_by_token);
+      }
+      readers.add(frame, q, h);
+      frame.push(right, part.ev[i], part.e[i]);
     }
   }
   __syncthreads();  // The segments' forward sums are read; their memory takes the gradient sums.
-  put_segment(scan.from_right, scan.from_left, place, shared);  // The scan ran from right to left.
-  const auto join = [&](FramedSums& state, const FramedSums& sums) { frame.join(state, sums); };
-  if constexpr (kTotalsOnly) {
-    total_segments(place, shared, FramedSums{0.0f, 0.0f}, join, [&](int direction, const FramedSums& state) {
-      if (place.inside) gradient_global.at(direction, place, shape) = frame.leave_gradient(state);
-    });
-  } else {
-    Sides<FramedSums> incoming{{0.0f, 0.0f}, {0.0f, 0.0f}};
-    if constexpr (kExchange != Exchange::none) {
-      incoming = frame.enter_gradient(
-          exchange_chunks<kExchange>(place, shape, shared, w, gradient_global, FramedSums{0.0f, 0.0f}, join,
-                                     [&](const FramedSums& state) { return frame.leave_gradient(state); }));
-    }
-    join_segments(incoming, place, shared, join);
+  const Sides<FramedSums> own{readers.from_right, readers.from_left};  // The scan ran from right to left.
+  put_segment(own.left, own.right, place, shared);
+  Sides<FramedSums> sides = beside_segment(frame, place, shared);
+  if constexpr (kTotalsOnly || kExchange == Exchange::running) {
+    leave_chunk(
+        place, shape, gradient_global, sides, own,
+        [&](FramedSums& state, const FramedSums& sums) { frame.join(state, sums); },
+        [&](const FramedSums& state) { return frame.leave_gradient(state); });
+  }
+  if constexpr (kTotalsOnly) return true;
+  if constexpr (kExchange == Exchange::running) {
+    meet_sequence(place, shape, gradient_global);
+    gather_chunks(1, place, shape, shared, w, gradient_global);
+    __syncthreads();
+  }
+  if constexpr (kExchange != Exchange::none) {
+    const auto incoming = frame.enter_gradient(gathered_sums(1, place, shape, shared, w));
+    sides = widen_sides(frame, place, shape, sides, 1.0f, incoming);
+  }
 
-    power = frame.power(kTokens - 1);
-    FramedSums left = incoming.left;
-    In* gk = gradients.gk + place.first_element;
-    In* gv = gradients.gv + place.first_element;
+  // From left to right: gk and gv.
+  power = frame.power(kTokens - kPart);
+  FramedSums left = sides.left;
+  In* gk = gradients.gk + place.first_element;
+  In* gv = gradients.gv + place.first_element;
+#pragma unroll 1
+  for (int first = 0; first < kTokens; first += kPart) {
+    FramedSums right_of[kPart], state = widen(readers_marks.take(), 1.0f, power, sides.right);
+    float q[kPart], h[kPart];
+    power *= power_step;
 #pragma unroll
-    for (int i = 0; i < kTokens; ++i) {
-      const float v = static_cast<float>(tiles.v[i * kLanes]);
-      const float q = tiles.q[i * kLanes], h = tiles.h[i * kLanes], term = local * tiles.e[i * kLanes];
-      const FramedSums readers = widen(beside[i], 1.0f, power, incoming.right);
-      const float from_right = term * fmaf(v, readers.a, -readers.b);
+    for (int i = kPart - 1; i >= 0; --i) {
+      q[i] = tiles.q()[(first + i) * kLanes];
+      h[i] = tiles.h()[(first + i) * kLanes];
+      right_of[i] = state;
+      frame.push(state, q[i], h[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < kPart; ++i) {
+      const float term = frame.term(static_cast<float>(tiles.k[(first + i) * kLanes]));
+      const float v = static_cast<float>(tiles.v[(first + i) * kLanes]);
+      const float from_right = term * fmaf(v, right_of[i].a, -right_of[i].b);
       const float from_left = term * fmaf(v, left.a, -left.b);
-      const float own = term * frame.bonus;
-      if (i < written) {
-        *gk = static_cast<In>(from_right + from_left + own * fmaf(v, q, -h));
-        *gv = static_cast<In>(fmaf(term, readers.a + left.a, own * q));
-      }
+      const float own_term = term * frame.bonus;
+      store_below(gk, static_cast<In>(from_right + from_left + own_term * fmaf(v, q[i], -h[i])), first + i, written);
+      store_below(gv, static_cast<In>(fmaf(term, right_of[i].a + left.a, own_term * q[i])), first + i, written);
       gk += shape.channels;
       gv += shape.channels;
       moment += from_right - from_left;
-      moment_by_token = fmaf(static_cast<float>(i), from_right - from_left, moment_by_token);
-      frame.push(left, q, h);
-      power *= frame.inverse_decay;
+      moment_by_token = fmaf(static_cast<float>(first + i), from_right - from_left, moment_by_token);
+      frame.push(left, q[i], h[i]);
     }
-    const float first = static_cast<float>(place.first_token) - 0.5f * static_cast<float>(shape.tokens - 1);
-    write_parts(gradients, fmaf(first, moment, moment_by_token) - gu, gu, shape, place, shared);
   }
+  const float first = static_cast<float>(place.first_token) - 0.5f * static_cast<float>(shape.tokens - 1);
+  write_parts(gradients, fmaf(first, moment, moment_by_token) - gu, gu, shape, place, shared);
+  return true;
 }
 
 }  // namespace vrwkv::ops::cuda

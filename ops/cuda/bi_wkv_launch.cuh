@@ -42,8 +42,15 @@ class Launcher {
   }
 
   /// Bytes of shared memory for tiles; float64 has none.
-  int forward_tiles() const { return sizeof(T) == 4 ? ForwardTiles<In, kSegment<T>>::bytes(shape_.warps) : 0; }
-  int backward_tiles() const { return sizeof(T) == 4 ? BackwardTiles<In, kSegment<T>>::bytes(shape_.warps) : 0; }
+  template <typename Tiles>
+  int bytes_of() const {
+    return sizeof(T) == 4 ? Tiles::bytes(shape_.warps) : 0;
+  }
+  int forward_tiles() const { return bytes_of<ForwardTiles<In, kSegment<T>>>(); }
+  template <bool kTotalsOnly>
+  int backward_tiles() const {
+    return bytes_of<BackwardTiles<In, kSegment<T>, kTotalsOnly>>();
+  }
 
   /// Numbers of type T on the device.
   at::Tensor scratch(at::IntArrayRef sizes) const { return at::empty(sizes, w_.options()); }
@@ -63,15 +70,6 @@ class Launcher {
    private:
     at::Tensor sums_, arrived_;
   };
-
-  /// Turns the sums of chunks into what stands left and right of each.
-  void scan_chunks(const GlobalSums<T>& sums) const {
-    constexpr int kThreads = 128;
-    const int64_t threads = 2 * shape_.batch * shape_.channels;
-    scan_chunks_kernel<T><<<blocks((threads + kThreads - 1) / kThreads), kThreads, 0, stream_>>>(
-        shape_, w_.const_data_ptr<T>(), sums.sums);
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
-  }
 
   /// Blocks for Exchange::running: as many whole sequences as `kernel` can have on the device at once; 0 if not even
   /// one.

@@ -8,41 +8,67 @@
 
 namespace vrwkv::ops::cuda {
 
-/// Starts to copy the segment's tokens of one tensor to this warp's rows of a tile, kRow values apart; `tile` is at the
-/// thread's own column. Rows behind the sequence's end are filled with `missing`. Complete after finish_loads().
-template <int kRow, typename P, typename In>
-__device__ __forceinline__ void load_segment(In* tile, const In* tensor, In missing, const P& place,
-                                             const Shape& shape) {
-  constexpr int kTokens = P::kTokens;
-  constexpr int kPiece = 16 / static_cast<int>(sizeof(In));  // values that one thread copies at a time
-  constexpr int kPieces = kLanes / kPiece;                   // of a row
-  constexpr int kRows = kLanes / kPieces;                    // that the warp copies at a time
-  if (shape.vectorized && place.group_channel + kLanes <= shape.channels) {
-    struct alignas(16) Piece {
-      In values[kPiece];
-    } fill;
+/// Copies of a segment's tokens of any tensor to its warp's rows of a tile.
+template <typename P, typename In>
+class SegmentCopies {
+ public:
+  __device__ __forceinline__ SegmentCopies(const P& place, const Shape& shape)
+      : channels_(shape.channels),
+        element_(place.first_element),
+        lane_(place.lane),
+        count_(place.count),
+        wide_(shape.vectorized && place.group_channel + kLanes <= shape.channels) {}
+
+  /// Starts to copy; `tile` is at the thread's own column, its rows are kRow values apart, those behind the sequence's
+  /// end are filled with `missing`. Complete after finish_loads().
+  template <int kRow>
+  __device__ __forceinline__ void start(In* tile, const In* tensor, In missing) const {
+    if (!wide_) {
+      const In* from = tensor + element_;
+#pragma unroll 4
+      for (int i = 0; i < kTokens; ++i) tile[i * kRow] = i < count_ ? from[i * channels_] : missing;
+      return;
+    }
+    const int row = lane_ / kPieces, first = lane_ % kPieces * kPiece;
+    const In* from = tensor + (element_ - lane_ + first + row * channels_);
+    In* to = tile - lane_ + row * kRow + first;
+    if (count_ == kTokens) {  // The same in the whole warp; without it, every copy would be a branch.
+#pragma unroll
+      for (int round = 0; round < (kTokens + kRows - 1) / kRows; ++round, from += kRows * channels_) {
+        if (kTokens % kRows == 0 || round * kRows + row < kTokens) {
+          __pipeline_memcpy_async(to + round * kRows * kRow, from, sizeof(Piece));
+        }
+      }
+      return;
+    }
+    Piece fill;
 #pragma unroll
     for (int i = 0; i < kPiece; ++i) fill.values[i] = missing;
-    const int row = place.lane / kPieces, first = place.lane % kPieces * kPiece;
-    const In* from = tensor + (place.first_element - place.lane + row * shape.channels + first);
-    In* to = tile - place.lane + row * kRow + first;
-#pragma unroll
-    for (int round = 0; round < (kTokens + kRows - 1) / kRows; ++round) {
-      if (round * kRows + row < place.count) {
-        __pipeline_memcpy_async(to + round * kRows * kRow, from, sizeof(Piece));
-      } else if (kTokens % kRows == 0 || round * kRows + row < kTokens) {
-        *reinterpret_cast<Piece*>(to + round * kRows * kRow) = fill;
+#pragma unroll 1
+    for (int i = row; i < kTokens; i += kRows, to += kRows * kRow, from += kRows * channels_) {
+      if (i < count_) {
+        __pipeline_memcpy_async(to, from, sizeof(Piece));
+      } else {
+        *reinterpret_cast<Piece*>(to) = fill;
       }
-      from += kRows * shape.channels;
     }
-    return;
   }
-  const In* from = tensor + place.first_element;
-#pragma unroll 4
-  for (int i = 0; i < kTokens; ++i) tile[i * kRow] = i < place.count ? from[i * shape.channels] : missing;
-}
 
-/// Waits for load_segment() of all lanes of the warp.
+ private:
+  static constexpr int kTokens = P::kTokens;
+  static constexpr int kPiece = 16 / static_cast<int>(sizeof(In));  ///< Values that one thread copies at a time.
+  static constexpr int kPieces = kLanes / kPiece;                   ///< Of a row.
+  static constexpr int kRows = kLanes / kPieces;                    ///< That the warp copies at a time.
+  struct alignas(16) Piece {
+    In values[kPiece];
+  };
+
+  int64_t channels_, element_;
+  int lane_, count_;
+  bool wide_;
+};
+
+/// Waits for the copies of all lanes of the warp.
 __device__ __forceinline__ void finish_loads() {
   __pipeline_commit();
   __pipeline_wait_prior(0);
@@ -64,31 +90,43 @@ struct ForwardTiles {
         r(v + size(warps)) {}
 };
 
-/// The same for the backward pass. e, q and h are what is computed of k, r and gy, and take their place: a row of k
-/// lies at the start of the row of e, so value i of k, r and gy is at [i * kWideRow].
-template <typename In, int kTokens>
+/// The same for the backward pass. q and h are what is computed of r and gy, and take their places, unless kReadOnly: a
+/// row of gy lies at the start of the row of q, so value i of gy and r is at [i * kRow].
+template <typename In, int kTokens, bool kReadOnly>
 struct BackwardTiles {
-  static constexpr int kWideRow = kLanes * static_cast<int>(sizeof(float)) / static_cast<int>(sizeof(In));
+  static constexpr int kWide = static_cast<int>(kReadOnly ? sizeof(In) : sizeof(float));
+  static constexpr int kRow = kLanes * kWide / static_cast<int>(sizeof(In));
   static __host__ __device__ int bytes(int warps) {
-    return ForwardTiles<In, kTokens>::size(warps) * static_cast<int>(sizeof(In) + 3 * sizeof(float));
+    return 2 * ForwardTiles<In, kTokens>::size(warps) * (static_cast<int>(sizeof(In)) + kWide);
   }
 
-  float *e, *q, *h;
-  In* v;
+  In *gy, *r, *k, *v;
   int lane;
 
   template <typename P>
-  __device__ BackwardTiles(char* base, const P& place, int warps)
-      : e(reinterpret_cast<float*>(base) + place.warp * kTokens * kLanes + place.lane),
-        q(e + ForwardTiles<In, kTokens>::size(warps)),
-        h(q + ForwardTiles<In, kTokens>::size(warps)),
-        v(reinterpret_cast<In*>(reinterpret_cast<float*>(base) + 3 * ForwardTiles<In, kTokens>::size(warps)) +
-          place.warp * kTokens * kLanes + place.lane),
-        lane(place.lane) {}
+  __device__ BackwardTiles(char* base, const P& place, int warps) : lane(place.lane) {
+    const int size = ForwardTiles<In, kTokens>::size(warps), first = place.warp * kTokens;
+    gy = reinterpret_cast<In*>(base) + first * kRow + lane;
+    r = reinterpret_cast<In*>(base + size * kWide) + first * kRow + lane;
+    k = reinterpret_cast<In*>(base + 2 * size * kWide) + first * kLanes + lane;
+    v = k + size;
+  }
 
-  __device__ In* k() const { return reinterpret_cast<In*>(e - lane) + lane; }
-  __device__ In* r() const { return reinterpret_cast<In*>(q - lane) + lane; }
-  __device__ In* gy() const { return reinterpret_cast<In*>(h - lane) + lane; }
+  __device__ float* q() const { return reinterpret_cast<float*>(gy - lane) + lane; }
+  __device__ float* h() const { return reinterpret_cast<float*>(r - lane) + lane; }
 };
+
+/// *to = value where index < count: a predicated store. As a branch, the compiler would move all that only the value
+/// needs into it, and the tokens' long operations would wait for each other.
+template <typename In>
+__device__ __forceinline__ void store_below(In* to, In value, int index, int count) {
+  if constexpr (sizeof(In) == 4) {
+    asm volatile("{\n.reg .pred p;\nsetp.lt.s32 p, %2, %3;\n@p st.global.f32 [%0], %1;\n}\n" ::"l"(to), "f"(value),
+                 "r"(index), "r"(count));
+  } else {
+    asm volatile("{\n.reg .pred p;\nsetp.lt.s32 p, %2, %3;\n@p st.global.b16 [%0], %1;\n}\n" ::"l"(to), "h"(value.x),
+                 "r"(index), "r"(count));
+  }
+}
 
 }  // namespace vrwkv::ops::cuda

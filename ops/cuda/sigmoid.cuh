@@ -1,12 +1,15 @@
 #pragma once
 
+#include "ops/cuda/fast_math.cuh"
+
 namespace vrwkv::ops::cuda {
 
-/// 1 / (1 + e^-x)
+/// 1 / (1 + e^-x); of float to about 22 bits, the ends of the range included.
 template <typename T>
 __device__ __forceinline__ T sigmoid(T x) {
   if constexpr (sizeof(T) == 4) {
-    return __fdividef(1.0f, 1.0f + __expf(-x));  // 0 for x below -87, where e^{-x} is infinite.
+    constexpr float kMinusLog2E = -1.44269504F;
+    return fast_reciprocal(1.0F + fast_exp2(x * kMinusLog2E));
   } else {
     return T(1) / (T(1) + ::exp(-x));
   }

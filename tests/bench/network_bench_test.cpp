@@ -25,8 +25,9 @@ TEST(MeasureNetwork, RunsInferenceAndTrainingInEveryPrecision) {
     for (const auto dtype : {config::Dtype::float32, config::Dtype::bfloat16}) {
       for (const StepFactory& factory : {StepFactory(make_model_step), StepFactory(alone)}) {
         const NetworkResult result =
-            measure_network(network, {device, dtype}, factory, GraphMode::automatic, quick(), false);
+            measure_network(network, {device, dtype}, factory, GraphMode::automatic, quick(), device.is_cuda());
         ASSERT_TRUE(result.timing);
+        EXPECT_EQ(result.kernels.empty(), !device.is_cuda());
         EXPECT_GT(*result.images_per_s(), 0);
         EXPECT_EQ(result.peak_bytes.has_value(), device.is_cuda());
       }
@@ -48,7 +49,7 @@ TEST(MeasureNetwork, OutOfMemoryIsARowAndNotTheEnd) {
 }
 
 TEST(NetworkTable, HasRateAndMemory) {
-  const NetworkResult result{{"base", 1024, 8}, Timing{20, 19, 21, 10}, int64_t{2500000000}, true};
+  const NetworkResult result{{"base", 1024, 8}, Timing{20, 19, 21, 10}, int64_t{2500000000}, true, {}};
   EXPECT_EQ(network_table({result}, "bfloat16").text(),
             "variant  side px  batch  dtype     step ms  images/s  peak memory GB  graph\n"
             "base        1024      8  bfloat16    20.00     400.0            2.50  yes\n");
@@ -59,4 +60,22 @@ TEST(NetworkTable, HasRateAndMemory) {
 }
 
 }  // namespace
+TEST(KernelTable, HasTheLongestTheRestAndTheSum) {
+  std::string name = "void ";
+  name.append(100, 'k');
+  const std::vector<KernelTime> kernels{{name, 2, 60}, {"copy", 1, 30}, {"fill", 0.2, 10}};
+  EXPECT_EQ(
+      kernel_table(kernels, 1).text(),
+      "kernel                                                                    calls a step  us a step      %\n" +
+          name.substr(5, 69) +
+          "...           2.0       60.0   60.0\n"
+          "all others                                                                         1.2       40.0   40.0\n"
+          "sum                                                                                3.2      100.0  100.0\n");
+  const auto json = kernel_json(kernels);
+  ASSERT_EQ(json.size(), 3);
+  EXPECT_EQ(json[0]["name"], name);
+  EXPECT_DOUBLE_EQ(json[2]["calls"], 0.2);
+  EXPECT_DOUBLE_EQ(json[1]["step_us"], 30);
+}
+
 }  // namespace vrwkv::bench

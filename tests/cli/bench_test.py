@@ -21,8 +21,8 @@ class BenchTest(CliTest):
         common = ["--sizes", "--dtype", "--device", "--threads", "--min-time", "--json"]
         for command, flags in (
             ("ops", ["--op", "--reference"]),
-            ("model", ["--variant", "--batch"]),
-            ("train", ["--variant", "--batch"]),
+            ("model", ["--variant", "--batch", "--kernels"]),
+            ("train", ["--variant", "--batch", "--kernels"]),
         ):
             text = self.run_program("vrwkv-bench", command, "--help").stdout
             for flag in common + flags:
@@ -121,6 +121,8 @@ class BenchTest(CliTest):
         fails("train", "--dtype", "float16", says=["float64, float32, bfloat16; got 'float16'"])
         fails("train", "--batch", "many", says=["--batch: must be an integer >= 1, got 'many'"])
         fails("train", "--op", "bi_wkv", says=["--op"])
+        fails("train", "--kernels", "0", says=["--kernels: must be an integer >= 1, got '0'"])
+        fails("model", "--kernels", "5", says=["--kernels: expected a GPU", "got cpu"])
 
 
 class ScriptsTest(CliTest):

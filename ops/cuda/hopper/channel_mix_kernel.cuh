@@ -1,7 +1,7 @@
 #pragma once
 
-#include "ops/cuda/fast_math.cuh"
 #include "ops/cuda/hopper/shift_linear_kernel.cuh"
+#include "ops/cuda/sigmoid.cuh"
 
 namespace vrwkv::ops::cuda::hopper {
 
@@ -38,12 +38,6 @@ __device__ __forceinline__ void square(uint32_t (&keys)[4][4], const Sums<kHidde
       asm volatile("" : "+r"(keys[step][i])::"memory");  // Written before the products begin.
     }
   }
-}
-
-/// To about 22 bits; the ends of the range included.
-__device__ __forceinline__ float sigmoid(float x) {
-  constexpr float kMinusLog2E = -1.44269504F;
-  return fast_reciprocal(1.0F + fast_exp2(x * kMinusLog2E));
 }
 
 /// relu(tile key^T)^2 value^T of one warpgroup's 64 tokens, chunk by chunk of the hidden channels.
