@@ -9,6 +9,7 @@
 
 #include <array>
 
+#include "ops/backward_operators.h"
 #include "ops/linear_composites.h"
 #include "ops/optional_tensor.h"
 #include "ops/weight_casts.h"
@@ -16,12 +17,8 @@
 namespace vrwkv::ops {
 namespace {
 
-using OptionalTensor = std::optional<at::Tensor>;
-using Gradients = std::tuple<at::Tensor, at::Tensor>;
-
-/// Those of x and of the weight, where needed: the former takes the weight's cast, the latter x.
-Gradients backward(const at::Tensor& gy, const OptionalTensor& x, const OptionalTensor& cast,
-                   std::array<bool, 2> needed) {
+std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& gy, const std::optional<at::Tensor>& x,
+                                            const std::optional<at::Tensor>& cast, std::array<bool, 2> needed) {
   at::Tensor gx, gweight;
   if (needed[0]) gx = at::matmul(gy, *cast);
   if (needed[1]) gweight = at::mm(gy.flatten(0, -2).t(), x->flatten(0, -2), at::kFloat);
@@ -40,17 +37,21 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("vrwkv::_linear_backward", "")
-                               .typed<decltype(vrwkv::ops::backward)>();
     const torch::autograd::variable_list saved = context->get_saved_variables();
-    const auto [gx, gweight] = op.call(gradients[0], optional_tensor(saved[0]), optional_tensor(saved[1]),
-                                       {context->needs_input_grad(0), context->needs_input_grad(1)});
+    const auto [gx, gweight] = linear_gradients(gradients[0], optional_tensor(saved[0]), optional_tensor(saved[1]),
+                                                {context->needs_input_grad(0), context->needs_input_grad(1)});
     return {gx, gweight, at::Tensor()};
   }
 };
 
 }  // namespace
+
+std::tuple<at::Tensor, at::Tensor> linear_gradients(const at::Tensor& gy, const std::optional<at::Tensor>& x,
+                                                    const std::optional<at::Tensor>& cast, std::array<bool, 2> needed) {
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("vrwkv::_linear_backward", "").typed<decltype(linear_gradients)>();
+  return op.call(gy, x, cast, needed);
+}
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight) {
   const c10::DeviceType device = x.device().type();

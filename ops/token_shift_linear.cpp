@@ -8,6 +8,11 @@
 #include "ops/token_shift_mix.h"
 
 namespace vrwkv::ops {
+namespace {
+
+bool never_fused(const at::Tensor& /*x*/, at::TensorList /*mixes*/, at::TensorList /*weights*/) { return false; }
+
+}  // namespace
 
 std::vector<at::Tensor> token_shift_linear_composite(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,
                                                      const std::optional<at::Tensor>& weight,
@@ -38,8 +43,13 @@ TORCH_LIBRARY_FRAGMENT(vrwkv, m) {
   m.def(
       "token_shift_linear(Tensor x, Tensor[] mixes, Tensor[] weights, Tensor? weight, Tensor? bias, int height, "
       "int width) -> Tensor[]");
+  // Whether a GPU's kernel takes such arguments.
+  m.def("_token_shift_linear_is_fused(Tensor x, Tensor[] mixes, Tensor[] weights) -> bool");
 }
 
-TORCH_LIBRARY_IMPL(vrwkv, CompositeImplicitAutograd, m) { m.impl("token_shift_linear", token_shift_linear_composite); }
+TORCH_LIBRARY_IMPL(vrwkv, CompositeImplicitAutograd, m) {
+  m.impl("token_shift_linear", token_shift_linear_composite);
+  m.impl("_token_shift_linear_is_fused", never_fused);
+}
 
 }  // namespace vrwkv::ops

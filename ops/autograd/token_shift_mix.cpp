@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "ops/backward_operators.h"
 #include "ops/optional_tensor.h"
 #include "ops/token_shift_blend.h"
 
@@ -16,17 +17,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 using OptionalTensor = std::optional<at::Tensor>;
-
-std::tuple<at::Tensor, at::Tensor> mix_backward(const at::Tensor& x, at::TensorList mixes, const OptionalTensor& weight,
-                                                const OptionalTensor& bias, at::TensorList gradients, int64_t height,
-                                                int64_t width, std::optional<int64_t> group) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("vrwkv::_token_shift_mix_backward", "")
-                             .typed<std::tuple<at::Tensor, at::Tensor>(
-                                 const at::Tensor&, at::TensorList, const OptionalTensor&, const OptionalTensor&,
-                                 at::TensorList, int64_t, int64_t, std::optional<int64_t>)>();
-  return op.call(x, mixes, weight, bias, gradients, height, width, group);
-}
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> blend_backward(const at::Tensor& x, at::TensorList constants,
                                                               const at::Tensor& shares, const OptionalTensor& weight,
@@ -74,7 +64,8 @@ class TokenShiftFunction : public torch::autograd::Function<TokenShiftFunction> 
       std::tie(gx, gshares, sums) =
           blend_backward(x, mixes, shares, optional_weight, optional_bias, gradients, height, width, group);
     } else {
-      std::tie(gx, sums) = mix_backward(x, mixes, optional_weight, optional_bias, gradients, height, width, group);
+      std::tie(gx, sums) =
+          token_shift_mix_gradients(x, mixes, optional_weight, optional_bias, gradients, height, width, group);
     }
     const auto parameter_gradient = [&](int64_t row, const at::Tensor& parameter) {
       return parameter.defined() ? sums[row].view(parameter.sizes()).to(parameter.scalar_type()) : at::Tensor();
@@ -102,6 +93,16 @@ std::vector<at::Tensor> blend(const at::Tensor& x, at::TensorList constants, con
 }
 
 }  // namespace
+
+std::tuple<at::Tensor, at::Tensor> token_shift_mix_gradients(const at::Tensor& x, at::TensorList mixes,
+                                                             const OptionalTensor& weight, const OptionalTensor& bias,
+                                                             at::TensorList gradients, int64_t height, int64_t width,
+                                                             std::optional<int64_t> group) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("vrwkv::_token_shift_mix_backward", "")
+                             .typed<decltype(token_shift_mix_gradients)>();
+  return op.call(x, mixes, weight, bias, gradients, height, width, group);
+}
 
 TORCH_LIBRARY_IMPL(vrwkv, AutogradCUDA, m) {
   m.impl("token_shift_mix", mix);

@@ -1,4 +1,4 @@
-// token_shift_linear and channel_mix without gradients, on CUDA: one kernel each where wgmma and the
+// token_shift_linear and, without gradients, channel_mix on CUDA: one kernel each where wgmma and the
 // sizes allow it, see serves(); else the compositions.
 
 #include <ATen/Functions.h>
@@ -88,13 +88,18 @@ struct Sum {
   double eps;
 };
 
+bool shift_linear_is_fused(const at::Tensor& x, at::TensorList mixes, at::TensorList weights) {
+  return serves(x) && mixes.size() == kShiftLinears && weights.size() == kShiftLinears &&
+         std::all_of(weights.begin(), weights.end(),
+                     [&](const auto& w) { return is_matrix(w, kChannels, kChannels, x); });
+}
+
 std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,
                                            const OptionalTensor& weight, const OptionalTensor& bias, int64_t height,
                                            int64_t width) {
-  const bool fused =
-      serves(x) && mixes.size() == kShiftLinears && weights.size() == kShiftLinears &&
-      std::all_of(weights.begin(), weights.end(), [&](const auto& w) { return is_matrix(w, kChannels, kChannels, x); });
-  if (!fused) return token_shift_linear_composite(x, mixes, weights, weight, bias, height, width);
+  if (!shift_linear_is_fused(x, mixes, weights)) {
+    return token_shift_linear_composite(x, mixes, weights, weight, bias, height, width);
+  }
   check_token_shift_mix(x, mixes, weight, bias, height, width, std::nullopt);
   const c10::cuda::CUDAGuard guard(x.device());
   const Shifted shifted(x, weight, bias, height, width);
@@ -151,6 +156,7 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
 
 TORCH_LIBRARY_IMPL(vrwkv, CUDA, m) {
   m.impl("token_shift_linear", token_shift_linear);
+  m.impl("_token_shift_linear_is_fused", shift_linear_is_fused);
   m.impl("channel_mix", channel_mix);
 }
 
