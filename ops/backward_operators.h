@@ -13,13 +13,13 @@ namespace vrwkv::ops {
 /// Those of linear(x, weight), of x and of the weight in float32, where `needed`; the former takes the weight's cast,
 /// the latter x.
 std::tuple<at::Tensor, at::Tensor> linear_gradients(const at::Tensor& gy, const std::optional<at::Tensor>& x,
-                                                   const std::optional<at::Tensor>& cast, std::array<bool, 2> needed);
+                                                    const std::optional<at::Tensor>& cast, std::array<bool, 2> needed);
 
 /// Those of token_shift_mix: of x, and [mixes + 2, C] of each mix, of weight and of bias, in the accumulation dtype.
 std::tuple<at::Tensor, at::Tensor> token_shift_mix_gradients(const at::Tensor& x, at::TensorList mixes,
-                                                            const std::optional<at::Tensor>& weight,
-                                                            const std::optional<at::Tensor>& bias,
-                                                            at::TensorList gradients, int64_t height, int64_t width,
-                                                            std::optional<int64_t> group);
+                                                             const std::optional<at::Tensor>& weight,
+                                                             const std::optional<at::Tensor>& bias,
+                                                             at::TensorList gradients, int64_t height, int64_t width,
+                                                             std::optional<int64_t> group);
 
 }  // namespace vrwkv::ops

@@ -52,11 +52,11 @@ class TokenShiftLinearFunction : public torch::autograd::Function<TokenShiftLine
     variable_list of_mixed, of_weights;
     for (size_t j = 0; j < count; ++j) {
       const bool of_weight = context->needs_input_grad(1 + count + j);
-      at::Tensor of_mix = at::zeros_like(x), of_linear;
+      at::Tensor of_mix, of_linear;
       if (gradients[j].defined()) {
         std::tie(of_mix, of_linear) = linear_gradients(gradients[j], mixed[j], saved[3 + count + j], {true, of_weight});
       }
-      of_mixed.push_back(of_mix);
+      of_mixed.push_back(of_mix.defined() ? of_mix : at::zeros_like(x));
       of_weights.push_back(of_linear);
     }
     const auto [gx, sums] = token_shift_mix_gradients(x, mixes, weight, bias, of_mixed, height, width, std::nullopt);

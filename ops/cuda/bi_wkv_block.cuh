@@ -25,8 +25,8 @@ enum class Exchange {
   former,   ///< Launches before this one have left them.
 };
 
-/// Tokens of one thread. Measured on an H100: 20 is the best that leaves room for two blocks of 10 warps (a sequence of
-/// 196 tokens) in a multiprocessor.
+/// Tokens of one thread: with 10 warps, a block has a sequence of 196. More take shared memory from other blocks, fewer
+/// give each token more of what a segment takes anyway.
 template <typename T>
 constexpr int kSegment = sizeof(T) == 4 ? 20 : 8;
 

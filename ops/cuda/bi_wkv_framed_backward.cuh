@@ -33,7 +33,7 @@ __device__ __forceinline__ bool framed_backward(const Shape& shape, const P& pla
   }
   Frame frame(w, inputs.u[place.channel], kTokens);
   finish_loads();
-  if (!set_frame(frame, shape, tiles.k, kLanes, place, shared)) return false;
+  if (!set_frame(frame, shape, tiles.k, place, shared)) return false;
   Sides<FramedSums> entered;
   if constexpr (kExchange == Exchange::former) entered = enter_chunks(frame, place, shape, shared, w);
   MarkedScan<kTokens> scan(frame, tiles.k, tiles.v);

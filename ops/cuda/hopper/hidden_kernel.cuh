@@ -22,10 +22,10 @@ struct HiddenShape<192> {
   static constexpr int kGroups = 4, kChunk = 64, kUnitColumns = 192, kStages = 4;
 };
 
-/// Wide chunks, as narrow products wait for the left factor's reads; small units, of which several are on their way.
+/// Wide chunks, as narrow products wait for the left factor's reads, and large units, as each is waited for.
 template <>
 struct HiddenShape<384> {
-  static constexpr int kGroups = 2, kChunk = 128, kUnitColumns = 64, kStages = 6;
+  static constexpr int kGroups = 2, kChunk = 128, kUnitColumns = 128, kStages = 3;
 };
 
 template <int channels>
