@@ -4,7 +4,7 @@
     scripts/bench_torchvision_data.py FOLDER [--shards DIR] [--rounds N] [--bench build/release/bin/vrwkv-bench]
 
 FOLDER holds a folder of JPEGs for each class; DIR the same images as `vrwkv-shard FOLDER --out DIR --fast-crop` writes them, from
-which ours are then read, too. Needs torchvision and timm beside torch. The two take turns, a few seconds each; the
+which ours are then read, too. Needs torchvision and timm beside torch, and Pillow before 13. The two take turns, a few seconds each; the
 figures are medians over the rounds, the ratio is the median of the rounds' ratios, so that a machine that others use does little
 harm. All files are read before, so that disks do not count.
 """
@@ -18,7 +18,7 @@ import tempfile
 import time
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from timm.data import create_transform
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
@@ -73,6 +73,10 @@ def main():
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--bench", default="build/release/bin/vrwkv-bench")
     arguments = parser.parse_args()
+    try:
+        ImageOps.posterize(Image.new("RGB", (1, 1)), 0)
+    except ValueError:
+        parser.error("timm's RandAugment posterizes to 0 bits, which this Pillow refuses: pip install 'pillow<13'")
     torch.set_num_threads(1)
     files = sorted(path for path in arguments.folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     for path in files:
