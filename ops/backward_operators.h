@@ -22,4 +22,7 @@ std::tuple<at::Tensor, at::Tensor> token_shift_mix_gradients(const at::Tensor& x
                                                              at::TensorList gradients, int64_t height, int64_t width,
                                                              std::optional<int64_t> group);
 
+/// Row `row` of such sums as the gradient of `parameter`; undefined like it.
+at::Tensor parameter_gradient(const at::Tensor& sums, int64_t row, const at::Tensor& parameter);
+
 }  // namespace vrwkv::ops

@@ -60,15 +60,14 @@ class TokenShiftLinearFunction : public torch::autograd::Function<TokenShiftLine
       of_weights.push_back(of_linear);
     }
     const auto [gx, sums] = token_shift_mix_gradients(x, mixes, weight, bias, of_mixed, height, width, std::nullopt);
-    const auto parameter_gradient = [&sums = sums](size_t row, const at::Tensor& parameter) {
-      if (!parameter.defined()) return at::Tensor();
-      return sums[static_cast<int64_t>(row)].view(parameter.sizes()).to(parameter.scalar_type());
-    };
     variable_list result{gx};
-    for (size_t j = 0; j < count; ++j) result.push_back(parameter_gradient(j, mixes[j]));
+    const auto mix_count = static_cast<int64_t>(count);
+    for (int64_t j = 0; j < mix_count; ++j) {
+      result.push_back(parameter_gradient(sums, j, mixes[static_cast<size_t>(j)]));
+    }
     result.insert(result.end(), of_weights.begin(), of_weights.end());
-    result.push_back(parameter_gradient(count, saved[1]));
-    result.push_back(parameter_gradient(count + 1, saved[2]));
+    result.push_back(parameter_gradient(sums, mix_count, saved[1]));
+    result.push_back(parameter_gradient(sums, mix_count + 1, saved[2]));
     result.insert(result.end(), 2, at::Tensor());
     return result;
   }

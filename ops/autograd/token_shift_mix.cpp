@@ -67,15 +67,12 @@ class TokenShiftFunction : public torch::autograd::Function<TokenShiftFunction> 
       std::tie(gx, sums) =
           token_shift_mix_gradients(x, mixes, optional_weight, optional_bias, gradients, height, width, group);
     }
-    const auto parameter_gradient = [&](int64_t row, const at::Tensor& parameter) {
-      return parameter.defined() ? sums[row].view(parameter.sizes()).to(parameter.scalar_type()) : at::Tensor();
-    };
     const auto count = static_cast<int64_t>(mixes.size());
     variable_list result{gx};
-    for (int64_t i = 0; i < count; ++i) result.push_back(parameter_gradient(i, mixes[static_cast<size_t>(i)]));
+    for (int64_t i = 0; i < count; ++i) result.push_back(parameter_gradient(sums, i, mixes[static_cast<size_t>(i)]));
     result.push_back(gshares);
-    result.push_back(parameter_gradient(count, weight));
-    result.push_back(parameter_gradient(count + 1, bias));
+    result.push_back(parameter_gradient(sums, count, weight));
+    result.push_back(parameter_gradient(sums, count + 1, bias));
     result.insert(result.end(), 3, at::Tensor());
     return result;
   }
@@ -102,6 +99,10 @@ std::tuple<at::Tensor, at::Tensor> token_shift_mix_gradients(const at::Tensor& x
                              .findSchemaOrThrow("vrwkv::_token_shift_mix_backward", "")
                              .typed<decltype(token_shift_mix_gradients)>();
   return op.call(x, mixes, weight, bias, gradients, height, width, group);
+}
+
+at::Tensor parameter_gradient(const at::Tensor& sums, int64_t row, const at::Tensor& parameter) {
+  return parameter.defined() ? sums[row].view(parameter.sizes()).to(parameter.scalar_type()) : at::Tensor();
 }
 
 TORCH_LIBRARY_IMPL(vrwkv, AutogradCUDA, m) {
