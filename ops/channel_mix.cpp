@@ -1,11 +1,11 @@
 #include "ops/channel_mix.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 #include "ops/linear.h"
 #include "ops/linear_composites.h"
 #include "ops/optional_tensor.h"
+#include "ops/registered_operator.h"
 #include "ops/squared_relu_mlp.h"
 #include "ops/token_shift_mix.h"
 
@@ -42,8 +42,7 @@ std::tuple<at::Tensor, at::Tensor> channel_mix_composite(const at::Tensor& x, co
 
 ResidualOutput channel_mix(const at::Tensor& x, const at::Tensor& feed, const ChannelMixParameters& parameters,
                            int64_t height, int64_t width, Feed next, double eps) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("vrwkv::channel_mix", "").typed<decltype(channel_mix_composite)>();
+  const auto& op = registered_operator<channel_mix_composite>("vrwkv::channel_mix");
   const auto& p = parameters;
   const auto [sum, fed] =
       op.call(x, feed, p.mix_k, p.mix_r, p.key, p.receptance, p.value, optional_tensor(p.norm_weight),

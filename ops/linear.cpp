@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -12,6 +11,7 @@
 #include "ops/backward_operators.h"
 #include "ops/linear_composites.h"
 #include "ops/optional_tensor.h"
+#include "ops/registered_operator.h"
 #include "ops/weight_casts.h"
 
 namespace vrwkv::ops {
@@ -48,9 +48,7 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
 
 std::tuple<at::Tensor, at::Tensor> linear_gradients(const at::Tensor& gy, const std::optional<at::Tensor>& x,
                                                     const std::optional<at::Tensor>& cast, std::array<bool, 2> needed) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("vrwkv::_linear_backward", "").typed<decltype(linear_gradients)>();
-  return op.call(gy, x, cast, needed);
+  return registered_operator<linear_gradients>("vrwkv::_linear_backward").call(gy, x, cast, needed);
 }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight) {

@@ -1,9 +1,9 @@
 #include "ops/squared_relu_mlp.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 #include "ops/linear.h"
+#include "ops/registered_operator.h"
 #include "ops/squared_relu.h"
 #include "ops/squared_relu_mlp_kernels.h"
 
@@ -11,14 +11,6 @@ namespace vrwkv::ops {
 namespace {
 
 bool never_fused(const at::Tensor& /*x*/, const at::Tensor& /*key*/, const at::Tensor& /*value*/) { return false; }
-
-/// The operator of this name, whose calls are those of `function`.
-template <auto function>
-const auto& registered(const char* name) {
-  using Signature = std::remove_pointer_t<decltype(function)>;
-  static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Signature>();
-  return op;
-}
 
 }  // namespace
 
@@ -31,23 +23,23 @@ at::Tensor squared_relu_mlp_composite(const at::Tensor& x, const at::Tensor& key
 }
 
 at::Tensor squared_relu_mlp(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {
-  return registered<squared_relu_mlp>("vrwkv::squared_relu_mlp").call(x, key, value);
+  return registered_operator<squared_relu_mlp>("vrwkv::squared_relu_mlp").call(x, key, value);
 }
 
 bool squared_relu_mlp_is_fused(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {
-  return registered<squared_relu_mlp_is_fused>("vrwkv::_squared_relu_mlp_is_fused").call(x, key, value);
+  return registered_operator<squared_relu_mlp_is_fused>("vrwkv::_squared_relu_mlp_is_fused").call(x, key, value);
 }
 
 std::tuple<at::Tensor, at::Tensor> squared_relu_mlp_forward(const at::Tensor& x, const at::Tensor& key,
                                                             const at::Tensor& value) {
-  return registered<squared_relu_mlp_forward>("vrwkv::_squared_relu_mlp_forward").call(x, key, value);
+  return registered_operator<squared_relu_mlp_forward>("vrwkv::_squared_relu_mlp_forward").call(x, key, value);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> squared_relu_mlp_backward(const at::Tensor& gy, const at::Tensor& x,
                                                                          const at::Tensor& hidden,
                                                                          const at::Tensor& key, const at::Tensor& value,
                                                                          std::array<bool, 3> needed) {
-  return registered<squared_relu_mlp_backward>("vrwkv::_squared_relu_mlp_backward")
+  return registered_operator<squared_relu_mlp_backward>("vrwkv::_squared_relu_mlp_backward")
       .call(gy, x, hidden, key, value, needed);
 }
 

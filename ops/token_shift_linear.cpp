@@ -1,10 +1,10 @@
 #include "ops/token_shift_linear.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 #include "ops/linear.h"
 #include "ops/linear_composites.h"
+#include "ops/registered_operator.h"
 #include "ops/token_shift_mix.h"
 
 namespace vrwkv::ops {
@@ -33,10 +33,8 @@ std::vector<at::Tensor> token_shift_linear_composite(const at::Tensor& x, at::Te
 std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,
                                            const std::optional<at::Tensor>& weight,
                                            const std::optional<at::Tensor>& bias, int64_t height, int64_t width) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("vrwkv::token_shift_linear", "")
-                             .typed<decltype(token_shift_linear_composite)>();
-  return op.call(x, mixes, weights, weight, bias, height, width);
+  return registered_operator<token_shift_linear_composite>("vrwkv::token_shift_linear")
+      .call(x, mixes, weights, weight, bias, height, width);
 }
 
 TORCH_LIBRARY_FRAGMENT(vrwkv, m) {

@@ -4,9 +4,9 @@
     scripts/bench_torchvision_data.py FOLDER [--shards DIR] [--rounds N] [--bench build/release/bin/vrwkv-bench]
 
 FOLDER holds a folder of JPEGs for each class; DIR the same images as `vrwkv-shard FOLDER --out DIR --fast-crop` writes them, from
-which ours are then read, too. Needs torchvision and timm beside torch, and Pillow before 13. The two take turns, a few seconds each; the
-figures are medians over the rounds, the ratio is the median of the rounds' ratios, so that a machine that others use does little
-harm. All files are read before, so that disks do not count.
+which ours are then read, too. Needs torchvision and timm beside torch, and Pillow before 13. The two take turns, a few seconds
+each; the figures are medians over the rounds, the ratio is the median of the rounds' ratios, so that a machine that others use
+does little harm. All files are read before, so that disks do not count.
 """
 
 import argparse

@@ -3,7 +3,6 @@
 // the gradients: the kernel saves what that costs, and a network need not keep three mixes a block.
 
 #include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -12,6 +11,7 @@
 #include "ops/backward_operators.h"
 #include "ops/linear_composites.h"
 #include "ops/optional_tensor.h"
+#include "ops/registered_operator.h"
 #include "ops/token_shift_linear.h"
 #include "ops/token_shift_mix.h"
 #include "ops/weight_casts.h"
@@ -74,10 +74,7 @@ class TokenShiftLinearFunction : public torch::autograd::Function<TokenShiftLine
 };
 
 bool is_fused(const at::Tensor& x, at::TensorList mixes, at::TensorList weights) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("vrwkv::_token_shift_linear_is_fused", "")
-                             .typed<decltype(is_fused)>();
-  return op.call(x, mixes, weights);
+  return registered_operator<is_fused>("vrwkv::_token_shift_linear_is_fused").call(x, mixes, weights);
 }
 
 std::vector<at::Tensor> shift_linear(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,
@@ -106,9 +103,8 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
                                  next, eps);
   }
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("vrwkv::channel_mix", "").typed<decltype(channel_mix_composite)>();
-  return op.call(x, feed, mix_k, mix_r, key, receptance, value, norm_weight, norm_bias, height, width, next, eps);
+  return registered_operator<channel_mix_composite>("vrwkv::channel_mix")
+      .call(x, feed, mix_k, mix_r, key, receptance, value, norm_weight, norm_bias, height, width, next, eps);
 }
 
 }  // namespace

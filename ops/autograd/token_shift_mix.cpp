@@ -1,13 +1,13 @@
 #include "ops/token_shift_mix.h"
 
 #include <ATen/Functions.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include "ops/backward_operators.h"
 #include "ops/optional_tensor.h"
+#include "ops/registered_operator.h"
 #include "ops/token_shift_blend.h"
 
 namespace vrwkv::ops {
@@ -23,12 +23,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> blend_backward(const at::Tensor& 
                                                               const OptionalTensor& bias, at::TensorList gradients,
                                                               int64_t height, int64_t width,
                                                               std::optional<int64_t> group) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("vrwkv::_token_shift_blend_backward", "")
-                             .typed<std::tuple<at::Tensor, at::Tensor, at::Tensor>(
-                                 const at::Tensor&, at::TensorList, const at::Tensor&, const OptionalTensor&,
-                                 const OptionalTensor&, at::TensorList, int64_t, int64_t, std::optional<int64_t>)>();
-  return op.call(x, constants, shares, weight, bias, gradients, height, width, group);
+  return registered_operator<blend_backward>("vrwkv::_token_shift_blend_backward")
+      .call(x, constants, shares, weight, bias, gradients, height, width, group);
 }
 
 /// token_shift_mix, or with shares token_shift_blend, for CUDA, whose kernels compute both passes; elsewhere the
@@ -95,10 +91,8 @@ std::tuple<at::Tensor, at::Tensor> token_shift_mix_gradients(const at::Tensor& x
                                                              const OptionalTensor& weight, const OptionalTensor& bias,
                                                              at::TensorList gradients, int64_t height, int64_t width,
                                                              std::optional<int64_t> group) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("vrwkv::_token_shift_mix_backward", "")
-                             .typed<decltype(token_shift_mix_gradients)>();
-  return op.call(x, mixes, weight, bias, gradients, height, width, group);
+  return registered_operator<token_shift_mix_gradients>("vrwkv::_token_shift_mix_backward")
+      .call(x, mixes, weight, bias, gradients, height, width, group);
 }
 
 at::Tensor parameter_gradient(const at::Tensor& sums, int64_t row, const at::Tensor& parameter) {

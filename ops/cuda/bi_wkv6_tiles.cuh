@@ -141,8 +141,7 @@ struct Stripe {
   }
 };
 
-constexpr float kLog2E = 1.44269504F;
-__device__ __forceinline__ float decay_of(float rate) { return fast_exp2(-kLog2E * rate); }
+__device__ __forceinline__ float decay_of(float rate) { return fast_exp(-rate); }
 
 /// Rates exp(w), and the decays exp(-exp(w)): 1 where there is no token.
 struct StripeDecays {
@@ -151,7 +150,7 @@ struct StripeDecays {
   __device__ __forceinline__ explicit StripeDecays(const float (&w)[4][2]) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      rate[i / 2][i % 2] = fast_exp2(kLog2E * w[i / 2][i % 2]);
+      rate[i / 2][i % 2] = fast_exp(w[i / 2][i % 2]);
       decay[i / 2][i % 2] = decay_of(rate[i / 2][i % 2]);
     }
   }

@@ -45,8 +45,7 @@ struct ScalarMath {
   using Mask = bool;
   static __device__ __forceinline__ T exp(T x) {
     if constexpr (sizeof(T) == 4) {
-      constexpr float kLog2E = 1.44269504F;
-      return fast_exp2(x * kLog2E);
+      return fast_exp(x);
     } else {
       return ::exp(x);
     }
@@ -103,12 +102,12 @@ struct Place {
   __device__ Place(const Shape& shape, unsigned item) {
     const auto groups = static_cast<unsigned>(shape.groups);
     const unsigned chunks = kAlone ? 1 : static_cast<unsigned>(shape.chunks);
-    sequence = item / chunks;
     chunk = static_cast<int>(item % chunks);
+    sequence = item / chunks;
     b = item / chunks / groups;
-    group_channel = static_cast<int64_t>(item / chunks % groups) * kLanes;
     lane = static_cast<int>(threadIdx.x);
     warp = static_cast<int>(threadIdx.y);
+    group_channel = static_cast<int64_t>(item / chunks % groups) * kLanes;
     inside = group_channel + lane < shape.channels;
     channel = inside ? group_channel + lane : shape.channels - 1;
     first_token = (static_cast<int64_t>(chunk) * shape.warps + warp) * kTokens;

@@ -8,8 +8,7 @@ namespace vrwkv::ops::cuda {
 template <typename T>
 __device__ __forceinline__ T sigmoid(T x) {
   if constexpr (sizeof(T) == 4) {
-    constexpr float kMinusLog2E = -1.44269504F;
-    return fast_reciprocal(1.0F + fast_exp2(x * kMinusLog2E));
+    return fast_reciprocal(1.0F + fast_exp(-x));
   } else {
     return T(1) / (T(1) + ::exp(-x));
   }

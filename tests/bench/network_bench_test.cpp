@@ -59,7 +59,6 @@ TEST(NetworkTable, HasRateAndMemory) {
   EXPECT_EQ(json["size"], 1024);
 }
 
-}  // namespace
 TEST(KernelTable, HasTheLongestTheRestAndTheSum) {
   std::string name = "void ";
   name.append(100, 'k');
@@ -78,4 +77,5 @@ TEST(KernelTable, HasTheLongestTheRestAndTheSum) {
   EXPECT_DOUBLE_EQ(json[1]["step_us"], 30);
 }
 
+}  // namespace
 }  // namespace vrwkv::bench
