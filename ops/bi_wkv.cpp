@@ -35,8 +35,15 @@ at::Tensor bi_wkv_meta(const at::Tensor& w, const at::Tensor& u, const at::Tenso
   return at::empty_like(k, at::MemoryFormat::Contiguous);
 }
 
+/// Where a backend keeps no sums for the backward pass, its forward pass.
+std::tuple<at::Tensor, at::Tensor> bi_wkv_without_sums(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k,
+                                                       const at::Tensor& v) {
+  return {bi_wkv(w, u, k, v), at::empty({0}, k.options())};
+}
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> bi_wkv_backward_meta(
-    const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v, const at::Tensor& gy) {
+    const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v, const at::Tensor& gy,
+    const at::Tensor&) {
   check_bi_wkv_backward(w, u, k, v, gy);
   return {at::empty_like(w), at::empty_like(u), at::empty_like(k, at::MemoryFormat::Contiguous),
           at::empty_like(v, at::MemoryFormat::Contiguous)};
@@ -73,13 +80,17 @@ at::Tensor bi_wkv(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k,
 
 TORCH_LIBRARY_FRAGMENT(vrwkv, m) {
   m.def("bi_wkv(Tensor w, Tensor u, Tensor k, Tensor v) -> Tensor");
+  m.def("_bi_wkv_with_sums(Tensor w, Tensor u, Tensor k, Tensor v) -> (Tensor y, Tensor sums)");
   m.def(
-      "_bi_wkv_backward(Tensor w, Tensor u, Tensor k, Tensor v, Tensor gy) -> (Tensor gw, Tensor gu, Tensor gk, Tensor "
-      "gv)");
+      "_bi_wkv_backward(Tensor w, Tensor u, Tensor k, Tensor v, Tensor gy, Tensor sums) -> (Tensor gw, Tensor gu, "
+      "Tensor gk, Tensor gv)");
 }
+
+TORCH_LIBRARY_IMPL(vrwkv, CPU, m) { m.impl("_bi_wkv_with_sums", bi_wkv_without_sums); }
 
 TORCH_LIBRARY_IMPL(vrwkv, Meta, m) {
   m.impl("bi_wkv", bi_wkv_meta);
+  m.impl("_bi_wkv_with_sums", bi_wkv_without_sums);
   m.impl("_bi_wkv_backward", bi_wkv_backward_meta);
 }
 

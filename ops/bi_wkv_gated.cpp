@@ -40,9 +40,10 @@ at::Tensor bi_wkv_gated(const at::Tensor& w, const at::Tensor& u, const at::Tens
 
 TORCH_LIBRARY_FRAGMENT(vrwkv, m) {
   m.def("bi_wkv_gated(Tensor w, Tensor u, Tensor k, Tensor v, Tensor r) -> Tensor");
+  m.def("_bi_wkv_gated_with_sums(Tensor w, Tensor u, Tensor k, Tensor v, Tensor r) -> (Tensor y, Tensor sums)");
   m.def(
-      "_bi_wkv_gated_backward(Tensor w, Tensor u, Tensor k, Tensor v, Tensor r, Tensor gy) -> (Tensor gw, Tensor gu, "
-      "Tensor gk, Tensor gv, Tensor gr)");
+      "_bi_wkv_gated_backward(Tensor w, Tensor u, Tensor k, Tensor v, Tensor r, Tensor gy, Tensor sums) -> (Tensor gw, "
+      "Tensor gu, Tensor gk, Tensor gv, Tensor gr)");
 }
 
 // Where no kernel does it in one pass, it is the product of the two.

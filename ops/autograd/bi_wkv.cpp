@@ -1,9 +1,11 @@
 #include "ops/bi_wkv.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
+
+#include "ops/linear_composites.h"
+#include "ops/registered_operator.h"
 
 namespace vrwkv::ops {
 namespace {
@@ -11,15 +13,15 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+std::tuple<at::Tensor, at::Tensor> with_sums(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k,
+                                             const at::Tensor& v) {
+  return registered_operator<with_sums>("vrwkv::_bi_wkv_with_sums").call(w, u, k, v);
+}
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> call_backward(const at::Tensor& w, const at::Tensor& u,
                                                                          const at::Tensor& k, const at::Tensor& v,
-                                                                         const at::Tensor& gy) {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("vrwkv::_bi_wkv_backward", "")
-          .typed<std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>(
-              const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&)>();
-  return op.call(w, u, k, v, gy);
+                                                                         const at::Tensor& gy, const at::Tensor& sums) {
+  return registered_operator<call_backward>("vrwkv::_bi_wkv_backward").call(w, u, k, v, gy, sums);
 }
 
 class BiWkvFunction : public torch::autograd::Function<BiWkvFunction> {
@@ -27,18 +29,23 @@ class BiWkvFunction : public torch::autograd::Function<BiWkvFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& w, const at::Tensor& u, const at::Tensor& k,
                             const at::Tensor& v) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    context->save_for_backward({w, u, k, v});
-    return bi_wkv(w, u, k, v);
+    const auto [y, sums] = with_sums(w, u, k, v);
+    context->save_for_backward({w, u, k, v, sums});
+    return y;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
-    auto [gw, gu, gk, gv] = call_backward(saved[0], saved[1], saved[2], saved[3], gradients[0]);
+    auto [gw, gu, gk, gv] = call_backward(saved[0], saved[1], saved[2], saved[3], gradients[0], saved[4]);
     return {gw, gu, gk, gv};
   }
 };
 
 at::Tensor bi_wkv_autograd(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v) {
+  if (!needs_gradient({w, u, k, v})) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    return bi_wkv(w, u, k, v);
+  }
   return BiWkvFunction::apply(w, u, k, v);
 }
 

@@ -1,16 +1,28 @@
 #include "ops/bi_wkv_gated.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
+
+#include "ops/linear_composites.h"
+#include "ops/registered_operator.h"
 
 namespace vrwkv::ops {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+std::tuple<at::Tensor, at::Tensor> gated_with_sums(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k,
+                                                   const at::Tensor& v, const at::Tensor& r) {
+  return registered_operator<gated_with_sums>("vrwkv::_bi_wkv_gated_with_sums").call(w, u, k, v, r);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> call_backward(
+    const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v, const at::Tensor& r,
+    const at::Tensor& gy, const at::Tensor& sums) {
+  return registered_operator<call_backward>("vrwkv::_bi_wkv_gated_backward").call(w, u, k, v, r, gy, sums);
+}
 
 /// For CUDA, whose kernels compute both passes; elsewhere the product differentiates itself.
 class BiWkvGatedFunction : public torch::autograd::Function<BiWkvGatedFunction> {
@@ -18,23 +30,24 @@ class BiWkvGatedFunction : public torch::autograd::Function<BiWkvGatedFunction> 
   static at::Tensor forward(AutogradContext* context, const at::Tensor& w, const at::Tensor& u, const at::Tensor& k,
                             const at::Tensor& v, const at::Tensor& r) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    context->save_for_backward({w, u, k, v, r});
-    return bi_wkv_gated(w, u, k, v, r);
+    const auto [y, sums] = gated_with_sums(w, u, k, v, r);
+    context->save_for_backward({w, u, k, v, r, sums});
+    return y;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("vrwkv::_bi_wkv_gated_backward", "")
-                               .typed<Gradients(const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                                                const at::Tensor&, const at::Tensor&, const at::Tensor&)>();
     const variable_list saved = context->get_saved_variables();
-    auto [gw, gu, gk, gv, gr] = op.call(saved[0], saved[1], saved[2], saved[3], saved[4], gradients[0]);
+    auto [gw, gu, gk, gv, gr] = call_backward(saved[0], saved[1], saved[2], saved[3], saved[4], gradients[0], saved[5]);
     return {gw, gu, gk, gv, gr};
   }
 };
 
 at::Tensor bi_wkv_gated_autograd(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
                                  const at::Tensor& r) {
+  if (!needs_gradient({w, u, k, v, r})) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    return bi_wkv_gated(w, u, k, v, r);
+  }
   return BiWkvGatedFunction::apply(w, u, k, v, r);
 }
 

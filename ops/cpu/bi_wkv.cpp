@@ -49,7 +49,7 @@ at::Tensor forward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& w, const at::Tensor& u,
                                                                     const at::Tensor& k, const at::Tensor& v,
-                                                                    const at::Tensor& gy) {
+                                                                    const at::Tensor& gy, const at::Tensor&) {
   check_bi_wkv_backward(w, u, k, v, gy);
   const Prepared in(w, u, k, v);
   const at::Tensor gy_wide = gy.to(in.k.scalar_type()).contiguous();

@@ -6,39 +6,51 @@
 namespace vrwkv::ops::cuda {
 namespace {
 
+template <typename T, typename In>
+using BackwardLauncher = Launcher<T, In, Pass::backward>;
+
 template <bool kGated, typename T, typename In>
-void run(const Launcher<T, In>& launcher, const GradientPointers<T, In>& gradients) {
+void run(const BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const GradientPointers<T, In>& gradients) {
   const Shape& shape = launcher.shape();
   const Inputs<T, In> inputs = launcher.inputs();
-  const int tiles = launcher.template backward_tiles<false>();
   if (shape.chunks == 1) {
-    launcher.launch(backward_kernel<T, In, Exchange::none, kGated, false>, tiles, shape, inputs, GlobalSums<T>{},
+    launcher.launch(backward_kernel<T, In, Exchange::none, kGated, false>,
+                    launcher.template backward_tiles<Exchange::none, false>(), shape, inputs, ChunkSums<T>{},
                     GlobalSums<T>{}, gradients);
     return;
   }
-  const typename Launcher<T, In>::Exchanges exchanges(launcher, 2);
+  const ChunkSums<T> kept = launcher.pointer(sums);
+  const int tiles = launcher.template backward_tiles<Exchange::running, false>();
+  const typename BackwardLauncher<T, In>::ExchangeMemory exchange(launcher);
   if constexpr (sizeof(T) == 4) {
     const auto kernel = backward_kernel<T, In, Exchange::running, kGated, false>;
     if (const int64_t blocks = launcher.running_blocks(kernel, tiles); blocks > 0) {
-      launcher.launch_running(kernel, tiles, blocks, shape, inputs, exchanges[0], exchanges[1], gradients);
+      launcher.launch_running(kernel, tiles, blocks, shape, inputs, kept, exchange.pointers(), gradients);
       return;
     }
   }
-  launcher.launch(totals_kernel<T, In>, launcher.forward_tiles(), shape, inputs, exchanges[0]);
-  launcher.launch(backward_kernel<T, In, Exchange::former, kGated, true>, launcher.template backward_tiles<true>(),
-                  shape, inputs, exchanges[0], exchanges[1], gradients);
-  launcher.launch(backward_kernel<T, In, Exchange::former, kGated, false>, tiles, shape, inputs, exchanges[0],
-                  exchanges[1], gradients);
+  launcher.launch(backward_kernel<T, In, Exchange::former, kGated, true>,
+                  launcher.template backward_tiles<Exchange::former, true>(), shape, inputs, kept, exchange.pointers(),
+                  gradients);
+  launcher.launch(backward_kernel<T, In, Exchange::former, kGated, false>, tiles, shape, inputs, kept,
+                  exchange.pointers(), gradients);
 }
 
 }  // namespace
 
 BiWkvGradients bi_wkv_backward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
-                               const at::Tensor& r, const at::Tensor& gy_in) {
-  BiWkvGradients out{{}, {}, at::empty_like(k, at::MemoryFormat::Contiguous), {}, {}};
-  out.gv = at::empty_like(out.gk);
-  if (r.defined()) out.gr = at::empty_like(out.gk);
-  if (out.gk.numel() == 0) {
+                               const at::Tensor& r, const at::Tensor& gy_in, const at::Tensor& sums) {
+  const int64_t channels = k.size(2);
+  BiWkvGradients out;
+  if (r.defined()) {
+    const at::Tensor all = at::empty({k.size(0), k.size(1), 3 * channels}, k.options());
+    const auto part = [&](int64_t index) { return all.narrow(2, index * channels, channels); };
+    out = {.gw = {}, .gu = {}, .gk = part(0), .gv = part(1), .gr = part(2)};
+  } else {
+    out.gk = at::empty_like(k, at::MemoryFormat::Contiguous);
+    out.gv = at::empty_like(out.gk);
+  }
+  if (k.numel() == 0) {
     out.gw = at::zeros_like(w);
     out.gu = at::zeros_like(u);
     return out;
@@ -46,19 +58,21 @@ BiWkvGradients bi_wkv_backward(const at::Tensor& w, const at::Tensor& u, const a
   const at::Tensor gy = gy_in.contiguous();
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, k.scalar_type(), "bi_wkv_backward", [&] {
     using T = at::opmath_type<scalar_t>;
-    Launcher<T, scalar_t> launcher(w, u, k, v, r);
+    BackwardLauncher<T, scalar_t> launcher(w, u, k, v, r);
     launcher.also_reads(gy);
+    launcher.check_sums(sums);
     // One sum for each chunk, then a plain sum over them: no atomics, so two runs give equal bits.
-    const at::Tensor parts = launcher.scratch({2, launcher.shape().batch * launcher.shape().chunks, k.size(2)});
+    const at::Tensor parts = launcher.scratch({2, launcher.shape().batch * launcher.shape().chunks, channels});
     const at::Tensor gw_parts = parts[0], gu_parts = parts[1];
     const auto pointer = [](const at::Tensor& tensor) { return tensor.mutable_data_ptr<scalar_t>(); };
     const auto run_gated = launcher.gated() ? run<true, T, scalar_t> : run<false, T, scalar_t>;
-    run_gated(launcher, GradientPointers<T, scalar_t>{gy.const_data_ptr<scalar_t>(), pointer(out.gk), pointer(out.gv),
-                                                      out.gr.defined() ? pointer(out.gr) : nullptr,
-                                                      gw_parts.mutable_data_ptr<T>(), gu_parts.mutable_data_ptr<T>()});
-    const at::Tensor sums = column_sums(parts, 1);
-    out.gw = sums[0].to(w.scalar_type());
-    out.gu = sums[1].to(u.scalar_type());
+    run_gated(launcher, sums,
+              GradientPointers<T, scalar_t>{gy.const_data_ptr<scalar_t>(), pointer(out.gk), pointer(out.gv),
+                                            out.gr.defined() ? pointer(out.gr) : nullptr, out.gk.stride(1),
+                                            gw_parts.mutable_data_ptr<T>(), gu_parts.mutable_data_ptr<T>()});
+    const at::Tensor gradients = column_sums(parts, 1);
+    out.gw = gradients[0].to(w.scalar_type());
+    out.gu = gradients[1].to(u.scalar_type());
   });
   return out;
 }

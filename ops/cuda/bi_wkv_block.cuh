@@ -3,7 +3,7 @@
 // How the tokens of Bi-WKV are divided, and how sums travel between the parts.
 //
 // A thread has one channel and a segment of kSegment consecutive tokens. A thread block has 32 channels (its lanes) and
-// up to kMaxWarps segments (its warps); its tokens are a chunk. Segments meet in shared memory, the chunks of a
+// several segments (its warps); its tokens are a chunk. Segments meet in shared memory, the chunks of a
 // sequence in global memory: while the kernel runs where all chunks of a sequence can be on the device at once, else
 // between two launches.
 
@@ -13,6 +13,7 @@
 #include "ops/bi_wkv_state.h"
 #include "ops/cuda/fast_math.cuh"
 #include "ops/cuda/sigmoid.cuh"
+#include "ops/cuda/vector.cuh"
 
 namespace vrwkv::ops::cuda {
 
@@ -25,17 +26,25 @@ enum class Exchange {
   former,   ///< Launches before this one have left them.
 };
 
-/// Tokens of one thread: with 10 warps, a block has a sequence of 196. More take shared memory from other blocks, fewer
-/// give each token more of what a segment takes anyway.
-template <typename T>
-constexpr int kSegment = sizeof(T) == 4 ? 20 : 8;
+enum class Pass { forward, backward };
+
+/// Tokens of one thread. What a segment takes anyway is as much as 20 tokens take in the kernels, whose limit is the
+/// number of instructions: so the more the better, while enough warps fit a multiprocessor. Where chunks wait for each
+/// other, small blocks of long segments do best.
+template <typename T, Exchange kExchange, Pass kPass>
+constexpr int kSegment = sizeof(T) != 4                                           ? 8
+                         : kExchange == Exchange::none || kPass == Pass::backward ? 28
+                                                                                  : 49;
 
 /// Tokens of a step of the loops over a segment.
-constexpr int kPart = 5;
+constexpr int kPart = 7;
 
-/// Warps of a block at most, alone or with others of its sequence: two of these fit a multiprocessor.
-constexpr int kMaxWarpsAlone = 16;
-constexpr int kMaxWarps = 10;
+/// Tokens of a sequence that a block takes alone, at most, and of a chunk where there are several: what both passes
+/// have whole segments of, and a sequence of 14 x 14 tokens.
+template <typename T>
+constexpr int kTokensAlone = sizeof(T) == 4 ? 308 : 128;
+template <typename T>
+constexpr int kChunkTokens = sizeof(T) == 4 ? 196 : 80;
 
 /// Exponentials and conditional choices of one thread. float uses the hardware's base-2 exponential, whose error is
 /// within a few ulp of the result for the arguments that matter here (at most 0, or near it).
@@ -60,7 +69,7 @@ struct ScalarMath {
 
 struct Shape {
   int64_t batch, tokens, channels;
-  int chunks;  ///< Of a sequence; a chunk has warps * kSegment tokens, the last one maybe less.
+  int chunks;  ///< Of a sequence; the last one may have fewer tokens.
   int warps;
   int groups;       ///< ceil(channels / kLanes)
   bool vectorized;  ///< Rows of all tensors can be read 16 bytes at a time.
@@ -82,6 +91,7 @@ template <typename T, typename In>
 struct GradientPointers {
   const In* gy;
   In *gk, *gv, *gr;        ///< gr is null without a gate.
+  int64_t stride;          ///< From token to token of gk, gv and gr.
   T *gw_parts, *gu_parts;  ///< [batch * chunks, channels]
 };
 
@@ -94,26 +104,32 @@ struct Place {
   int64_t sequence, b, channel;
   int64_t group_channel;  ///< First channel of the block.
   int64_t first_token;    ///< Of the segment.
+  int64_t first_row;      ///< Of the segment, in [batch * tokens].
   int64_t first_element;
   int chunk, warp, lane;
   int count;    ///< Tokens of the segment: less than kSegment where the sequence ends, 0 behind it.
   bool inside;  ///< Surplus lanes of the last group work on the last channel too, and write nothing.
 
-  __device__ Place(const Shape& shape, unsigned item) {
-    const auto groups = static_cast<unsigned>(shape.groups);
-    const unsigned chunks = kAlone ? 1 : static_cast<unsigned>(shape.chunks);
-    chunk = static_cast<int>(item % chunks);
-    sequence = item / chunks;
-    b = item / chunks / groups;
+  __device__ Place(const Shape& shape, unsigned item)
+      : Place(shape, kAlone ? 0 : item % static_cast<unsigned>(shape.chunks),
+              kAlone ? item : item / static_cast<unsigned>(shape.chunks)) {}
+  __device__ Place(const Shape& shape, unsigned chunk_in, unsigned sequence_in)
+      : Place(shape, chunk_in, sequence_in / static_cast<unsigned>(shape.groups),
+              sequence_in % static_cast<unsigned>(shape.groups)) {}
+  __device__ Place(const Shape& shape, unsigned chunk_in, unsigned b_in, unsigned group) {
+    chunk = static_cast<int>(chunk_in);
+    b = b_in;
+    sequence = b * shape.groups + group;
     lane = static_cast<int>(threadIdx.x);
     warp = static_cast<int>(threadIdx.y);
-    group_channel = static_cast<int64_t>(item / chunks % groups) * kLanes;
+    group_channel = static_cast<int64_t>(group) * kLanes;
     inside = group_channel + lane < shape.channels;
     channel = inside ? group_channel + lane : shape.channels - 1;
     first_token = (static_cast<int64_t>(chunk) * shape.warps + warp) * kTokens;
     const int64_t left = shape.tokens - first_token;
     count = left < 0 ? 0 : left < kTokens ? static_cast<int>(left) : kTokens;
-    first_element = (b * shape.tokens + first_token) * shape.channels + channel;
+    first_row = b * shape.tokens + first_token;
+    first_element = first_row * shape.channels + channel;
   }
 
   /// Index of the chunk's sums in [batch, chunks, channels].
@@ -122,46 +138,62 @@ struct Place {
   }
 };
 
+template <typename T, Exchange kExchange, Pass kPass>
+using PlaceOf = Place<T, kSegment<T, kExchange, kPass>, kExchange == Exchange::none>;
+
 template <typename State>
 struct Sides {
   State left, right;
 };
 
-/// The sums of all chunks in global memory: [2, batch, chunks, channels], of those that come from the left and from the
-/// right.
+/// Sums in memory, aligned to their size, in as few accesses as can be.
 template <typename T>
-struct GlobalSums {
+__device__ __forceinline__ Sums<T> load_sums(const Sums<T>* from) {
+  const auto values = load_vector<4>(reinterpret_cast<const T*>(from)).values;
+  return {values[0], values[1], values[2], values[3]};
+}
+template <typename T>
+__device__ __forceinline__ void store_sums(Sums<T>* to, const Sums<T>& sums) {
+  store_vector(reinterpret_cast<T*>(to), Vector<T, 4>{sums.a, sums.b, sums.key, sums.n});
+}
+
+/// Sums of or beside all chunks in global memory: [2, batch, chunks, channels], of what comes from the left and from
+/// the right.
+template <typename T>
+struct ChunkSums {
   Sums<T>* sums;
-  unsigned* arrived;  ///< [sequences] chunks that have left their sums, 0 at the start; for Exchange::running.
   template <typename P>
-  __device__ Sums<T>& at(int direction, const P& place, const Shape& shape) const {
-    return sums[direction * shape.batch * shape.chunks * shape.channels + place.chunk_index(shape)];
+  __device__ Sums<T>* at(int direction, const P& place, const Shape& shape) const {
+    return &sums[direction * shape.batch * shape.chunks * shape.channels + place.chunk_index(shape)];
   }
+};
+
+/// The sums of the chunks themselves, which the blocks of a sequence exchange.
+template <typename T>
+struct GlobalSums : ChunkSums<T> {
+  unsigned* arrived;  ///< [sequences] warps that have left sums, 0 at the start; for Exchange::running.
 };
 
 /// Shared memory of a block: what every arithmetic needs. Tiles of tokens follow it.
 template <typename T>
 struct SharedMemory {
-  static __host__ __device__ int state_bytes(int warps) {
-    return 2 * warps * kLanes * static_cast<int>(sizeof(Sums<T>));
-  }
+  /// Of one sum for every thread.
+  static __host__ __device__ int sum_bytes(int warps) { return warps * kLanes * static_cast<int>(sizeof(Sums<T>)); }
   static __host__ __device__ int largest_bytes(int warps) { return warps * kLanes * static_cast<int>(sizeof(T)); }
-  static __host__ __device__ int bytes(int warps) { return 2 * state_bytes(warps) + largest_bytes(warps); }
+  static __host__ __device__ int bytes(int warps) { return 3 * sum_bytes(warps) + largest_bytes(warps); }
 
   char* base;
   int warps;
 
-  /// [2][warps][lanes] sums of each segment, or anything smaller.
+  /// [2][warps][lanes] sums of each segment, or anything smaller. Of V half as large, there is another place, 1.
   template <typename V>
-  __device__ V* segments() const {
-    return reinterpret_cast<V*>(base);
+  __device__ V* segments(int which = 0) const {
+    return reinterpret_cast<V*>(base + which * sum_bytes(warps));
   }
-  /// [warps][lanes] sums of other chunks as the warps have gathered them, for each of two kinds of sums.
-  __device__ Sums<T>* gathered(int kind) const {
-    return reinterpret_cast<Sums<T>*>(base + state_bytes(warps)) + kind * warps * kLanes;
-  }
+  /// [warps][lanes] sums of other chunks as the warps have gathered them.
+  __device__ Sums<T>* gathered() const { return reinterpret_cast<Sums<T>*>(base + 2 * sum_bytes(warps)); }
   /// [warps][lanes] largest key of each segment.
-  __device__ T* largest() const { return reinterpret_cast<T*>(base + 2 * state_bytes(warps)); }
+  __device__ T* largest() const { return reinterpret_cast<T*>(base + 3 * sum_bytes(warps)); }
   __device__ char* tiles() const { return base + bytes(warps); }
 };
 
@@ -183,14 +215,13 @@ __device__ void write_parts(const GradientPointers<T, In>& gradients, T gw, T gu
   }
 }
 
-/// Leaves this thread's segment sums in shared memory for the block.
+/// Leaves this thread's segment sums in shared memory for the block, which synchronises afterwards.
 template <typename P, typename State, typename T>
 __device__ void put_segment(const State& from_left, const State& from_right, const P& place,
                             const SharedMemory<T>& shared) {
   State* segments = shared.template segments<State>() + place.warp * kLanes + place.lane;
   segments[0] = from_left;
   segments[shared.warps * kLanes] = from_right;
-  __syncthreads();
 }
 
 /// Joins to `sides` the segments left of this one, and those right of it.

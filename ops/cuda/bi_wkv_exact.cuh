@@ -65,6 +65,7 @@ __device__ Sides<Sums<T>> exact_segment(const P& place, const SharedMemory<T>& s
   }
   // A segment cut short by the sequence's end has nothing right of it, so the missing tokens may count as passed.
   put_segment(from_left, from_right, place, shared);
+  __syncthreads();
   return {from_left, from_right};
 }
 
@@ -78,25 +79,26 @@ __device__ void exact_chunk(const Exact<T, In, P>& exact, const P& place, const 
   leave_chunk(place, shape, totals, beside, own, join, [](const Sums<T>& state) { return state; });
 }
 
-/// What stands left and right of the thread's segment. After exact_segment(), which gave `own`. `kind` is that of the
-/// sums in `global`.
+/// What comes in from other chunks. After exact_segment(), which gave `own`.
 template <Exchange kExchange, typename P, typename T, typename In>
-__device__ Sides<Sums<T>> exact_sides(int kind, const Exact<T, In, P>& exact, const P& place, const Shape& shape,
-                                      const SharedMemory<T>& shared, const GlobalSums<T>& global,
-                                      const Sides<Sums<T>>& own) {
-  const auto join = [&](Sums<T>& state, const Sums<T>& segment) { exact.join(state, segment); };
-  Sides<Sums<T>> sides{exact.none(), exact.none()};
+__device__ Sides<Sums<T>> exact_incoming(const Exact<T, In, P>& exact, const P& place, const Shape& shape,
+                                         const SharedMemory<T>& shared, const GlobalSums<T>& global,
+                                         const Sides<Sums<T>>& own) {
+  if constexpr (kExchange == Exchange::none) return {exact.none(), exact.none()};
   if constexpr (kExchange == Exchange::running) {
     exact_chunk(exact, place, shape, shared, global, own);
     meet_sequence(place, shape, global);
   }
-  if constexpr (kExchange != Exchange::none) {
-    gather_chunks(kind, place, shape, shared, exact.w, global);
-    __syncthreads();
-    sides = gathered_sums(kind, place, shape, shared, exact.w);
-  }
-  join_segments(sides, place, shared, join);
-  return sides;
+  gather_chunks(place, shape, shared, exact.w, global);
+  __syncthreads();
+  return gathered_sums(place, shape, shared);
+}
+
+/// Makes of what comes in to the chunk what stands left and right of the thread's segment. After exact_segment().
+template <typename P, typename T, typename In>
+__device__ void join_beside(Sides<Sums<T>>& sides, const Exact<T, In, P>& exact, const P& place,
+                            const SharedMemory<T>& shared) {
+  join_segments(sides, place, shared, [&](Sums<T>& state, const Sums<T>& segment) { exact.join(state, segment); });
 }
 
 /// Runs over the segment and gives `sink(i, output)` each token's Output; `right` is left with the sums right of each.
@@ -121,12 +123,14 @@ __device__ void exact_outputs(const Exact<T, In, P>& exact, const Sides<Sums<T>>
 
 template <typename T, Exchange kExchange, typename P, typename In>
 __device__ __noinline__ void exact_forward(char* memory, const Shape& shape, unsigned item, const Inputs<T, In>& inputs,
-                                           const GlobalSums<T>& global, In* y) {
+                                           const GlobalSums<T>& global, const ChunkSums<T>& kept, In* y) {
   const SharedMemory<T> shared{memory, shape.warps};
   const P place(shape, item);
   const Exact<T, In, P> exact(inputs, place, shape);
   const auto own = exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
-  const Sides<Sums<T>> sides = exact_sides<kExchange>(0, exact, place, shape, shared, global, own);
+  Sides<Sums<T>> sides = exact_incoming<kExchange>(exact, place, shape, shared, global, own);
+  if constexpr (kExchange != Exchange::none) keep_incoming(place, shape, kept, sides);
+  join_beside(sides, exact, place, shared);
   Sums<T> right[P::kTokens];
   exact_outputs(exact, sides, place.count, right, [&](int i, const Output<T>& out) {
     const int64_t element = place.first_element + i * shape.channels;
@@ -146,20 +150,22 @@ __device__ __noinline__ void exact_totals(char* memory, const Shape& shape, unsi
   exact_chunk(exact, place, shape, shared, totals, own);
 }
 
-/// All gradients; with kTotalsOnly, no more than the chunk's sums of gradient terms, written to `gradient_global`.
+/// All gradients; with kTotalsOnly, no more than the chunk's sums of gradient terms, written to `global`.
 template <typename T, Exchange kExchange, bool kTotalsOnly, typename P, typename In>
 __device__ __noinline__ void exact_backward(char* memory, const Shape& shape, unsigned item,
-                                            const Inputs<T, In>& inputs, const GlobalSums<T>& global,
-                                            const GlobalSums<T>& gradient_global,
-                                            const GradientPointers<T, In>& gradients) {
+                                            const Inputs<T, In>& inputs, const ChunkSums<T>& kept,
+                                            const GlobalSums<T>& global, const GradientPointers<T, In>& gradients) {
   using M = ScalarMath<T>;
   constexpr int kTokens = P::kTokens;
   const SharedMemory<T> shared{memory, shape.warps};
   const P place(shape, item);
   const Exact<T, In, P> exact(inputs, place, shape);
-  const auto own = exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
-  const Sides<Sums<T>> sides = exact_sides<kExchange>(0, exact, place, shape, shared, global, own);
+  exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
+  Sides<Sums<T>> sides{exact.none(), exact.none()};
+  if constexpr (kExchange != Exchange::none) sides = kept_incoming(place, shape, kept);
+  join_beside(sides, exact, place, shared);
 
+  const auto to = [&](int i) { return (place.first_row + i) * gradients.stride + place.channel; };
   T q[kTokens], h[kTokens], key[kTokens];  // the gradient terms
   Sums<T> right[kTokens];
   exact_outputs(exact, sides, place.count, right, [&](int i, const Output<T>& out) {
@@ -168,7 +174,7 @@ __device__ __noinline__ void exact_backward(char* memory, const Shape& shape, un
     if (inputs.r != nullptr) {
       const T gate = sigmoid(static_cast<T>(inputs.r[element]));
       if (!kTotalsOnly && place.inside) {
-        gradients.gr[element] = static_cast<In>(gradient * out.y * gate * (T(1) - gate));
+        gradients.gr[to(i)] = static_cast<In>(gradient * out.y * gate * (T(1) - gate));
       }
       gradient *= gate;
     }
@@ -180,11 +186,11 @@ __device__ __noinline__ void exact_backward(char* memory, const Shape& shape, un
   __syncthreads();  // The segments' forward sums are read; their memory takes the gradient sums now.
   const auto gradient_own = exact_segment(place, shared, push_gradient);
   if constexpr (kTotalsOnly) {
-    exact_chunk(exact, place, shape, shared, gradient_global, gradient_own);
+    exact_chunk(exact, place, shape, shared, global, gradient_own);
     return;
   }
-  const Sides<Sums<T>> gradient_sides =
-      exact_sides<kExchange>(1, exact, place, shape, shared, gradient_global, gradient_own);
+  Sides<Sums<T>> gradient_sides = exact_incoming<kExchange>(exact, place, shape, shared, global, gradient_own);
+  join_beside(gradient_sides, exact, place, shared);
 
   Sums<T> state = gradient_sides.right;
 #pragma unroll 1
@@ -197,16 +203,15 @@ __device__ __noinline__ void exact_backward(char* memory, const Shape& shape, un
   Sums<T> forward_state = sides.left;
 #pragma unroll 1
   for (int i = 0; i < place.count; ++i) {
-    const int64_t element = place.first_element + i * shape.channels;
     const T k = exact.k(i), v = exact.v(i);
     const T own = M::exp(exact.u + k + key[i]);
     const T left_scale = M::exp(k + exponent<M>(state, exact.w));
     const T right_scale = M::exp(k + exponent<M>(right[i], exact.w));
     const T own_gk = (v * q[i] - h[i]) * own;
     if (place.inside) {
-      gradients.gk[element] =
+      gradients.gk[to(i)] =
           static_cast<In>((v * state.a - state.b) * left_scale + (v * right[i].a - right[i].b) * right_scale + own_gk);
-      gradients.gv[element] = static_cast<In>(state.a * left_scale + right[i].a * right_scale + q[i] * own);
+      gradients.gv[to(i)] = static_cast<In>(state.a * left_scale + right[i].a * right_scale + q[i] * own);
     }
     gu += own_gk;
     gw += exact.pairs(forward_state, right[i]);

@@ -5,40 +5,46 @@
 namespace vrwkv::ops::cuda {
 namespace {
 
+template <typename T, typename In>
+using ForwardLauncher = Launcher<T, In, Pass::forward>;
+
 template <bool kGated, typename T, typename In>
-void run(const Launcher<T, In>& launcher, In* y) {
+void run(const ForwardLauncher<T, In>& launcher, const at::Tensor& sums, In* y) {
   const Shape& shape = launcher.shape();
   const Inputs<T, In> inputs = launcher.inputs();
-  const int tiles = launcher.forward_tiles();
+  const ChunkSums<T> kept = launcher.pointer(sums);
   if (shape.chunks == 1) {
-    launcher.launch(forward_kernel<T, In, Exchange::none, kGated>, tiles, shape, inputs, GlobalSums<T>{}, y);
+    launcher.launch(forward_kernel<T, In, Exchange::none, kGated>, launcher.template forward_tiles<Exchange::none>(),
+                    shape, inputs, GlobalSums<T>{}, kept, y);
     return;
   }
-  const typename Launcher<T, In>::Exchanges exchanges(launcher, 1);
+  const int tiles = launcher.template forward_tiles<Exchange::running>();
+  const typename ForwardLauncher<T, In>::ExchangeMemory exchange(launcher);
   if constexpr (sizeof(T) == 4) {
     const auto kernel = forward_kernel<T, In, Exchange::running, kGated>;
     if (const int64_t blocks = launcher.running_blocks(kernel, tiles); blocks > 0) {
-      launcher.launch_running(kernel, tiles, blocks, shape, inputs, exchanges[0], y);
+      launcher.launch_running(kernel, tiles, blocks, shape, inputs, exchange.pointers(), kept, y);
       return;
     }
   }
-  launcher.launch(totals_kernel<T, In>, tiles, shape, inputs, exchanges[0]);
-  launcher.launch(forward_kernel<T, In, Exchange::former, kGated>, tiles, shape, inputs, exchanges[0], y);
+  launcher.launch(totals_kernel<T, In>, tiles, shape, inputs, exchange.pointers());
+  launcher.launch(forward_kernel<T, In, Exchange::former, kGated>, tiles, shape, inputs, exchange.pointers(), kept, y);
 }
 
 }  // namespace
 
-at::Tensor bi_wkv_forward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
-                          const at::Tensor& r) {
-  at::Tensor y = at::empty_like(k, at::MemoryFormat::Contiguous);
-  if (y.numel() == 0) return y;
+BiWkvOutput bi_wkv_forward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
+                           const at::Tensor& r, bool keeps_sums) {
+  BiWkvOutput out{at::empty_like(k, at::MemoryFormat::Contiguous), {}};
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, k.scalar_type(), "bi_wkv", [&] {
-    const Launcher<at::opmath_type<scalar_t>, scalar_t> launcher(w, u, k, v, r);
-    const auto run_gated = launcher.gated() ? run<true, at::opmath_type<scalar_t>, scalar_t>
-                                            : run<false, at::opmath_type<scalar_t>, scalar_t>;
-    run_gated(launcher, y.mutable_data_ptr<scalar_t>());
+    using T = at::opmath_type<scalar_t>;
+    const ForwardLauncher<T, scalar_t> launcher(w, u, k, v, r);
+    if (keeps_sums) out.sums = launcher.chunk_sums();
+    if (out.y.numel() == 0) return;
+    const auto run_gated = launcher.gated() ? run<true, T, scalar_t> : run<false, T, scalar_t>;
+    run_gated(launcher, out.sums, out.y.mutable_data_ptr<scalar_t>());
   });
-  return y;
+  return out;
 }
 
 }  // namespace vrwkv::ops::cuda

@@ -51,10 +51,9 @@ class Frame {
   /// e^k in the frame.
   __device__ float term(float k) const { return fast_exp2(fmaf(k, kLog2e, -frame_)); }
 
-  /// Raises the frame to the sums from outside, if these are larger.
+  /// Raises the frame to the sums from outside, which have no n, if these are larger.
   __device__ void raise(const Sides<Sums<float>>& incoming) {
-    const float left = incoming.left.key - incoming.left.n * w_, right = incoming.right.key - incoming.right.n * w_;
-    frame_ = fmaxf(frame_, ceilf(kLog2e * fmaxf(left, right)));
+    frame_ = fmaxf(frame_, ceilf(kLog2e * fmaxf(incoming.left.key, incoming.right.key)));
   }
 
   // Between the frame and the form in which chunks exchange their sums.
@@ -85,7 +84,7 @@ class Frame {
   static constexpr float kLog2e = 1.4426950408889634f;
   static constexpr float kLn2 = 0.6931471805599453f;
   __device__ FramedSums scaled(const Sums<float>& sums, float offset) const {
-    const float scale = fast_exp2(fmaf(kLog2e, sums.key - sums.n * w_, offset));
+    const float scale = fast_exp2(fmaf(kLog2e, sums.key, offset));
     return {sums.a * scale, sums.b * scale};
   }
 
@@ -93,21 +92,31 @@ class Frame {
   float frame_ = 0.0f;  ///< In powers of 2, an integer, so that a change of frame rounds nothing.
 };
 
-/// Sets the frame to the largest key of the block, from each thread's column of keys. All threads of the block call it;
-/// false for all of them if a channel of theirs takes no frame.
+/// Whether all channels of the block take a frame, as all its warps find alike.
+template <typename P>
+__device__ __forceinline__ bool takes_frame(const Frame& frame, const Shape& shape) {
+  return __all_sync(0xffffffffU, frame.fits(shape.warps * P::kTokens, shape.tokens)) != 0;
+}
+
+/// Sets the frame to the largest key of the block, from each thread's column of keys, unless all segments of the
+/// channel `fit` as they are. All threads of the block call it.
 template <typename P, typename In>
-__device__ __forceinline__ bool set_frame(Frame& frame, const Shape& shape, const In* k, const P& place,
+__device__ __forceinline__ void set_frame(Frame& frame, bool fits, const In* k, const P& place,
                                           const SharedMemory<float>& shared) {
   float largest = empty_key<float>();
 #pragma unroll kPart
   for (int i = 0; i < P::kTokens; ++i) largest = fmaxf(largest, static_cast<float>(k[i * kLanes]));
   float* all = shared.largest() + place.lane;
-  all[place.warp * kLanes] = largest;
-  if (__syncthreads_and(frame.fits(shape.warps * P::kTokens, shape.tokens)) == 0) return false;
+  const auto meet = [&](float value, const auto& join) {
+    __syncthreads();
+    all[place.warp * kLanes] = value;
+    __syncthreads();
 #pragma unroll 4
-  for (int warp = 0; warp < shared.warps; ++warp) largest = fmaxf(largest, all[warp * kLanes]);
-  frame.set(largest);
-  return true;
+    for (int warp = 0; warp < shared.warps; ++warp) value = join(value, all[warp * kLanes]);
+    return value;
+  };
+  largest = meet(largest, [](float x, float y) { return fmaxf(x, y); });
+  if (meet(fits ? 1.0f : 0.0f, [](float x, float y) { return fminf(x, y); }) == 0.0f) frame.set(largest);
 }
 
 /// The scans of a segment's terms (a, b), given in ascending order.
@@ -127,7 +136,7 @@ __device__ __forceinline__ FramedSums widen(const FramedSums& local, float scale
   return {fmaf(power, incoming.a, scale * local.a), fmaf(power, incoming.b, scale * local.b)};
 }
 
-/// What the block has left and right of this segment. After put_segment().
+/// What the block has left and right of this segment, whose sums all have put.
 template <typename P>
 __device__ __forceinline__ Sides<FramedSums> beside_segment(const Frame& frame, const P& place,
                                                             const SharedMemory<float>& shared) {
@@ -153,16 +162,17 @@ struct SegmentSides {
   float rescale = 1.0f;
 };
 
-/// The sums of the other chunks, of kind 0, which raise the frame, when all threads have gathered.
+/// Adds to what the block has beside a segment what comes in from other chunks, which may raise the frame.
 template <typename P>
-__device__ __forceinline__ Sides<FramedSums> enter_chunks(Frame& frame, const P& place, const Shape& shape,
-                                                          const SharedMemory<float>& shared, float w) {
-  const Sides<Sums<float>> sums = gathered_sums(0, place, shape, shared, w);
-  frame.raise(sums);
-  return frame.enter(sums);
+__device__ __forceinline__ void widen_segment(SegmentSides& segment, Frame& frame, const P& place, const Shape& shape,
+                                              const Sides<Sums<float>>& incoming) {
+  const float old_frame = frame.value();
+  frame.raise(incoming);
+  segment.rescale = fast_exp2(old_frame - frame.value());
+  segment.sides = widen_sides(frame, place, shape, segment.sides, segment.rescale, frame.enter(incoming));
 }
 
-/// Leaves the block's sums `own` for others, after put_segment(); `beside` is what beside_segment() gave.
+/// Leaves the block's sums for others, of which `own` is this segment's share; `beside` is what beside_segment() gave.
 template <typename P>
 __device__ __forceinline__ void leave_framed(const Frame& frame, const P& place, const Shape& shape,
                                              const GlobalSums<float>& global, const Sides<FramedSums>& beside,
@@ -171,31 +181,6 @@ __device__ __forceinline__ void leave_framed(const Frame& frame, const P& place,
       place, shape, global, beside, own,
       [&](FramedSums& state, const FramedSums& segment) { frame.join(state, segment); },
       [&](const FramedSums& state) { return frame.leave(state); });
-}
-
-/// Puts the segment's forward sums `own` where the block's others see them, and gives what stands beside it. `entered`:
-/// with Exchange::former, the sums of the other chunks.
-template <Exchange kExchange, typename P>
-__device__ __forceinline__ SegmentSides forward_sides(Frame& frame, const P& place, const Shape& shape,
-                                                      const SharedMemory<float>& shared, float w,
-                                                      const GlobalSums<float>& global, const Sides<FramedSums>& own,
-                                                      const Sides<FramedSums>& entered) {
-  put_segment(own.left, own.right, place, shared);
-  const Sides<FramedSums> beside = beside_segment(frame, place, shared);
-  if constexpr (kExchange == Exchange::none) {
-    return {beside};
-  } else if constexpr (kExchange == Exchange::former) {
-    return {widen_sides(frame, place, shape, beside, 1.0f, entered)};
-  } else {
-    leave_framed(frame, place, shape, global, beside, own);
-    meet_sequence(place, shape, global);
-    gather_chunks(0, place, shape, shared, w, global);
-    __syncthreads();
-    const float old_frame = frame.value();
-    const Sides<FramedSums> incoming = enter_chunks(frame, place, shape, shared, w);
-    const float rescale = fast_exp2(old_frame - frame.value());
-    return {widen_sides(frame, place, shape, beside, rescale, incoming), rescale};
-  }
 }
 
 /// Sums beside the parts of a segment: left as they come, taken last first. They shift through registers, which have no
@@ -231,7 +216,7 @@ struct MarkedScan {
   Marks<kTokens> marks;
 
   template <typename In>
-  __device__ __forceinline__ MarkedScan(const Frame& frame, const In* k, const In* v) {
+  __device__ __forceinline__ void run(const Frame& frame, const In* k, const In* v) {
     SegmentScan scan;
 #pragma unroll 1
     for (int first = 0; first < kTokens; first += kPart) {
@@ -244,7 +229,28 @@ struct MarkedScan {
     }
     own = {scan.from_left, scan.from_right};
   }
+
+  /// Whether the sums keep so far from the ends of float32 that they need no frame, as those of most keys do.
+  __device__ __forceinline__ bool is_moderate() const {
+    constexpr float kLarge = 65536.0f, kSmall = 1.0f / kLarge;
+    return fminf(own.left.b, own.right.b) > kSmall && fmaxf(own.left.b, own.right.b) < kLarge;
+  }
 };
+
+/// Scans the segment and puts its sums where the block's others see them: in the frame 1 if all segments' sums are
+/// moderate in it, else in that of the largest key. Finding that would cost every block a pass over its keys.
+template <typename P, typename In>
+__device__ __forceinline__ void scan_segment(MarkedScan<P::kTokens>& scan, Frame& frame, const P& place, const In* k,
+                                             const In* v, const SharedMemory<float>& shared) {
+#pragma unroll 1
+  for (bool framed = false;; framed = true) {
+    scan.run(frame, k, v);
+    put_segment(scan.own.left, scan.own.right, place, shared);
+    const bool fits = framed || place.count == 0 || scan.is_moderate();
+    if (__syncthreads_and(static_cast<int>(fits)) != 0) return;
+    set_frame(frame, fits, k, place, shared);
+  }
+}
 
 /// A part's terms e^k and e^k v, and the sums left of its tokens.
 struct PartTerms {
@@ -263,13 +269,9 @@ struct PartTerms {
     }
   }
 
-  /// y and 1 / denominator of token i with `right` of it.
-  struct Output {
-    float y, inverse;
-  };
-  __device__ __forceinline__ Output output(const Frame& frame, int i, const FramedSums& right) const {
-    const float inverse = fast_reciprocal(fmaf(frame.bonus, e[i], left[i].b + right.b));
-    return {fmaf(frame.bonus, ev[i], left[i].a + right.a) * inverse, inverse};
+  /// y = a / b of token i with `right` of it.
+  __device__ __forceinline__ FramedSums output(const Frame& frame, int i, const FramedSums& right) const {
+    return {fmaf(frame.bonus, ev[i], left[i].a + right.a), fmaf(frame.bonus, e[i], left[i].b + right.b)};
   }
 };
 
@@ -291,34 +293,47 @@ __device__ __forceinline__ void write_outputs(const Shape& shape, const P& place
     power *= power_step;
 #pragma unroll
     for (int i = kPart - 1; i >= 0; --i) {
-      float value = part.output(frame, i, right).y;
-      if constexpr (kGated) value *= sigmoid(static_cast<float>(tiles.r[(first + i) * kLanes]));
-      store_below(out, static_cast<In>(value), first + i, written);
+      FramedSums output = part.output(frame, i, right);
+      // Times 1 / (1 + e^{-r}), in one division.
+      if constexpr (kGated) {
+        output.b = fmaf(output.b, fast_exp(-static_cast<float>(tiles.r[(first + i) * kLanes])), output.b);
+      }
+      store_below(out, static_cast<In>(output.a * fast_reciprocal(output.b)), first + i, written);
       out -= shape.channels;
       frame.push(right, part.ev[i], part.e[i]);
     }
   }
 }
 
-/// False, and nothing written, if a channel of the block takes no frame.
+/// The forward pass of a chunk. False, and nothing written, if a channel of the block takes no frame.
 template <Exchange kExchange, bool kGated, typename P, typename In>
 __device__ __forceinline__ bool framed_forward(const Shape& shape, const P& place, const SharedMemory<float>& shared,
                                                const Inputs<float, In>& inputs, const GlobalSums<float>& global,
-                                               In* y) {
+                                               const ChunkSums<float>& kept, In* y) {
+  const float w = inputs.w[place.channel];
+  Frame frame(w, inputs.u[place.channel], P::kTokens);
+  if (!takes_frame<P>(frame, shape)) return false;
   const ForwardTiles<In, P::kTokens> tiles(shared.tiles(), place, shape.warps);
   const SegmentCopies<P, In> copies(place, shape);
   copies.template start<kLanes>(tiles.k, inputs.k, static_cast<In>(-INFINITY));  // So a missing term vanishes.
   copies.template start<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f));
   if constexpr (kGated) copies.template start<kLanes>(tiles.r, inputs.r, static_cast<In>(0.0f));
-  const float w = inputs.w[place.channel];
-  if constexpr (kExchange == Exchange::former) gather_chunks(0, place, shape, shared, w, global);
-  Frame frame(w, inputs.u[place.channel], P::kTokens);
+  if constexpr (kExchange == Exchange::former) gather_chunks(place, shape, shared, w, global);
   finish_loads();
-  if (!set_frame(frame, shape, tiles.k, place, shared)) return false;
-  Sides<FramedSums> entered;
-  if constexpr (kExchange == Exchange::former) entered = enter_chunks(frame, place, shape, shared, w);
-  MarkedScan<P::kTokens> scan(frame, tiles.k, tiles.v);
-  const SegmentSides segment = forward_sides<kExchange>(frame, place, shape, shared, w, global, scan.own, entered);
+  MarkedScan<P::kTokens> scan;
+  scan_segment(scan, frame, place, tiles.k, tiles.v, shared);
+  SegmentSides segment{beside_segment(frame, place, shared)};
+  if constexpr (kExchange == Exchange::running) {
+    leave_framed(frame, place, shape, global, segment.sides, scan.own);
+    meet_sequence(place, shape, global);
+    gather_chunks(place, shape, shared, w, global);
+    __syncthreads();
+  }
+  if constexpr (kExchange != Exchange::none) {
+    const Sides<Sums<float>> incoming = gathered_sums(place, shape, shared);
+    keep_incoming(place, shape, kept, incoming);
+    widen_segment(segment, frame, place, shape, incoming);
+  }
   write_outputs<kGated>(shape, place, frame, tiles, scan.marks, segment, y);
   return true;
 }
@@ -327,16 +342,16 @@ __device__ __forceinline__ bool framed_forward(const Shape& shape, const P& plac
 template <typename P, typename In>
 __device__ __forceinline__ bool framed_totals(const Shape& shape, const P& place, const SharedMemory<float>& shared,
                                               const Inputs<float, In>& inputs, const GlobalSums<float>& totals) {
+  Frame frame(inputs.w[place.channel], inputs.u[place.channel], P::kTokens);
+  if (!takes_frame<P>(frame, shape)) return false;
   const ForwardTiles<In, P::kTokens> tiles(shared.tiles(), place, shape.warps);
   const SegmentCopies<P, In> copies(place, shape);
   copies.template start<kLanes>(tiles.k, inputs.k, static_cast<In>(-INFINITY));
   copies.template start<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f));
-  Frame frame(inputs.w[place.channel], inputs.u[place.channel], P::kTokens);
   finish_loads();
-  if (!set_frame(frame, shape, tiles.k, place, shared)) return false;
-  const Sides<FramedSums> own = MarkedScan<P::kTokens>(frame, tiles.k, tiles.v).own;
-  put_segment(own.left, own.right, place, shared);
-  leave_framed(frame, place, shape, totals, beside_segment(frame, place, shared), own);
+  MarkedScan<P::kTokens> scan;
+  scan_segment(scan, frame, place, tiles.k, tiles.v, shared);
+  leave_framed(frame, place, shape, totals, beside_segment(frame, place, shared), scan.own);
   return true;
 }
 

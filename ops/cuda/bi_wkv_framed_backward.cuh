@@ -11,33 +11,32 @@ namespace vrwkv::ops::cuda {
 // own_t. The four sums of the parts cancel, so positions may be counted from any origin: the middle keeps them small.
 
 /// All gradients of one thread's tokens; with kTotalsOnly, no more than the chunk's sums of gradient terms, left in
-/// `gradient_global`. The forward pass is repeated: reading k and v again costs less than any stored sums. False, and
+/// `global`. The chunk's forward pass is repeated: reading k and v again costs less than any sums of tokens. False, and
 /// nothing written, if a channel of the block takes no frame.
 template <Exchange kExchange, bool kGated, bool kTotalsOnly, typename P, typename In>
 __device__ __forceinline__ bool framed_backward(const Shape& shape, const P& place, const SharedMemory<float>& shared,
-                                                const Inputs<float, In>& inputs, const GlobalSums<float>& global,
-                                                const GlobalSums<float>& gradient_global,
+                                                const Inputs<float, In>& inputs, const ChunkSums<float>& kept,
+                                                const GlobalSums<float>& global,
                                                 const GradientPointers<float, In>& gradients) {
   constexpr int kTokens = P::kTokens;
   using Tiles = BackwardTiles<In, kTokens, kTotalsOnly>;
+  const float w = inputs.w[place.channel];
+  Frame frame(w, inputs.u[place.channel], kTokens);
+  if (!takes_frame<P>(frame, shape)) return false;
   const Tiles tiles(shared.tiles(), place, shape.warps);
   const SegmentCopies<P, In> copies(place, shape);
   copies.template start<kLanes>(tiles.k, inputs.k, static_cast<In>(-INFINITY));
   copies.template start<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f));
   copies.template start<Tiles::kRow>(tiles.gy, gradients.gy, static_cast<In>(0.0f));
   if constexpr (kGated) copies.template start<Tiles::kRow>(tiles.r, inputs.r, static_cast<In>(0.0f));
-  const float w = inputs.w[place.channel];
-  if constexpr (kExchange == Exchange::former) {
-    gather_chunks(0, place, shape, shared, w, global);
-    if constexpr (!kTotalsOnly) gather_chunks(1, place, shape, shared, w, gradient_global);
-  }
-  Frame frame(w, inputs.u[place.channel], kTokens);
+  if constexpr (kExchange == Exchange::former && !kTotalsOnly) gather_chunks(place, shape, shared, w, global);
+  Sides<Sums<float>> beside_chunk;
+  if constexpr (kExchange != Exchange::none) beside_chunk = kept_incoming(place, shape, kept);
   finish_loads();
-  if (!set_frame(frame, shape, tiles.k, place, shared)) return false;
-  Sides<FramedSums> entered;
-  if constexpr (kExchange == Exchange::former) entered = enter_chunks(frame, place, shape, shared, w);
-  MarkedScan<kTokens> scan(frame, tiles.k, tiles.v);
-  const SegmentSides segment = forward_sides<kExchange>(frame, place, shape, shared, w, global, scan.own, entered);
+  MarkedScan<kTokens> scan;
+  scan_segment(scan, frame, place, tiles.k, tiles.v, shared);
+  SegmentSides segment{beside_segment(frame, place, shared)};
+  if constexpr (kExchange != Exchange::none) widen_segment(segment, frame, place, shape, beside_chunk);
 
   // From right to left: outputs, gr, and the scans of the gradient terms q and h, which take the places of gy and r.
   const int written = place.inside ? place.count : 0;
@@ -47,7 +46,8 @@ __device__ __forceinline__ bool framed_backward(const Shape& shape, const P& pla
   FramedSums right = segment.sides.right;
   SegmentScan readers;
   Marks<kTokens> readers_marks;
-  In* gr = kGated ? gradients.gr + (place.first_element + (kTokens - 1) * shape.channels) : nullptr;
+  const int64_t first_gradient = place.first_row * gradients.stride + place.channel;
+  In* gr = kGated ? gradients.gr + (first_gradient + (kTokens - 1) * gradients.stride) : nullptr;
 #pragma unroll 1
   for (int first = kTokens - kPart; first >= 0; first -= kPart) {
     const PartTerms part(frame, tiles.k + first * kLanes, tiles.v + first * kLanes,
@@ -63,12 +63,13 @@ __device__ __forceinline__ bool framed_backward(const Shape& shape, const P& pla
     __syncwarp();  // Rows of q and h are those of several lanes' gy and r.
 #pragma unroll
     for (int i = kPart - 1; i >= 0; --i) {
-      const auto [y, inverse] = part.output(frame, i, right);
+      const FramedSums output = part.output(frame, i, right);
+      const float inverse = fast_reciprocal(output.b), y = output.a * inverse;
       if constexpr (kGated) {
         gradient[i] *= gate[i];
         if constexpr (!kTotalsOnly) {
           store_below(gr, static_cast<In>(gradient[i] * y * (1.0f - gate[i])), first + i, written);
-          gr -= shape.channels;
+          gr -= gradients.stride;
         }
       }
       const float q = gradient[i] * inverse, h = q * y;
@@ -88,29 +89,29 @@ __device__ __forceinline__ bool framed_backward(const Shape& shape, const P& pla
   __syncthreads();  // The segments' forward sums are read; their memory takes the gradient sums.
   const Sides<FramedSums> own{readers.from_right, readers.from_left};  // The scan ran from right to left.
   put_segment(own.left, own.right, place, shared);
+  __syncthreads();
   Sides<FramedSums> sides = beside_segment(frame, place, shared);
   if constexpr (kTotalsOnly || kExchange == Exchange::running) {
     leave_chunk(
-        place, shape, gradient_global, sides, own,
-        [&](FramedSums& state, const FramedSums& sums) { frame.join(state, sums); },
+        place, shape, global, sides, own, [&](FramedSums& state, const FramedSums& sums) { frame.join(state, sums); },
         [&](const FramedSums& state) { return frame.leave_gradient(state); });
   }
   if constexpr (kTotalsOnly) return true;
   if constexpr (kExchange == Exchange::running) {
-    meet_sequence(place, shape, gradient_global);
-    gather_chunks(1, place, shape, shared, w, gradient_global);
+    meet_sequence(place, shape, global);
+    gather_chunks(place, shape, shared, w, global);
     __syncthreads();
   }
   if constexpr (kExchange != Exchange::none) {
-    const auto incoming = frame.enter_gradient(gathered_sums(1, place, shape, shared, w));
+    const auto incoming = frame.enter_gradient(gathered_sums(place, shape, shared));
     sides = widen_sides(frame, place, shape, sides, 1.0f, incoming);
   }
 
   // From left to right: gk and gv.
   power = frame.power(kTokens - kPart);
   FramedSums left = sides.left;
-  In* gk = gradients.gk + place.first_element;
-  In* gv = gradients.gv + place.first_element;
+  In* gk = gradients.gk + first_gradient;
+  In* gv = gradients.gv + first_gradient;
 #pragma unroll 1
   for (int first = 0; first < kTokens; first += kPart) {
     FramedSums right_of[kPart], state = widen(readers_marks.take(), 1.0f, power, sides.right);
@@ -132,8 +133,8 @@ __device__ __forceinline__ bool framed_backward(const Shape& shape, const P& pla
       const float own_term = term * frame.bonus;
       store_below(gk, static_cast<In>(from_right + from_left + own_term * fmaf(v, q[i], -h[i])), first + i, written);
       store_below(gv, static_cast<In>(fmaf(term, right_of[i].a + left.a, own_term * q[i])), first + i, written);
-      gk += shape.channels;
-      gv += shape.channels;
+      gk += gradients.stride;
+      gv += gradients.stride;
       moment += from_right - from_left;
       moment_by_token = fmaf(static_cast<float>(first + i), from_right - from_left, moment_by_token);
       frame.push(left, q[i], h[i]);

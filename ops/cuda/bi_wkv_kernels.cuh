@@ -19,16 +19,12 @@ constexpr int kForwardRegisters = sizeof(T) != 4                   ? 128
 template <typename T, bool kTotalsOnly>
 constexpr int kBackwardRegisters = sizeof(T) != 4 ? 128
                                    : kTotalsOnly  ? 64
-                                                  : 96;
-
-template <typename T, Exchange kExchange>
-using PlaceOf = Place<T, kSegment<T>, kExchange == Exchange::none>;
+                                                  : 128;
 
 /// What a block works on: with Exchange::running several items, one after the other. All sequences that the grid works
 /// on at a time are whole.
-template <Exchange kExchange, typename T, typename Work>
+template <typename P, Exchange kExchange, typename Work>
 __device__ __forceinline__ void for_each_item(const Shape& shape, const Work& work) {
-  using P = PlaceOf<T, kExchange>;
   if constexpr (kExchange == Exchange::running) {
     const auto items = static_cast<unsigned>(shape.items());
     for (unsigned item = blockIdx.x; item < items; item += gridDim.x) {
@@ -40,18 +36,21 @@ __device__ __forceinline__ void for_each_item(const Shape& shape, const Work& wo
   }
 }
 
-/// y, or sigmoid(r) y with a gate.
+/// y, or sigmoid(r) y with a gate; and what comes in to each chunk of several, for the backward pass, unless `kept` is
+/// null.
 template <typename T, typename In, Exchange kExchange, bool kGated>
 __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
     forward_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
-                   const __grid_constant__ GlobalSums<T> global, In* __restrict__ y) {
+                   const __grid_constant__ GlobalSums<T> global, const __grid_constant__ ChunkSums<T> kept,
+                   In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
   const SharedMemory<T> shared{memory, shape.warps};
-  for_each_item<kExchange, T>(shape, [&](unsigned item, const auto& place) {
+  using P = PlaceOf<T, kExchange, Pass::forward>;
+  for_each_item<P, kExchange>(shape, [&](unsigned item, const P& place) {
     if constexpr (sizeof(T) == 4) {
-      if (framed_forward<kExchange, kGated>(shape, place, shared, inputs, global, y)) return;
+      if (framed_forward<kExchange, kGated>(shape, place, shared, inputs, global, kept, y)) return;
     }
-    exact_forward<T, kExchange, PlaceOf<T, kExchange>>(memory, shape, item, inputs, global, y);
+    exact_forward<T, kExchange, P>(memory, shape, item, inputs, global, kept, y);
   });
 }
 
@@ -62,11 +61,12 @@ __global__ void __maxnreg__((kForwardRegisters<T, Exchange::former>))
                   const __grid_constant__ GlobalSums<T> totals) {
   extern __shared__ __align__(16) char memory[];
   const SharedMemory<T> shared{memory, shape.warps};
-  for_each_item<Exchange::former, T>(shape, [&](unsigned item, const auto& place) {
+  using P = PlaceOf<T, Exchange::former, Pass::forward>;
+  for_each_item<P, Exchange::former>(shape, [&](unsigned item, const P& place) {
     if constexpr (sizeof(T) == 4) {
       if (framed_totals(shape, place, shared, inputs, totals)) return;
     }
-    exact_totals<T, PlaceOf<T, Exchange::former>>(memory, shape, item, inputs, totals);
+    exact_totals<T, P>(memory, shape, item, inputs, totals);
   });
 }
 
@@ -74,19 +74,18 @@ __global__ void __maxnreg__((kForwardRegisters<T, Exchange::former>))
 template <typename T, typename In, Exchange kExchange, bool kGated, bool kTotalsOnly>
 __global__ void __maxnreg__((kBackwardRegisters<T, kTotalsOnly>))
     backward_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
-                    const __grid_constant__ GlobalSums<T> global, const __grid_constant__ GlobalSums<T> gradient_global,
+                    const __grid_constant__ ChunkSums<T> kept, const __grid_constant__ GlobalSums<T> global,
                     const __grid_constant__ GradientPointers<T, In> gradients) {
   extern __shared__ __align__(16) char memory[];
   const SharedMemory<T> shared{memory, shape.warps};
-  for_each_item<kExchange, T>(shape, [&](unsigned item, const auto& place) {
+  using P = PlaceOf<T, kExchange, Pass::backward>;
+  for_each_item<P, kExchange>(shape, [&](unsigned item, const P& place) {
     if constexpr (sizeof(T) == 4) {
-      if (framed_backward<kExchange, kGated, kTotalsOnly>(shape, place, shared, inputs, global, gradient_global,
-                                                          gradients)) {
+      if (framed_backward<kExchange, kGated, kTotalsOnly>(shape, place, shared, inputs, kept, global, gradients)) {
         return;
       }
     }
-    exact_backward<T, kExchange, kTotalsOnly, PlaceOf<T, kExchange>>(memory, shape, item, inputs, global,
-                                                                     gradient_global, gradients);
+    exact_backward<T, kExchange, kTotalsOnly, P>(memory, shape, item, inputs, kept, global, gradients);
   });
 }
 

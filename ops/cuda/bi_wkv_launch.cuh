@@ -16,7 +16,7 @@
 namespace vrwkv::ops::cuda {
 
 /// Contiguous inputs of one call and their division, for accumulation type T and storage type In. `r` may be undefined.
-template <typename T, typename In>
+template <typename T, typename In, Pass kPass>
 class Launcher {
  public:
   Launcher(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v, const at::Tensor& r)
@@ -41,47 +41,66 @@ class Launcher {
             r_.defined() ? r_.const_data_ptr<In>() : nullptr};
   }
 
-  /// Bytes of shared memory for tiles; float64 has none.
-  template <typename Tiles>
-  int bytes_of() const {
-    return sizeof(T) == 4 ? Tiles::bytes(shape_.warps) : 0;
+  /// Bytes of shared memory for the tiles of a pass; float64 has none.
+  template <Exchange kExchange>
+  int forward_tiles() const {
+    return sizeof(T) == 4 ? ForwardTiles<In, kSegment<T, kExchange, kPass>>::bytes(shape_.warps, gated()) : 0;
   }
-  int forward_tiles() const { return bytes_of<ForwardTiles<In, kSegment<T>>>(); }
-  template <bool kTotalsOnly>
+  template <Exchange kExchange, bool kTotalsOnly>
   int backward_tiles() const {
-    return bytes_of<BackwardTiles<In, kSegment<T>, kTotalsOnly>>();
+    return sizeof(T) == 4 ? BackwardTiles<In, kSegment<T, kExchange, kPass>, kTotalsOnly>::bytes(shape_.warps) : 0;
   }
 
   /// Numbers of type T on the device.
   at::Tensor scratch(at::IntArrayRef sizes) const { return at::empty(sizes, w_.options()); }
 
-  /// Scratch for `count` exchanges of sums between chunks in global memory.
-  class Exchanges {
+  /// Memory for the sums of all chunks; none where a sequence has one.
+  at::Tensor chunk_sums() const {
+    const int64_t chunks = shape_.chunks == 1 ? 0 : shape_.chunks;
+    return scratch({2, shape_.batch, chunks, shape_.channels, static_cast<int64_t>(sizeof(Sums<T>) / sizeof(T))});
+  }
+  /// Sums that chunk_sums() made, or null.
+  static ChunkSums<T> pointer(const at::Tensor& sums) {
+    return {sums.defined() ? reinterpret_cast<Sums<T>*>(sums.mutable_data_ptr<T>()) : nullptr};
+  }
+
+  /// That the forward pass of the same shape has kept `sums`.
+  void check_sums(const at::Tensor& sums) const {
+    const at::Tensor expected = chunk_sums();
+    TORCH_CHECK(sums.sizes() == expected.sizes() && sums.scalar_type() == expected.scalar_type() &&
+                    sums.device() == expected.device() && sums.is_contiguous(),
+                "bi_wkv: the backward pass wants the sums that the forward pass has kept, ", expected.sizes(), " of ",
+                expected.scalar_type(), " on ", expected.device(), ", got ", sums.sizes(), " of ", sums.scalar_type(),
+                " on ", sums.device());
+  }
+
+  /// Scratch for an exchange of sums between chunks in global memory.
+  class ExchangeMemory {
    public:
-    Exchanges(const Launcher& launcher, int count)
-        : sums_(launcher.scratch({count, 2, launcher.shape_.batch, launcher.shape_.chunks, launcher.shape_.channels,
-                                  static_cast<int64_t>(sizeof(Sums<T>) / sizeof(T))})),
-          arrived_(at::zeros({count, launcher.shape_.sequences()}, sums_.options().dtype(at::kInt))) {}
-    GlobalSums<T> operator[](int exchange) const {
-      return {reinterpret_cast<Sums<T>*>(sums_[exchange].mutable_data_ptr<T>()),
-              reinterpret_cast<unsigned*>(arrived_[exchange].mutable_data_ptr<int>())};
+    explicit ExchangeMemory(const Launcher& launcher)
+        : sums_(launcher.chunk_sums()),
+          arrived_(at::zeros({launcher.shape_.sequences()}, sums_.options().dtype(at::kInt))) {}
+    GlobalSums<T> pointers() const {
+      return {pointer(sums_), reinterpret_cast<unsigned*>(arrived_.mutable_data_ptr<int>())};
     }
 
    private:
     at::Tensor sums_, arrived_;
   };
 
-  /// Blocks for Exchange::running: as many whole sequences as `kernel` can have on the device at once; 0 if not even
-  /// one.
+  /// Blocks for Exchange::running: whole sequences, as few as let the kernel take all in as few turns as it can with
+  /// what the device holds at once; 0 if that is not even one sequence.
   template <typename Kernel>
   int64_t running_blocks(Kernel kernel, int tile_bytes) const {
     const cudaLaunchConfig_t config = configure(kernel, tile_bytes, shape_.items());
     int blocks = 0;
     C10_CUDA_CHECK(
         cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kLanes * shape_.warps, config.dynamicSmemBytes));
-    const int64_t sequences =
+    const int64_t at_once =
         static_cast<int64_t>(blocks) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount / shape_.chunks;
-    return std::min(sequences, shape_.sequences()) * shape_.chunks;
+    if (at_once == 0) return 0;
+    const int64_t turns = (shape_.sequences() + at_once - 1) / at_once;
+    return (shape_.sequences() + turns - 1) / turns * shape_.chunks;
   }
 
   /// Launches `kernel` with a block for every item.
@@ -112,15 +131,21 @@ class Launcher {
     return is_aligned(tensor, kAlignment) && static_cast<size_t>(tensor.size(2)) * sizeof(In) % kAlignment == 0;
   }
 
-  /// One chunk if it can hold all tokens, else as few and then as small ones as can be.
+  /// One chunk if it can hold all tokens, else chunks that are the same in both passes.
   static Shape divide(int64_t batch, int64_t tokens, int64_t channels) {
     Shape shape{batch, tokens, channels, 1, 1, static_cast<int>((channels + kLanes - 1) / kLanes), false};
-    const int64_t segments = (tokens + kSegment<T> - 1) / kSegment<T>;
-    const int64_t chunks = segments <= kMaxWarpsAlone ? 1 : (segments + kMaxWarps - 1) / kMaxWarps;
+    if (tokens <= kTokensAlone<T>) {
+      constexpr int kTokens = kSegment<T, Exchange::none, kPass>;
+      shape.warps = (static_cast<int>(tokens) + kTokens - 1) / kTokens;
+      return shape;
+    }
+    constexpr int kTokens = kSegment<T, Exchange::running, kPass>;
+    static_assert(kChunkTokens<T> % kTokens == 0);
+    const int64_t chunks = (tokens + kChunkTokens<T> - 1) / kChunkTokens<T>;
     TORCH_CHECK(chunks <= std::numeric_limits<int>::max(), "bi_wkv: a sequence of ", tokens,
                 " tokens is too long for CUDA");
     shape.chunks = static_cast<int>(chunks);
-    shape.warps = static_cast<int>((segments + chunks - 1) / chunks);
+    shape.warps = kChunkTokens<T> / kTokens;
     return shape;
   }
 
@@ -150,15 +175,18 @@ class Launcher {
   cudaStream_t stream_;
 };
 
-/// With `r`, y is multiplied by sigmoid(r).
-at::Tensor bi_wkv_forward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
-                          const at::Tensor& r);
+/// With `r`, y is multiplied by sigmoid(r). `sums`, where asked for, is what the backward pass wants to have kept.
+struct BiWkvOutput {
+  at::Tensor y, sums;
+};
+BiWkvOutput bi_wkv_forward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
+                           const at::Tensor& r, bool keeps_sums);
 
-/// gr stays undefined without `r`.
+/// gr stays undefined without `r`; with it, gk, gv and gr lie side by side in one [B, T, 3 C] tensor.
 struct BiWkvGradients {
   at::Tensor gw, gu, gk, gv, gr;
 };
 BiWkvGradients bi_wkv_backward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
-                               const at::Tensor& r, const at::Tensor& gy);
+                               const at::Tensor& r, const at::Tensor& gy, const at::Tensor& sums);
 
 }  // namespace vrwkv::ops::cuda

@@ -78,7 +78,9 @@ __device__ __forceinline__ void finish_loads() {
 /// One thread's columns of the forward pass's tiles: a segment of tokens of one channel, value i at [i * kLanes].
 template <typename In, int kTokens>
 struct ForwardTiles {
-  static __host__ __device__ int bytes(int warps) { return 3 * size(warps) * static_cast<int>(sizeof(In)); }
+  static __host__ __device__ int bytes(int warps, bool gated) {
+    return (gated ? 3 : 2) * size(warps) * static_cast<int>(sizeof(In));
+  }
   static __host__ __device__ int size(int warps) { return warps * kTokens * kLanes; }
 
   In *k, *v, *r;

@@ -137,6 +137,38 @@ TEST_P(BiWkvGated, GivesABatchWhatItsElementsGetAlone) {
   }
 }
 
+// So that what follows them can take them as one factor of a product.
+TEST_P(BiWkvGated, LeavesTheGradientsOfTokensSideBySide) {
+  if (!GetParam().is_cuda()) GTEST_SKIP() << "only CUDA's kernels do";
+  at::manual_seed(6);
+  Tensors in = cast(random_inputs(2, 300, 24, 1.0, 1.0), GetParam(), at::kFloat);
+  for (at::Tensor& tensor : in) tensor.requires_grad_();
+  const at::Tensor y = ops::bi_wkv_gated(in[0], in[1], in[2], in[3], in[4]);
+  const Tensors gradients = torch::autograd::grad({y}, {in[2], in[3], in[4]}, {at::ones_like(y)});
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    EXPECT_EQ(gradients[i].strides(), at::IntArrayRef({300 * 72, 72, 1}));
+    EXPECT_EQ(gradients[i].data_ptr<float>(), gradients[0].data_ptr<float>() + 24 * i);
+  }
+}
+
+TEST_P(BiWkvGated, RefusesSumsOfAnotherForwardPass) {
+  if (!GetParam().is_cuda()) GTEST_SKIP() << "only CUDA's forward pass keeps sums";
+  const Tensors in = cast(random_inputs(2, 1000, 24, 1.0, 1.0), GetParam(), at::kFloat);
+  const auto backward = c10::Dispatcher::singleton()
+                            .findSchemaOrThrow("vrwkv::_bi_wkv_backward", "")
+                            .typed<std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>(
+                                const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                const at::Tensor&, const at::Tensor&)>();
+  try {
+    backward.call(in[0], in[1], in[2], in[3], in[4], at::empty({0}, in[2].options()));
+    FAIL() << "no error";
+  } catch (const c10::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("wants the sums that the forward pass has kept, [2, 2, 6, 24, 4]"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
 TEST_P(BiWkvGated, RunsInReducedPrecisionUnderAutocast) {
   at::manual_seed(4);
   const Tensors inputs = cast(random_inputs(2, 30, 16, 3.0, 1.0), GetParam(), at::kFloat);
