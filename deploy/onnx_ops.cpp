@@ -172,6 +172,24 @@ std::vector<std::string> residual_add(const Call& call) {
   return with_feed(onnx, sum, call.integer(7), channels, eps);
 }
 
+/// ops::patch_embed()
+std::string patch_embed(const Call& call) {
+  OnnxBuilder& onnx = call.onnx;
+  const std::vector<int64_t> images = call.input_shape(0), tokens = call.output_shape();
+  const torch::Tensor weight = call.weight(1);
+  const int64_t patch = weight.size(2), height = images[2] / patch, width = images[3] / patch;
+  const std::string pixels = reshape(onnx, call.tensor(0), {0, images[1], height, patch, width, patch});
+  const std::string apart = onnx.node("Transpose", {pixels}, {{"perm", std::vector<int64_t>{0, 2, 4, 1, 3, 5}}});
+  const std::string rows = reshape(onnx, apart, {0, tokens[1], images[1] * patch * patch});
+  return onnx.add(product(onnx, rows, weight.flatten(1)), onnx.add(call.tensor(2), call.tensor(3)));
+}
+
+/// ops::token_mean()
+std::string token_mean(const Call& call) {
+  return call.onnx.node("ReduceMean", {call.tensor(0)},
+                        {{"axes", std::vector<int64_t>{1}}, {"keepdims", int64_t{false}}});
+}
+
 std::string bi_wkv(const Call& call) {
   return onnx_bi_wkv(call.onnx, call.weight(0), call.weight(1), call.tensor(2), call.tensor(3), call.input_shape(2)[1]);
 }
@@ -211,15 +229,6 @@ std::string add(const Call& call) {
   return call.onnx.add(call.tensor(0), call.tensor(1));
 }
 
-std::string mean(const Call& call) {
-  return call.onnx.node("ReduceMean", {call.tensor(0)},
-                        {{"axes", call.known(1).toIntVector()}, {"keepdims", int64_t{call.known(2).toBool()}}});
-}
-
-std::string permute(const Call& call) {
-  return call.onnx.node("Transpose", {call.tensor(0)}, {{"perm", call.known(1).toIntVector()}});
-}
-
 using OneResult = std::function<std::string(const Call&)>;
 
 const std::unordered_map<std::string, OneResult>& one_result() {
@@ -233,19 +242,18 @@ const std::unordered_map<std::string, OneResult>& one_result() {
       {"aten::layer_norm", layer_norm_of},
       {"aten::linear", linear},
       {"aten::matmul", [](const Call& call) { return call.onnx.node("MatMul", {call.tensor(0), call.tensor(1)}); }},
-      {"aten::mean", mean},
       {"aten::mul", [](const Call& call) { return call.onnx.mul(call.tensor(0), call.tensor(1)); }},
-      {"aten::permute", permute},
       {"aten::sigmoid", [](const Call& call) { return call.op("Sigmoid"); }},
       {"aten::tanh", [](const Call& call) { return call.op("Tanh"); }},
       {"aten::to", same},  // All is float32.
-      {"aten::unflatten", reshape_as_traced},
       {"vrwkv::bi_wkv", bi_wkv},
       {"vrwkv::bi_wkv_gated", bi_wkv_gated},
       {"vrwkv::bi_wkv_published", bi_wkv_published},
+      {"vrwkv::patch_embed", patch_embed},
       {"vrwkv::squared_relu", [](const Call& call) { return squared_relu(call.onnx, call.tensor(0)); }},
       {"vrwkv::squared_relu_mlp",
        [](const Call& call) { return squared_relu_mlp(call.onnx, call.tensor(0), call.weight(1), call.weight(2)); }},
+      {"vrwkv::token_mean", token_mean},
   };
   return table;
 }

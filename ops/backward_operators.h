@@ -15,6 +15,9 @@ namespace vrwkv::ops {
 std::tuple<at::Tensor, at::Tensor> linear_gradients(const at::Tensor& gy, const std::optional<at::Tensor>& x,
                                                     const std::optional<at::Tensor>& cast, std::array<bool, 2> needed);
 
+/// Those of add_places(), of bias and of places.
+std::tuple<at::Tensor, at::Tensor> add_places_gradients(const at::Tensor& gy);
+
 /// Those of token_shift_mix: of x, and [mixes + 2, C] of each mix, of weight and of bias, in the accumulation dtype.
 std::tuple<at::Tensor, at::Tensor> token_shift_mix_gradients(const at::Tensor& x, at::TensorList mixes,
                                                              const std::optional<at::Tensor>& weight,

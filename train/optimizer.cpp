@@ -5,6 +5,9 @@
 #include <set>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
+
+#include "ops/gradient_norm.h"
 
 namespace vrwkv::train {
 
@@ -44,6 +47,7 @@ void Optimizer::step(const torch::Tensor& skip) {
   } else {
     steps_.add_(1);
   }
+  const std::vector<torch::Tensor> factors = std::exchange(factors_, {});
   for (const auto& group : groups_) {
     Update update{{},
                   {},
@@ -52,7 +56,8 @@ void Optimizer::step(const torch::Tensor& skip) {
                   lr_ * group.settings.lr_scale,
                   group.lr,
                   steps_,
-                  skip};
+                  skip,
+                  factors};
     for (size_t i = 0; i < group.settings.parameters.size(); ++i) {
       const auto& [name, value, updated_here] = group.settings.parameters[i];
       if (!updated_here || !value.grad().defined()) continue;
@@ -65,6 +70,7 @@ void Optimizer::step(const torch::Tensor& skip) {
 }
 
 void Optimizer::zero_grad() {
+  factors_.clear();
   for (auto& group : groups_) {
     for (auto& parameter : group.settings.parameters) parameter.value.mutable_grad() = torch::Tensor();
   }
@@ -83,12 +89,21 @@ std::vector<torch::Tensor> Optimizer::gradients() const {
 
 void Optimizer::scale_gradients(const torch::Tensor& factor) {
   const torch::NoGradGuard no_grad;
-  at::_foreach_mul_(gradients(), factor);
+  if (multiplies_gradients()) {
+    factors_.push_back(factor);
+  } else {
+    at::_foreach_mul_(gradients(), factor);
+  }
 }
 
 torch::Tensor Optimizer::clip_grad_norm(double max_norm) {
   const torch::NoGradGuard no_grad;
   const std::vector<torch::Tensor> all = gradients();
+  if (multiplies_gradients()) {
+    const auto [norm, coefficient] = ops::gradient_norm(all, factors_, max_norm);
+    if (max_norm > 0) factors_.push_back(coefficient);
+    return norm;
+  }
   const torch::Tensor norm = torch::stack(at::_foreach_norm(all, 2)).norm();
   if (max_norm > 0) at::_foreach_mul_(all, torch::clamp_max(max_norm / (norm + 1e-6), 1.0));
   return norm;

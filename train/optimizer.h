@@ -30,11 +30,13 @@ class Optimizer {
   /// Frees all gradients.
   void zero_grad();
 
-  /// Multiplies all gradients by `factor`, a 0-d tensor on their device.
+  /// Multiplies all gradients by `factor`, a 0-d tensor on their device. Where the optimizer multiplies them as it
+  /// reads them (AdamW on CUDA), .grad stays as it is, and the factor counts until the next step() or zero_grad().
   void scale_gradients(const torch::Tensor& factor);
 
   /// Scales the gradients so that their global 2-norm is at most `max_norm` and returns the norm before; 0: measure
-  /// only. Stays on the device: the host does not wait for the result, a 0-d tensor of the gradients' dtype.
+  /// only. As scale_gradients(). Stays on the device: the host does not wait for the result, a 0-d tensor of the
+  /// gradients' dtype.
   torch::Tensor clip_grad_norm(double max_norm);
 
   /// The running sums, named SUM.<parameter> (exp_avg, exp_avg_sq; momentum_buffer of sgd), and the number of steps
@@ -61,10 +63,15 @@ class Optimizer {
     torch::Tensor lr_tensor;     ///< 0-d float32, to be used in place of `lr` where it is defined.
     const torch::Tensor& steps;  ///< 0-d float32: steps with this one.
     const torch::Tensor& skip;   ///< As of step(); may be undefined.
+    /// 0-d float32: the gradients are to be multiplied by one after the other. Empty unless multiplies_gradients().
+    const std::vector<torch::Tensor>& factors;
   };
 
   /// Changes values and sums of `update` by the formula, unless it is to be skipped.
   virtual void apply(const Update& update) = 0;
+
+  /// Whether apply() takes factors.
+  virtual bool multiplies_gradients() const { return false; }
 
   const config::OptimizerOptions& options() const { return options_; }
 
@@ -84,7 +91,8 @@ class Optimizer {
   config::OptimizerOptions options_;
   std::vector<std::string> sums_;
   double lr_ = 0;
-  torch::Tensor steps_;  ///< 0-d float32 on the parameters' device, as the fused kernels want it.
+  std::vector<torch::Tensor> factors_;  ///< Of the present gradients.
+  torch::Tensor steps_;                 ///< 0-d float32 on the parameters' device, as the fused kernels want it.
 };
 
 }  // namespace vrwkv::train

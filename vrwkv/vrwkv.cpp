@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "ops/token_mean.h"
 #include "vrwkv/layers/layer_norm.h"
 
 namespace vrwkv {
@@ -39,14 +40,14 @@ torch::Tensor resize_pos_embed(const torch::Tensor& pos_embed, Grid from, Grid t
 
 torch::Tensor VrwkvImpl::embed(const torch::Tensor& images, const Tokens& tokens, int64_t pos_embed_times) {
   const int64_t side = options_.img_size / options_.patch_size;
-  const torch::Tensor patches = patch_embed(images, tokens.positions);
   torch::Tensor places = resize_pos_embed(pos_embed, {side, side}, tokens.grid);
-  if (tokens.sparse()) {
-    const torch::Tensor index = tokens.positions.unsqueeze(2).expand_as(patches);
-    places = places.expand({patches.size(0), -1, -1}).gather(1, index);
-  }
   if (pos_embed_times != 1) places = places * pos_embed_times;
-  return at::dropout(patches + places.to(patches.scalar_type()), options_.drop_rate, patch_embed->is_training());
+  torch::Tensor x = patch_embed(images, tokens.positions, tokens.sparse() ? torch::Tensor() : places);
+  if (tokens.sparse()) {
+    const torch::Tensor index = tokens.positions.unsqueeze(2).expand_as(x);
+    x = x + places.expand({x.size(0), -1, -1}).gather(1, index).to(x.scalar_type());
+  }
+  return at::dropout(x, options_.drop_rate, patch_embed->is_training());
 }
 
 std::vector<torch::Tensor> VrwkvImpl::forward(const torch::Tensor& images) {
@@ -67,7 +68,7 @@ torch::Tensor VrwkvImpl::pooled(const torch::Tensor& images) {
   const Grid grid = patch_embed->grid(images);
   const Stream last = run_blocks(*layers, options_, embed(images, grid), grid);
   // The mean of ln1 is the weight and bias of ln1 on the mean.
-  const torch::Tensor mean = last.feed.mean({1}, /*keepdim=*/false, ln1->weight.scalar_type());
+  const torch::Tensor mean = ops::token_mean(last.feed).to(ln1->weight.scalar_type());
   return at::addcmul(ln1->bias, mean, ln1->weight);
 }
 

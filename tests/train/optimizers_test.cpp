@@ -203,6 +203,51 @@ TEST_P(OptimizersTest, ContinuesFromItsSavedState) {
   for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(at::equal(first.all()[i].detach(), second.all()[i].detach()));
 }
 
+TEST_P(OptimizersTest, ScaledAndClippedGradientsAreTheNextStepsAlone) {
+  at::manual_seed(8);
+  const Parameters given(tensors()), wide;
+  const auto optimizer = train::make_optimizer(given.groups(), options());
+  const auto expected = train::make_optimizer(wide.groups(), options());
+  {
+    const at::NoGradGuard no_grad;
+    for (size_t i = 0; i < 3; ++i) wide.all()[i].copy_(given.all()[i]);
+  }
+  for (const double max_norm : {0.5, 0.0, 1e3, 0.25}) {
+    given.draw_gradients();
+    std::vector<at::Tensor> squares;
+    for (size_t i = 0; i < 3; ++i) {
+      wide.all()[i].mutable_grad() = given.all()[i].grad().to(at::kCPU, at::kDouble) * 0.375;
+      squares.push_back(wide.all()[i].grad().square().sum());
+    }
+    const double norm = at::stack(squares).sum().sqrt().item<double>();
+    const double coefficient = max_norm > 0 ? std::min(1.0, max_norm / (norm + 1e-6)) : 1.0;
+    for (const at::Tensor& parameter : wide.all()) parameter.grad().mul_(coefficient);
+    optimizer->scale_gradients(flag(0.375).to(tensors().dtype()));
+    EXPECT_NEAR(optimizer->clip_grad_norm(max_norm).item<double>(), norm, 1e-5);
+    optimizer->step();
+    expected->step();
+    given.draw_gradients();
+    for (size_t i = 0; i < 3; ++i) wide.all()[i].mutable_grad() = given.all()[i].grad().to(at::kCPU, at::kDouble);
+    optimizer->step();
+    expected->step();
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_TRUE(close("parameter", wide.all()[i].detach(), given.all()[i].detach(), 1e-5));
+    }
+  }
+}
+
+TEST_P(OptimizersTest, GradientsThatAreDroppedTakeTheirFactorsAlong) {
+  at::Tensor p = at::ones({4}, tensors()).requires_grad_();
+  const auto optimizer = train::make_optimizer({{{{"p", p}}, 0.0, 1.0}}, options());
+  p.mutable_grad() = at::ones_like(p.detach());
+  optimizer->scale_gradients(flag(0).to(tensors().dtype()));
+  optimizer->zero_grad();
+  p.mutable_grad() = at::ones_like(p.detach());
+  EXPECT_NEAR(optimizer->clip_grad_norm(0).item<double>(), 2.0, 1e-6);
+  optimizer->step();
+  EXPECT_LT(p.detach().max().item<double>(), 1.0);
+}
+
 TEST_P(OptimizersTest, TrainStepSkipsUnlessTheNormIsAtMostTheThreshold) {
   at::Tensor p = at::full({1}, 2.0, tensors()).requires_grad_();
   const auto optimizer = train::make_optimizer({{{{"p", p}}, 0.0, 1.0}}, options());

@@ -3,10 +3,12 @@
 #include <torch/nn/modules/linear.h>
 
 #include "ops/weight_casts.h"
+#include "ops/weight_quotients.h"
 #include "vrwkv/autocast.h"
 #include "vrwkv/init.h"
 #include "vrwkv/layers/checkpoint_function.h"
 #include "vrwkv/layers/drop_path.h"
+#include "vrwkv/layers/spatial_mix.h"
 
 namespace vrwkv {
 namespace {
@@ -22,6 +24,17 @@ void cast_linear_weights(const torch::nn::Module& module, at::Device device) {
     if (linear != nullptr && !linear->options.bias()) weights.push_back(linear->weight);
   }
   ops::cast_weights(weights, *dtype);
+}
+
+/// Divides what Bi-WKV divides by the number of tokens in the layers of `module` together, where such casts are kept.
+void divide_decays(const torch::nn::Module& module, at::Device device, const Tokens& tokens) {
+  if (!autocast_dtype(device.type()) || !device.is_cuda()) return;
+  std::vector<torch::Tensor> weights;
+  for (const auto& part : module.modules(/*include_self=*/false)) {
+    const auto* mix = part->as<SpatialMixImpl>();
+    if (mix != nullptr) weights.insert(weights.end(), {mix->spatial_decay, mix->spatial_first});
+  }
+  ops::divide_weights(weights, static_cast<double>(tokens.count()));
 }
 
 }  // namespace
@@ -47,7 +60,9 @@ Stream run_block(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options,
   }
   // Only x is kept between the blocks; each makes its feed anew.
   const auto run = [block, tokens, masks](const torch::Tensor& input) {
-    cast_linear_weights(*block, input.device());  // For the second run, after the pass over the network.
+    // For the second run, after the pass over the network.
+    cast_linear_weights(*block, input.device());
+    divide_decays(*block, input.device(), tokens);
     return block->as<BlockImpl>()->forward({input, {}}, tokens, masks, ops::Feed::none).x;
   };
   return {checkpoint(run, x), {}};
@@ -56,6 +71,7 @@ Stream run_block(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options,
 Stream run_blocks(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options, const torch::Tensor& embedded,
                   const Tokens& tokens, const std::function<void(int64_t, const Stream&)>& visit) {
   cast_linear_weights(blocks, embedded.device());
+  divide_decays(blocks, embedded.device(), tokens);
   Stream stream{embedded, {}};
   for (int64_t layer = 0; layer < options.depth; ++layer) {
     stream = run_block(blocks, options, layer, stream, tokens);

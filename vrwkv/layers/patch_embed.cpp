@@ -2,6 +2,8 @@
 
 #include <torch/nn/options/conv.h>
 
+#include "ops/patch_embed.h"
+#include "ops/patch_rows.h"
 #include "vrwkv/autocast.h"
 
 namespace vrwkv {
@@ -25,17 +27,12 @@ Grid PatchEmbedImpl::grid(const torch::Tensor& images) const {
   return {height / patch, width / patch};
 }
 
-torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images, const torch::Tensor& positions) {
-  // The patches do not overlap, so the convolution is one matrix product over them.
-  const Grid patches = grid(images);
-  const int64_t patch = options_.patch_size;
-  // [B, H, W, C, patch, patch]; no number here depends on the batch, so that an exported model takes any.
-  const torch::Tensor pixels =
-      images.unflatten(2, {patches.height, patch}).unflatten(4, {patches.width, patch}).permute({0, 2, 4, 1, 3, 5});
+torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images, const torch::Tensor& positions,
+                                      const torch::Tensor& places) {
+  grid(images);  // Checks the shape.
   const auto dtype = autocast_dtype(images.device().type()).value_or(images.scalar_type());
-  // Cast and rearranged in one pass.
-  torch::Tensor rows =
-      pixels.to(dtype, /*non_blocking=*/false, /*copy=*/false, at::MemoryFormat::Contiguous).flatten(3).flatten(1, 2);
+  if (places.defined()) return ops::patch_embed(images, projection->weight, projection->bias, places, dtype);
+  torch::Tensor rows = ops::patch_rows(images, options_.patch_size, dtype);
   if (positions.defined()) rows = rows.gather(1, positions.unsqueeze(2).expand({-1, -1, rows.size(2)}));
   return torch::linear(rows, projection->weight.flatten(1), projection->bias);
 }

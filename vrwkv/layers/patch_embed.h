@@ -21,8 +21,9 @@ class PatchEmbedImpl : public torch::nn::Cloneable<PatchEmbedImpl> {
   void reset() override;
 
   /// images: [B, in_channels, H, W] with H and W multiples of the patch size; returns [B, T, C], row by row, or of the
-  /// patches at `positions`, int64 [B, T], alone.
-  torch::Tensor forward(const torch::Tensor& images, const torch::Tensor& positions = {});
+  /// patches at `positions`, int64 [B, T], alone. Of all patches, `places`, [1, T, C], are added to the tokens.
+  torch::Tensor forward(const torch::Tensor& images, const torch::Tensor& positions = {},
+                        const torch::Tensor& places = {});
 
   /// The patch grid of images [B, in_channels, H, W]. Throws c10::Error when the shape does not fit.
   Grid grid(const torch::Tensor& images) const;

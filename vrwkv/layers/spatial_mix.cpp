@@ -7,6 +7,7 @@
 #include "ops/bi_wkv_gated.h"
 #include "ops/bi_wkv_published.h"
 #include "ops/linear.h"
+#include "ops/weight_quotients.h"
 #include "vrwkv/layers/layer_norm.h"
 #include "vrwkv/layers/token_shift.h"
 
@@ -38,9 +39,8 @@ BiWkvInputs SpatialMixImpl::project(const torch::Tensor& feed, const NormAffine&
   const std::vector<torch::Tensor> projected =
       project_mixes(feed, norm, {spatial_mix_k, spatial_mix_v, spatial_mix_r},
                     {key->weight, value->weight, receptance->weight}, {tokens, options_.shift});
-  const auto count = static_cast<double>(tokens.count());
-  return {
-      .w = spatial_decay / count, .u = spatial_first / count, .k = projected[0], .v = projected[1], .r = projected[2]};
+  const auto [w, u] = ops::divided_weights(spatial_decay, spatial_first, static_cast<double>(tokens.count()));
+  return {.w = w, .u = u, .k = projected[0], .v = projected[1], .r = projected[2]};
 }
 
 torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
