@@ -196,6 +196,30 @@ TEST_P(LinearFusions, GiveTheSameUnderAutocastAndWithWeightsAlreadyRounded) {
   expect_equal(run(inputs, true, ops::Feed::standardized));
 }
 
+/// A kernel may start beside the one before it; what that one and those before it wrote must be there all the same.
+TEST_P(LinearFusions, ReadWhatWasWrittenJustBefore) {
+  at::manual_seed(8);
+  const at::NoGradGuard no_grad;
+  const Size size = GetParam().is_cuda() ? Size{8, 64, 64, 192, 768} : Size{1, 4, 4, 192, 64};
+  std::vector<Inputs> given;
+  std::vector<Results> expected;
+  for (int i = 0; i < 2; ++i) {
+    given.push_back(Inputs(size).to(GetParam(), at::kFloat, at::kBFloat16));
+    expected.push_back(run(given.back(), true, ops::Feed::standardized));
+  }
+  Inputs inputs = given[0];
+  for (at::Tensor* tensor : inputs.all()) *tensor = tensor->clone();
+  const auto held = inputs.all();
+  for (size_t i = 1; i < 8; ++i) {
+    const auto source = given[i % 2].all();
+    for (size_t j = 0; j < held.size(); ++j) held[j]->copy_(*source[j]);
+    const Results results = run(inputs, true, ops::Feed::standardized);
+    for (size_t j = 0; j < 3; ++j) EXPECT_TRUE(at::equal(results.projected[j], expected[i % 2].projected[j])) << i;
+    EXPECT_TRUE(at::equal(results.mixed.x, expected[i % 2].mixed.x)) << i;
+    EXPECT_TRUE(at::equal(results.mixed.feed, expected[i % 2].mixed.feed)) << i;
+  }
+}
+
 TEST_P(LinearFusions, TakeAnyMemoryLayoutAndUnalignedTensors) {
   at::manual_seed(3);
   const at::NoGradGuard no_grad;

@@ -20,6 +20,15 @@ struct Barrier {
   __device__ __forceinline__ void arrive() {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&state)) : "memory");
   }
+  /// Arrives at the barrier in this place of block `block` of the cluster.
+  __device__ __forceinline__ void arrive_at(int block) {
+    asm volatile(
+        "{\n.reg .b32 there;\n"
+        "mapa.shared::cluster.u32 there, %0, %1;\n"
+        "mbarrier.arrive.shared::cluster.b64 _, [there];\n}\n" ::"r"(shared_address(&state)),
+        "r"(block)
+        : "memory");
+  }
   /// Arrives, and announces `bytes` that a copy brings.
   __device__ __forceinline__ void expect(int bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&state)), "r"(bytes)
@@ -54,6 +63,44 @@ __device__ __forceinline__ void copy_bulk(void* to, const void* from, int bytes,
                    shared_address(to)),
                "l"(from), "r"(bytes), "r"(shared_address(&barrier.state))
                : "memory");
+}
+
+/// The same to this place in every block of the cluster in `blocks`, a bit for each; in each its barrier counts them.
+__device__ __forceinline__ void copy_bulk_to_cluster(void* to, const void* from, int bytes, Barrier& barrier,
+                                                     int blocks) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], "
+      "%4;" ::"r"(shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(&barrier.state)), "h"(static_cast<short>(blocks))
+      : "memory");
+}
+
+/// Copies `bytes` (a multiple of 16, as are both addresses) from shared memory, see publish_writes(). It belongs to the
+/// group that end_stores() ends.
+__device__ __forceinline__ void store_bulk(void* to, const void* from, int bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(shared_address(from)),
+               "r"(bytes)
+               : "memory");
+}
+
+__device__ __forceinline__ void end_stores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+
+/// Waits until this thread's store_bulk() have read shared memory.
+__device__ __forceinline__ void wait_stores_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+
+/// All threads of a cluster meet.
+__device__ __forceinline__ void sync_cluster() {
+  asm volatile(
+      "barrier.cluster.arrive.release.aligned;\n"
+      "barrier.cluster.wait.acquire.aligned;\n" ::
+          : "memory");
+}
+
+/// This block's number in its cluster.
+__device__ __forceinline__ int rank_in_cluster() {
+  unsigned rank;
+  asm("mov.u32 %0, %cluster_ctarank;" : "=r"(rank));
+  return static_cast<int>(rank);
 }
 
 /// Asks for `bytes` (a multiple of 16) to be brought into the second cache.

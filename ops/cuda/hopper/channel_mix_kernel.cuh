@@ -1,22 +1,27 @@
 #pragma once
 
-#include "ops/cuda/hopper/shift_linear_kernel.cuh"
+#include "ops/cuda/hopper/cluster_ring.cuh"
+#include "ops/cuda/hopper/group_rows.cuh"
+#include "ops/cuda/hopper/residual_rows.cuh"
 #include "ops/cuda/sigmoid.cuh"
 
 namespace vrwkv::ops::cuda::hopper {
 
 constexpr int kHiddenChunk = kSlab;  ///< Hidden channels computed at once.
 
-constexpr int kMixGroups = 2;              ///< Warpgroups of a block.
-constexpr int kMixTiles = 2 * kMixGroups;  ///< Each has its tokens mixed for the key and for the receptance.
-constexpr int kMixStages = 5;
-constexpr int kMixShared = ring_shared(kMixTiles, kMixStages);
-using MixRing = WeightRing<kMixStages, kMixGroups * kWarpgroup / 32>;
+constexpr int kMixGroups = 2;  ///< Warpgroups of a block that multiply; one more fetches weights.
+constexpr int kMixWarps = kMixGroups * kWarpgroup / 32;
+constexpr int kMixThreads = (kMixGroups + 1) * kWarpgroup;
+constexpr int kMixStages = 6;
+constexpr int kMixShared =
+    kMixStages * kWeightUnit + kMixWarps * kWarpRowsBytes + kMixGroups * kGroupRowsBytes + kSlabAlign;
+using MixRing = ClusterRing<kMixStages, kMixWarps>;
+using MixReader = RingReader<kMixStages, kMixWarps>;
 
 struct ChannelMix {
   ShiftedTokens from;
   const float *mix_k, *mix_r;
-  /// For each chunk of hidden channels a unit of the key and one of the value; then the receptance's three, by rows.
+  /// For each chunk of hidden channels two units of the key and two of the value; then the receptance's, by rows.
   const unsigned char* packed;
   int chunks;
   Residual residual;
@@ -35,102 +40,151 @@ __device__ __forceinline__ void square(uint32_t (&keys)[4][4], const Sums<kHidde
     for (int i = 0; i < 4; ++i) {
       const float* const values = hidden.values + 8 * step + 2 * i;
       keys[step][i] = rounded_pair(squared(values[0]), squared(values[1]));
-      asm volatile("" : "+r"(keys[step][i])::"memory");  // Written before the products begin.
     }
+  }
+  hold(keys);
+}
+
+/// sums = left weights^T with kSlab rows of weights, the next two units, each a group of products. Starts them only.
+__device__ __forceinline__ void start_rows(Sums<kSlab>& sums, const LeftFactor& left, MixReader& weights) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const unsigned char* const unit = weights.take();
+    begin_products();
+#pragma unroll
+    for (int k = 0; k < kUnitSteps; ++k) {
+      multiply(sums, left.values[half * kUnitSteps + k], narrow_factor(unit + k / 2 * kSlab * kNarrowRow, k % 2),
+               half > 0 || k > 0);
+    }
+    end_products();
   }
 }
 
-/// relu(tile key^T)^2 value^T of one warpgroup's 64 tokens, chunk by chunk of the hidden channels.
-__device__ __forceinline__ void mix_hidden(RowSums& out, const unsigned char* tile, int chunks, const MixRing& ring,
-                                           int& unit) {
-  Sums<kHiddenChunk> hidden;
+/// out = relu(hidden)^2 value^T for a chunk of hidden channels whose products run, added where `add`. Starts it only,
+/// two groups with a unit each.
+__device__ __forceinline__ void start_values(RowSums& out, Sums<kSlab>& hidden, MixReader& weights, bool add) {
+  weights.give<1>();
+  weights.give<0>();
+  hold(hidden);
+  uint32_t keys[4][4];
+  square(keys, hidden);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const unsigned char* const unit = weights.take();
+    begin_products();
+#pragma unroll
+    for (int k = 0; k < 2; ++k) multiply(out, keys[2 * half + k], narrow_factor(unit, k), add || half > 0 || k > 0);
+    end_products();
+  }
+}
+
+/// out = relu(mixed key^T)^2 value^T of one warpgroup's 64 tokens, chunk by chunk of the hidden channels. The last two
+/// groups of products still run when this returns.
+__device__ __forceinline__ void mix_hidden(RowSums& out, const LeftFactor& mixed, int chunks, MixReader& weights) {
+  Sums<kSlab> hidden;
   clear(hidden);
-  const unsigned char* key = ring.wait(unit);
-  begin_products();
-  start_product<kSteps>(hidden, tile, key);
-  end_products();
+  start_rows(hidden, mixed, weights);
 #pragma unroll 1
-  for (int chunk = 0; chunk < chunks; ++chunk, unit += 2) {
-    wait_products<0>();
-    hold(hidden);
-    if (chunk > 0) ring.release(unit - 1);  // The value's unit of the chunk before.
-    ring.release(unit);
-    uint32_t keys[4][4];
-    square(keys, hidden);
-    const unsigned char* const value = ring.wait(unit + 1);
-    begin_products();
-#pragma unroll
-    for (int step = 0; step < 4; ++step) multiply(out, keys[step], factor(value, step), chunk > 0 || step > 0);
-    end_products();
-    if (chunk + 1 < chunks) {
-      key = ring.wait(unit + 2);
-      begin_products();
-      start_product<kSteps>(hidden, tile, key);
-      end_products();
-    }
+  for (int chunk = 1; chunk < chunks; ++chunk) {
+    start_values(out, hidden, weights, chunk > 1);
+    start_rows(hidden, mixed, weights);
+    weights.give<3>();
+    weights.give<2>();
   }
-  wait_products<0>();
-  hold(out);
-  ring.release(unit - 1);
+  start_values(out, hidden, weights, chunks > 1);
 }
 
-/// out *= sigmoid(tile receptance^T), slab by slab of the channels.
-__device__ __forceinline__ void gate_rows(RowSums& out, const unsigned char* tile, const MixRing& ring, int& unit) {
+/// out *= sigmoid(mixed receptance^T), slab by slab of the channels, when the products of `out` have ended.
+__device__ __forceinline__ void gate_rows(RowSums& out, const LeftFactor& mixed, MixReader& weights) {
+  Sums<kSlab> gates[2];
+  clear(gates[0]);
+  start_rows(gates[0], mixed, weights);
+  weights.give<3>();
+  weights.give<2>();
+  hold(out);
+  clear(gates[1]);
 #pragma unroll
-  for (int slab = 0; slab < kTileSlabs; ++slab, ++unit) {
-    Sums<kSlab> gate;
-    clear(gate);
-    const unsigned char* const weights = ring.wait(unit);
-    begin_products();
-    start_product<kSteps>(gate, tile, weights);
-    end_products();
-    wait_products<0>();
+  for (int slab = 0; slab < kTileSlabs; ++slab) {
+    Sums<kSlab>& gate = gates[slab % 2];
+    if (slab + 1 < kTileSlabs) {
+      start_rows(gates[(slab + 1) % 2], mixed, weights);
+      weights.give<3>();
+      weights.give<2>();
+    } else {
+      weights.give<1>();
+      weights.give<0>();
+    }
     hold(gate);
-    ring.release(unit);
 #pragma unroll
     for (int i = 0; i < Sums<kSlab>::kCount; ++i) out.values[slab * Sums<kSlab>::kCount + i] *= sigmoid(gate.values[i]);
   }
 }
 
 /// A whole channel mix: neither the hidden channels nor the mixes leave the multiprocessor.
-__global__ void __launch_bounds__(kMixGroups* kWarpgroup, 1)
+__global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 1)
     channel_mix_kernel(const __grid_constant__ ChannelMix arguments) {
-  __shared__ RingState<kMixStages> state;
+  __shared__ ClusterRingState<kMixStages> state;
+  __shared__ Barrier wide_there[kMixWarps], rows_there[kMixGroups];
   __shared__ alignas(16) MixFactors<2> factors;
   unsigned char* const shared = aligned_shared();
+  unsigned char* const wide_rows = shared + kMixStages * kWeightUnit;
   const ShiftedTokens& from = arguments.from;
-  const Residual& residual = arguments.residual;
-  const TileWalk<kMixGroups> walk(from.count);
-  const int tiles = walk.tiles(), units = 2 * arguments.chunks + kTileSlabs;
-  const MixRing ring{shared + kMixTiles * tile_bytes(kRows), arguments.packed, units, units * tiles, state};
-  if (threadIdx.x == 0) ring.start();
+  const ClusterWalk<kMixGroups> walk(from.count);
+  const MixRing ring{shared, state};
+  const int warp = warp_in_block(), group = warp / (kWarpgroup / 32);
+  const auto rows_of = [&](int of) {
+    return GroupRows{wide_rows + kMixWarps * kWarpRowsBytes + of * kGroupRowsBytes, rows_there[of]};
+  };
   const float* const mixes[2]{arguments.mix_k, arguments.mix_r};
-  factors.fill(from, mixes);
-  __syncthreads();
-  const int group = warpgroup();
-  unsigned char* const key_tile = shared + 2 * group * tile_bytes(kRows);
-  unsigned char* const gate_tile = key_tile + tile_bytes(kRows);
-  int unit = 0;
-  for (int number = 0; number < tiles; ++number) {
-    const int64_t first = walk.first(number, group);
-    if (threadIdx.x % kWarpgroup == 0) {
-      prefetch_rows(residual.x, kChannels * 4, first, from.count);
-      prefetch_rows(from.tokens, kRowBytes, walk.first(number + 1, group), from.count);
-    }
-    write_shifted_tiles<true>({key_tile, gate_tile}, from, factors, 0, TileRows(from, first));
-    sync_warpgroup();
-    RowSums out;
-    clear(out);
-    mix_hidden(out, key_tile, arguments.chunks, ring, unit);
-    gate_rows(out, gate_tile, ring, unit);
-    RowBatch batch;
-    batch.load(residual, warp_row(first));
-    sync_warpgroup();  // The tiles have been read.
-    stage_rows(gate_tile, out);
-    sync_warpgroup();
-    finish_branch(gate_tile, batch, residual, first);
-    sync_warpgroup();  // So have the results.
+  const auto column = MixFactors<2>::load(from, mixes);
+  if (threadIdx.x == kMixWarps * 32) {
+    ring.start();
+    for (Barrier& barrier : wide_there) barrier.init(1);
+    for (Barrier& barrier : rows_there) barrier.init(1);
+    publish_barriers();
+    for (int of = 0; of < kMixGroups; ++of) rows_of(of).fetch(from, walk.first(0, of));
   }
+  VerticalNeighbours vertical;
+  if (group < kMixGroups) vertical.load({from, walk.first(0, group)}, from);
+  factors.store(column);
+  sync_cluster();
+  if (group == kMixGroups) {
+    give_registers<24>();
+    if (threadIdx.x == kMixWarps * 32) {
+      wait_kernel_before();
+      ring.fetch(arguments.packed, 4 * arguments.chunks + kUnits, walk.tiles);
+    }
+  } else {
+    take_registers<240>();
+    const Residual& residual = arguments.residual;
+    const GroupRows rows = rows_of(group);
+    const WarpRows wide{wide_rows + warp * kWarpRowsBytes, wide_there[warp]};
+    const bool leads = threadIdx.x % kWarpgroup == 0;
+    MixReader weights{ring, {}, {}};
+    for (int number = 0; number < walk.tiles; ++number) {
+      const int64_t first = walk.first(number, group), next = walk.first(number + 1, group);
+      const int64_t first_of_warp = first + warp % (kWarpgroup / 32) * kWarpRows;
+      if (leads) prefetch_rows(residual.x, kWideRowBytes, first, from.count);
+      const ShiftedPlaces places(from, first);
+      LeftFactor mixed;
+      rows.there.wait(number % 2);
+      rows.mix(mixed, places, vertical, factors, group);
+      RowSums out;
+      clear(out);
+      mix_hidden(out, mixed, arguments.chunks, weights);
+      wide.fetch(residual, first_of_warp);
+      rows.kept(mixed, {from, first});
+      gate_rows(out, mixed, weights);
+      publish_writes();  // Those before the copy.
+      sync_group(group);
+      if (leads && number + 1 < walk.tiles) rows.fetch(from, next);
+      vertical.load({from, next}, from);
+      wide.finish(out, residual, first_of_warp, number % 2);
+    }
+    wait_stores_read();
+  }
+  __syncwarp();
+  sync_cluster();
 }
 
 }  // namespace vrwkv::ops::cuda::hopper

@@ -33,20 +33,21 @@ bool serves_residual(const at::Tensor& x, const at::Tensor& like) {
   return x.defined() && x.scalar_type() == at::kFloat && x.sizes() == like.sizes() && x.device() == like.device();
 }
 
-/// Blocks of a kernel that takes tile after tile of `tile` tokens: one for each multiprocessor, if there are tiles.
+/// Blocks, of `tile` tokens at once, in whole clusters: one for each multiprocessor, if there are tokens enough.
 unsigned resident_blocks(int64_t tokens, int tile) {
-  const int64_t tiles = (tokens + tile - 1) / tile;
-  return static_cast<unsigned>(std::min<int64_t>(tiles, at::cuda::getCurrentDeviceProperties()->multiProcessorCount));
+  const int64_t of_cluster = static_cast<int64_t>(tile) * kClusterBlocks;
+  const int64_t most = at::cuda::getCurrentDeviceProperties()->multiProcessorCount / kClusterBlocks;
+  return static_cast<unsigned>(std::min((tokens + of_cluster - 1) / of_cluster, most) * kClusterBlocks);
 }
 
-/// Weights in the order of the kernels; `packing` points into tensors that live as long as the call.
+/// Weights in the order of the kernels, by a kernel that the one launched next may start beside; `packing` points into
+/// tensors that live as long as the call.
 at::Tensor pack(const Packing& packing, int squares, const at::TensorOptions& options) {
-  const int64_t units = 2 * static_cast<int64_t>(packing.chunks) + static_cast<int64_t>(squares) * kTileSlabs;
+  const int64_t units = 4 * static_cast<int64_t>(packing.chunks) + static_cast<int64_t>(squares) * kUnits;
   at::Tensor packed = at::empty({units * kWeightUnit}, options.dtype(at::kByte));
   static_assert(kPieces % kPackThreads == 0);
   const dim3 grid(static_cast<unsigned>(units), kPieces / kPackThreads);
-  pack_kernel<<<grid, kPackThreads, 0, at::cuda::getCurrentCUDAStream()>>>(packing, packed.mutable_data_ptr<uint8_t>());
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(pack_kernel, {grid, kPackThreads, 0, /*early=*/true}, packing, packed.mutable_data_ptr<uint8_t>());
   return packed;
 }
 
@@ -116,8 +117,10 @@ std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList m
   }
   const at::Tensor packed = pack(packing, kShiftLinears, x.options());
   arguments.packed = packed.const_data_ptr<uint8_t>();
-  launch(shift_linear_kernel, arguments, resident_blocks(arguments.from.count, kLinearGroups * kRows), kLinearGroups,
-         kShiftLinearShared);
+  launch(shift_linear_kernel,
+         {resident_blocks(arguments.from.count, kLinearGroups * kRows), kLinearGroups * kWarpgroup, kShiftLinearShared,
+          /*early=*/true},
+         arguments);
   return outputs;
 }
 
@@ -147,8 +150,9 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
   const ChannelMix arguments{
       shifted.pointers(), pointer<float>(k), pointer<float>(r), packed.const_data_ptr<uint8_t>(), chunks,
       sum.pointers()};
-  launch(channel_mix_kernel, arguments, resident_blocks(arguments.from.count, kMixGroups * kRows), kMixGroups,
-         kMixShared);
+  launch(channel_mix_kernel,
+         {resident_blocks(arguments.from.count, kMixGroups * kRows), kMixThreads, kMixShared, /*early=*/true},
+         arguments);
   return {sum.y, sum.feed};
 }
 

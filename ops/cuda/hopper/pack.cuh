@@ -4,13 +4,13 @@
 
 namespace vrwkv::ops::cuda::hopper {
 
-/// Weights as the kernels fetch them: units of kWeightUnit bytes, rounded to bfloat16 and in the order of
-/// slab_offset().
+/// Weights as the kernels fetch them: units of kWeightUnit bytes, rounded to bfloat16, in the order of narrow_offset(),
+/// and their channels in that of channel_at().
 struct Packing {
-  const float *key, *value;  ///< [H, C], [C, H]; for each of `chunks` chunks of H a unit of each, taking turns.
+  const float *key, *value;  ///< [H, C], [C, H]; for each of `chunks` chunks of H two units of each, taking turns.
   int chunks;                ///< 0: neither.
-  const float* gate;         ///< [C, C], three units of its rows behind those; or null.
-  const float* squares[kShiftLinears];  ///< [C, C] each, three units of its columns; without the others.
+  const float* gate;         ///< [C, C], behind those, two units for each kSlab of its rows; or null.
+  const float* squares[kShiftLinears];  ///< [C, C] each, by columns; without the others.
 };
 
 constexpr int kPackThreads = 256;
@@ -19,27 +19,35 @@ constexpr int kPieces = kWeightUnit / 16;  ///< Of a unit: a thread's work.
 /// blockIdx.x: the unit; blockIdx.y: kPackThreads of its pieces.
 __global__ void __launch_bounds__(kPackThreads)
     pack_kernel(const __grid_constant__ Packing packing, unsigned char* packed) {
-  constexpr int kPiecesOfSlabRow = kSlab / kVector;
-  const int unit = static_cast<int>(blockIdx.x), behind = unit - 2 * packing.chunks;
-  const bool rows = behind < 0 ? unit % 2 == 0 : packing.gate != nullptr;  // Else columns of a matrix of C rows.
-  const float* from = nullptr;
-  int64_t stride = kChannels;
-  if (rows) {
-    from = behind < 0 ? packing.key + static_cast<int64_t>(unit / 2) * kSlab * kChannels
-                      : packing.gate + behind * kSlab * kChannels;
-  } else if (behind < 0) {
-    stride = static_cast<int64_t>(packing.chunks) * kSlab;
-    from = packing.value + static_cast<int64_t>(unit / 2) * kSlab;
-  } else {
-    from = packing.squares[behind / kTileSlabs] + behind % kTileSlabs * kSlab;
-  }
-  const int pieces_of_row = rows ? kVectors : kPiecesOfSlabRow;
-  unsigned char* const to = packed + static_cast<int64_t>(unit) * kWeightUnit;
+  wait_kernel_before();
+  start_kernel_behind();
+  const int unit = static_cast<int>(blockIdx.x), chunk = unit / 4, behind = unit - 4 * packing.chunks;
   const int piece = static_cast<int>(blockIdx.y) * kPackThreads + static_cast<int>(threadIdx.x);
-  const int row = piece / pieces_of_row, vector = piece % pieces_of_row;
-  const float* const values = from + row * stride + vector * kVector;
-  // Only units of rows have more than one slab, of kSlab rows each.
-  pack_piece(to, kSlab, row, vector * kVector, load_vector<4>(values), load_vector<4>(values + 4));
+  // A unit has kChannels rows of a narrow slab, or kSlab rows of three.
+  const bool whole = behind < 0 ? unit % 4 >= 2 : packing.gate == nullptr;
+  const int rows = whole ? kChannels : kSlab, vectors = kNarrowSlab / kVector;
+  const int slab = piece / vectors / rows, row = piece / vectors % rows, column = piece % vectors * kVector;
+  const float* from = nullptr;
+  if (behind < 0 && whole) {
+    from = packing.value + (static_cast<int64_t>(channel_at(row)) * packing.chunks + chunk) * kSlab +
+           unit % 2 * kNarrowSlab;
+  } else if (behind < 0) {
+    from = packing.key + static_cast<int64_t>(chunk * kSlab + row) * kChannels + unit % 2 * kChannels / 2;
+  } else if (whole) {
+    from = packing.squares[behind / kUnits] + channel_at(row) * kChannels + behind % kUnits * kNarrowSlab;
+  } else {
+    from = packing.gate + channel_at(behind / 2 * kSlab + row) * kChannels + behind % 2 * kChannels / 2;
+  }
+  const bool of_channels = behind >= 0 || !whole;  // The columns; else hidden channels.
+  Bits bits;
+#pragma unroll
+  for (int i = 0; i < kVector / 2; ++i) {
+    const int place = column + 2 * i;
+    const auto pair = load_vector<2>(from + slab * kNarrowSlab + (of_channels ? channel_at(place) : place));
+    bits.values[i] = rounded_pair(pair.values[0], pair.values[1]);
+  }
+  unsigned char* const to = packed + static_cast<int64_t>(unit) * kWeightUnit + slab * rows * kNarrowRow;
+  store_vector(reinterpret_cast<uint32_t*>(to + narrow_offset(row, column)), bits);
 }
 
 }  // namespace vrwkv::ops::cuda::hopper

@@ -68,7 +68,8 @@ void run(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& hid
                               static_cast<int>(chunks),
                               items,
                               of_block};
-  launch(hidden_kernel<channels, backward>, product, static_cast<unsigned>(blocks), Block::kGroups, Block::kShared);
+  launch(hidden_kernel<channels, backward>,
+         {static_cast<unsigned>(blocks), Block::kGroups * kWarpgroup, Block::kShared}, product);
 }
 
 template <bool backward>

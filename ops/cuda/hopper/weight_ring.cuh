@@ -4,24 +4,11 @@
 
 #include "ops/cuda/hopper/rows.cuh"
 
-// Kernels whose weights pass through shared memory. Every warpgroup of a block takes 64 tokens through all of it:
-// mixes, products, what becomes of them; while one waits for the memory, others multiply. The weights come unit after
-// unit, the same for every tile, in a ring that all warpgroups read.
+// Kernels whose weights pass through shared memory: unit after unit, the same for every tile, in a ring that all
+// warpgroups of a block read, each with 64 tokens of its own. (Where blocks share them, and a warp fetches:
+// cluster_ring.cuh.)
 
 namespace vrwkv::ops::cuda::hopper {
-
-constexpr int kWeightUnit = kChannels * kSlab * 2;  ///< Bytes of a slab of kChannels rows: the unit of packed weights.
-constexpr int kSteps = kChannels / kStep;
-
-__device__ __forceinline__ unsigned char* aligned_shared() {
-  extern __shared__ unsigned char shared[];
-  return shared + (kSlabAlign - shared_address(shared) % kSlabAlign) % kSlabAlign;
-}
-
-/// Shared memory of a kernel with `tiles` tiles of kRows tokens and a ring of `stages`, with room to align it.
-constexpr int ring_shared(int tiles, int stages) {
-  return tiles * tile_bytes(kRows) + stages * kWeightUnit + kSlabAlign;
-}
 
 /// What the threads of a block share of a ring.
 template <int stages>
@@ -32,7 +19,7 @@ struct RingState {
 
 /// `units` units of weights, over and over, `total` in all from the one of index `begin` on; on their way through
 /// `memory`, numbered from 0.
-template <int stages, int warps, int unit_bytes = kWeightUnit>
+template <int stages, int warps, int unit_bytes>
 struct WeightRing {
   unsigned char* memory;
   const unsigned char* packed;
@@ -87,37 +74,6 @@ __device__ __forceinline__ void pack_piece(unsigned char* unit, int rows, int ro
       reinterpret_cast<uint32_t*>(unit + column / kSlab * rows * 128 + slab_offset(row, column % kSlab)),
       Bits{rounded_pair(first.values[0], first.values[1]), rounded_pair(first.values[2], first.values[3]),
            rounded_pair(second.values[0], second.values[1]), rounded_pair(second.values[2], second.values[3])});
-}
-
-/// The tiles of a block of `groups` warpgroups, numbered; each warpgroup has kRows tokens, the last ones maybe none.
-template <int groups>
-struct TileWalk {
-  static constexpr int kTokens = groups * kRows;
-  int64_t begin, step, count;
-
-  __device__ __forceinline__ explicit TileWalk(int64_t tokens)
-      : begin(static_cast<int64_t>(blockIdx.x) * kTokens),
-        step(static_cast<int64_t>(gridDim.x) * kTokens),
-        count(tokens) {}
-
-  __device__ __forceinline__ int tiles() const { return static_cast<int>((count - begin + step - 1) / step); }
-  /// First token of a warpgroup's share.
-  __device__ __forceinline__ int64_t first(int number, int group) const {
-    return begin + number * step + group * kRows;
-  }
-};
-
-/// Uniform within a warp, as the compiler must see.
-__device__ __forceinline__ int warpgroup() {
-  return __shfl_sync(0xffffffffU, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
-}
-
-/// Asks for the rows of a warpgroup's share, of `bytes` each, ahead of their use. By one of its threads.
-__device__ __forceinline__ void prefetch_rows(const void* tensor, int bytes, int64_t first, int64_t count) {
-  const int64_t existing = count - first < kRows ? count - first : kRows;
-  if (existing > 0) {
-    prefetch(static_cast<const unsigned char*>(tensor) + first * bytes, static_cast<int>(existing) * bytes);
-  }
 }
 
 }  // namespace vrwkv::ops::cuda::hopper

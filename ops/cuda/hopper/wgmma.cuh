@@ -30,6 +30,20 @@ __device__ __forceinline__ uint64_t factor(const void* slab, int step) {
   return (start & 0x3ffffU) >> 4 | uint64_t{1} << 16 | (kBytesOfEightRows >> 4) << 32 | kSwizzle128 << 62;
 }
 
+// The right factor may lie in slabs of 32 columns, for copies of half the size, in an order of the same kind.
+constexpr int kNarrowSlab = 32;
+constexpr int kNarrowRow = kNarrowSlab * 2;  ///< Bytes.
+
+__host__ __device__ constexpr int narrow_offset(int row, int column) {
+  return row * kNarrowRow + (((column / 8) ^ (row / 2 % 4)) * 16) + column % 8 * 2;
+}
+
+__device__ __forceinline__ uint64_t narrow_factor(const void* slab, int step) {
+  constexpr uint64_t kSwizzle64 = 2, kBytesOfEightRows = 8 * kNarrowRow;
+  const uint32_t start = shared_address(slab) + static_cast<uint32_t>(step * kStep * 2);
+  return (start & 0x3ffffU) >> 4 | uint64_t{1} << 16 | (kBytesOfEightRows >> 4) << 32 | kSwizzle64 << 62;
+}
+
 /// Sums [64, n]: value 4 j + 2 h + i of a thread is that of row 16 warp + lane / 4 + 8 h and column 8 j + 2 (lane % 4)
 /// + i.
 template <int n>
@@ -47,6 +61,8 @@ struct Sums {
 #define VRWKV_REGISTERS_32                                                 \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define VRWKV_REGISTERS_48 \
+  VRWKV_REGISTERS_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
 #define VRWKV_REGISTERS_64                                                             \
   VRWKV_REGISTERS_32                                                                   \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
@@ -73,15 +89,25 @@ __device__ __forceinline__ void multiply(Sums<128>& sums, uint64_t left, uint64_
       : "l"(left), "l"(right), "r"(add));
 }
 
-__device__ __forceinline__ void multiply(Sums<192>& sums, uint64_t left, uint64_t right, int add) {
+/// The same with the left factor's 16 columns in registers, in the layout of Sums, pairs rounded.
+__device__ __forceinline__ void multiply(Sums<64>& sums, const uint32_t (&left)[4], uint64_t right, int add) {
   asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {" VRWKV_REGISTERS_96 "}, %96, %97, p, 1, 1, 0, 0;\n}\n"
-      : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_32(sums.values, 32), VRWKV_OPERANDS_32(sums.values, 64)
-      : "l"(left), "l"(right), "r"(add));
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" VRWKV_REGISTERS_32
+      "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0;\n}\n"
+      : VRWKV_OPERANDS_32(sums.values, 0)
+      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "r"(add));
 }
 
-/// The same with the left factor's 16 columns in registers, in the layout of Sums, pairs rounded.
+__device__ __forceinline__ void multiply(Sums<96>& sums, const uint32_t (&left)[4], uint64_t right, int add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %53, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 {" VRWKV_REGISTERS_48
+      "}, {%48, %49, %50, %51}, %52, p, 1, 1, 0;\n}\n"
+      : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_8(sums.values, 32), VRWKV_OPERANDS_8(sums.values, 40)
+      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "r"(add));
+}
+
 __device__ __forceinline__ void multiply(Sums<192>& sums, const uint32_t (&left)[4], uint64_t right, int add) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %101, 0;\n"
@@ -94,6 +120,7 @@ __device__ __forceinline__ void multiply(Sums<192>& sums, const uint32_t (&left)
 #undef VRWKV_OPERANDS_8
 #undef VRWKV_OPERANDS_32
 #undef VRWKV_REGISTERS_32
+#undef VRWKV_REGISTERS_48
 #undef VRWKV_REGISTERS_64
 #undef VRWKV_REGISTERS_96
 

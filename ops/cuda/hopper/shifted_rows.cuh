@@ -1,0 +1,199 @@
+#pragma once
+
+#include "ops/cuda/hopper/block.cuh"
+
+// Tokens as left factors of products, in registers: mixes of tokens with their Q-Shift.
+
+namespace vrwkv::ops::cuda::hopper {
+
+constexpr int kChannels = 192;  ///< C of the networks that these kernels serve: VRWKV-T's width.
+constexpr int kVectors = kChannels / kVector;
+constexpr int kTileSlabs = kChannels / kSlab;
+constexpr int kSteps = kChannels / kStep;
+constexpr int kRowBytes = kChannels * 2;
+
+/// Bytes of a unit of packed weights: a narrow slab of kChannels rows, or three of kSlab rows.
+constexpr int kWeightUnit = kChannels * kNarrowRow;
+constexpr int kUnits = kChannels / kNarrowSlab;  ///< Of C x C weights.
+constexpr int kUnitSteps = kSteps / 2;           ///< Of a unit of kSlab rows, which has half of the columns.
+
+/// Products take their channels in an order of their own, so that a thread's places in Sums, or in a left factor, are
+/// kVector channels side by side of every kSpan: the four threads of a row read and write 16 bytes each. Weights are
+/// packed in that order.
+constexpr int kSpan = 4 * kVector, kSpans = kChannels / kSpan;
+
+/// The channel at `place`.
+__host__ __device__ constexpr int channel_at(int place) {
+  return place / kSpan * kSpan + place % 8 / 2 * kVector + place % kSpan / 8 * 2 + place % 2;
+}
+
+/// Tokens [B height width, C], of which a layer norm's weight and bias come first where they are given.
+struct ShiftedTokens {
+  const __nv_bfloat16* tokens;
+  const float *weight, *bias;  ///< [C] or both null.
+  int64_t count;               ///< B height width
+  int height, width;
+};
+
+/// What n m_j + shift(n) (1 - m_j) with n = x weight + bias is made of. In shared memory, for all channels.
+template <int mixes>
+struct MixFactors {
+  float weight[kChannels], bias[kChannels], mix[mixes][kChannels];
+
+  /// A channel's.
+  struct Column {
+    float weight = 1.0F, bias = 0.0F, mix[mixes] = {};
+  };
+
+  /// What this thread brings to store(), of a block of at least kChannels threads. The loads are under way when this
+  /// returns.
+  static __device__ __forceinline__ Column load(const ShiftedTokens& from, const float* const (&mix)[mixes]) {
+    Column column;
+    const int c = static_cast<int>(threadIdx.x);
+    if (c >= kChannels) return column;
+    if (from.weight != nullptr) column.weight = from.weight[c];
+    if (from.bias != nullptr) column.bias = from.bias[c];
+#pragma unroll
+    for (int j = 0; j < mixes; ++j) column.mix[j] = mix[j][c];
+    return column;
+  }
+
+  /// By all threads of the block, which synchronise afterwards.
+  __device__ __forceinline__ void store(const Column& column) {
+    const int c = static_cast<int>(threadIdx.x);
+    if (c >= kChannels) return;
+    weight[c] = column.weight;
+    bias[c] = column.bias;
+#pragma unroll
+    for (int j = 0; j < mixes; ++j) mix[j][c] = column.mix[j];
+  }
+};
+
+/// Rows of 64 that a thread of a warpgroup has in Sums and in left factors: this one and the eighth behind it.
+__device__ __forceinline__ int sums_row() {
+  const int thread = static_cast<int>(threadIdx.x) % kWarpgroup;
+  return thread / 32 * 16 + thread % 32 / 4;
+}
+
+/// Which of a row's four threads this is.
+__device__ __forceinline__ int sums_part() { return static_cast<int>(threadIdx.x) % 4; }
+
+/// A left factor of 64 rows and all channels: what a thread has of it.
+struct LeftFactor {
+  uint32_t values[kSteps][4];
+
+  __device__ __forceinline__ void set(int span, const uint32_t (&steps)[2][4]) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) values[2 * span + i / 4][i % 4] = steps[i / 4][i % 4];
+  }
+};
+
+/// Registers of a left factor are written before the products that read them begin.
+template <int steps>
+__device__ __forceinline__ void hold(uint32_t (&left)[steps][4]) {
+#pragma unroll
+  for (int step = 0; step < steps; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(left[step][i])::"memory");
+  }
+}
+
+/// Stores row `row` of a thread's two of sums of some spans to `to`, rounded.
+template <int spans>
+__device__ __forceinline__ void store_row(__nv_bfloat16* to, const Sums<spans * kSpan>& sums, int row) {
+#pragma unroll
+  for (int span = 0; span < spans; ++span) {
+    Bits piece;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float* const pair = sums.values + 4 * (4 * span + i) + 2 * row;
+      piece.values[i] = rounded_pair(pair[0], pair[1]);
+    }
+    store_piece(to + span * kSpan + sums_part() * kVector, piece);
+  }
+}
+
+/// A thread's two tokens of 64 and which neighbours they have.
+struct ShiftedPlaces {
+  int row, part;  ///< sums_row(), sums_part().
+  int64_t token[2];
+  unsigned neighbours[2];  ///< Bit 0 the left, 1 the right, 2 the upper, 3 the lower one.
+
+  /// The 64 tokens are those from `first` on; those behind the last one are anything.
+  __device__ __forceinline__ ShiftedPlaces(const ShiftedTokens& from, int64_t first)
+      : row(sums_row()), part(sums_part()) {
+    asm volatile("" : "+r"(row), "+r"(part));  // What follows from them is not to take registers between tiles.
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      token[i] = first + row + 8 * i < from.count ? first + row + 8 * i : 0;
+      const auto columns = static_cast<unsigned>(from.width), lines = static_cast<unsigned>(from.height);
+      const unsigned place = static_cast<unsigned>(token[i]) % (lines * columns);
+      const unsigned line = place / columns, column = place - line * columns;
+      neighbours[i] = (column > 0 ? 1U : 0U) | (column + 1 < columns ? 2U : 0U) | (line > 0 ? 4U : 0U) |
+                      (line + 1 < lines ? 8U : 0U);
+    }
+  }
+
+  /// Where a span of the thread's channels comes from: 0 left, 1 right, 2 above, 3 below.
+  __device__ __forceinline__ int group(int span) const { return (4 * span + part) / (kVectors / 4); }
+  __device__ __forceinline__ int sign(int span) const { return group(span) % 2 == 0 ? -1 : 1; }
+  __device__ __forceinline__ bool shifts(int span, int i) const { return (neighbours[i] >> group(span) & 1U) != 0; }
+  __device__ __forceinline__ int channel(int span) const { return span * kSpan + part * kVector; }
+
+  __device__ __forceinline__ Bits own(const ShiftedTokens& from, int span, int i) const {
+    return load(from, token[i], span);
+  }
+  /// The neighbour's, or anything where there is none.
+  __device__ __forceinline__ Bits other(const ShiftedTokens& from, int span, int i) const {
+    const int distance = shifts(span, i) ? (group(span) < 2 ? 1 : from.width) * sign(span) : 0;
+    return load(from, token[i] + distance, span);
+  }
+
+ private:
+  __device__ __forceinline__ Bits load(const ShiftedTokens& from, int64_t of, int span) const {
+    return load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(from.tokens + of * kChannels + channel(span)));
+  }
+};
+
+/// A span of a thread's two tokens and of their neighbours.
+struct ShiftedSpan {
+  Bits own[2], other[2];
+  bool shifts[2];
+  int channel;  ///< The first one.
+
+  /// Mixes number `first` to first + count - 1: two steps of left factors.
+  template <int count, int mixes>
+  __device__ __forceinline__ void mix(uint32_t (&steps)[count][2][4], const MixFactors<mixes>& factors,
+                                      int first) const {
+    constexpr int kPiece = 4;  // Channels whose factors are held at once.
+#pragma unroll
+    for (int step = 0; step < 2; ++step) {
+      const int at = channel + step * kPiece;
+      const auto weight = load_vector<kPiece>(factors.weight + at), bias = load_vector<kPiece>(factors.bias + at);
+      Vector<float, kPiece> m[count];
+#pragma unroll
+      for (int j = 0; j < count; ++j) m[j] = load_vector<kPiece>(factors.mix[first + j] + at);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int row = i % 2, pair = i / 2;
+        const uint32_t mine = own[row].values[2 * step + pair], its = other[row].values[2 * step + pair];
+        float beside[2], difference[2];
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          const float w = weight.values[2 * pair + c], b = bias.values[2 * pair + c];
+          const float n = (c == 0 ? low(mine) : high(mine)) * w + b;
+          const float neighbour = (c == 0 ? low(its) : high(its)) * w + b;
+          beside[c] = shifts[row] ? neighbour : 0.0F;
+          difference[c] = n - beside[c];
+        }
+#pragma unroll
+        for (int j = 0; j < count; ++j) {
+          steps[j][step][i] = rounded_pair(difference[0] * m[j].values[2 * pair] + beside[0],
+                                           difference[1] * m[j].values[2 * pair + 1] + beside[1]);
+        }
+      }
+    }
+  }
+};
+
+}  // namespace vrwkv::ops::cuda::hopper
