@@ -18,9 +18,10 @@ namespace vrwkv::ops {
 /// @return         out_j [B, height * width, D_j] in the dtype of the products.
 ///
 /// Differentiable. Three mixes of bfloat16 x with 192 channels on a GPU of compute capability 9.0 are one kernel, in
-/// which the mixes never reach memory. Its gradients, for weights in float32, compute the mixes again; they can be had
-/// once. Elsewhere token_shift_mix and products. Registered as vrwkv::token_shift_linear. Throws c10::Error that names
-/// argument, expected and actual.
+/// which the mixes never reach memory, nor do they in that of its gradients, which are for weights in float32 and can
+/// be had once; they are fastest where the results' gradients are slices of one [B, height * width, 3 C]. Elsewhere
+/// token_shift_mix and products. Registered as vrwkv::token_shift_linear. Throws c10::Error that names argument,
+/// expected and actual.
 std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,
                                            const std::optional<at::Tensor>& weight,
                                            const std::optional<at::Tensor>& bias, int64_t height, int64_t width);

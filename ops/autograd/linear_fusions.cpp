@@ -1,20 +1,22 @@
 // Under autograd, on CUDA: the kernels of token_shift_linear and channel_mix. channel_mix gives no gradients; where one
-// is asked for, its composition runs, which differentiates itself. token_shift_linear's mixes are computed again for
-// the gradients: the kernel saves what that costs, and a network need not keep three mixes a block.
+// is asked for, its composition runs, which differentiates itself. token_shift_linear's gradients come from its input
+// and parameters: a network need not keep three mixes a block.
 
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include <algorithm>
+#include <array>
+#include <tuple>
 
 #include "ops/backward_operators.h"
 #include "ops/linear_composites.h"
 #include "ops/optional_tensor.h"
 #include "ops/registered_operator.h"
+#include "ops/side_by_side.h"
 #include "ops/token_shift_linear.h"
-#include "ops/token_shift_mix.h"
-#include "ops/weight_casts.h"
 
 namespace vrwkv::ops {
 namespace {
@@ -23,6 +25,16 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 using OptionalTensor = std::optional<at::Tensor>;
+
+using ShiftLinearGradients = std::tuple<at::Tensor, std::vector<at::Tensor>, at::Tensor>;
+
+ShiftLinearGradients shift_linear_gradients(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,
+                                            const OptionalTensor& weight, const OptionalTensor& bias,
+                                            const at::Tensor& gradients, int64_t height, int64_t width,
+                                            std::array<bool, 2> needed) {
+  return registered_operator<shift_linear_gradients>("vrwkv::_token_shift_linear_backward")
+      .call(x, mixes, weights, weight, bias, gradients, height, width, needed);
+}
 
 /// token_shift_linear in one kernel, for weights in float32, which are what is differentiated.
 class TokenShiftLinearFunction : public torch::autograd::Function<TokenShiftLinearFunction> {
@@ -33,7 +45,7 @@ class TokenShiftLinearFunction : public torch::autograd::Function<TokenShiftLine
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     variable_list saved{x, weight.value_or(at::Tensor()), bias.value_or(at::Tensor())};
     saved.insert(saved.end(), mixes.begin(), mixes.end());
-    for (const at::Tensor& linear : weights) saved.push_back(cast_weight(linear, x.scalar_type()));
+    saved.insert(saved.end(), weights.begin(), weights.end());
     context->save_for_backward(saved);
     context->saved_data["height"] = height;
     context->saved_data["width"] = width;
@@ -44,31 +56,26 @@ class TokenShiftLinearFunction : public torch::autograd::Function<TokenShiftLine
     const variable_list saved = context->get_saved_variables();
     const size_t count = gradients.size();
     const at::Tensor& x = saved[0];
-    const auto weight = optional_tensor(saved[1]), bias = optional_tensor(saved[2]);
-    const variable_list mixes(saved.begin() + 3, saved.begin() + 3 + static_cast<int64_t>(count));
-    const int64_t height = context->saved_data["height"].toInt(), width = context->saved_data["width"].toInt();
-
-    const std::vector<at::Tensor> mixed = token_shift_mix(x, mixes, weight, bias, height, width);
-    variable_list of_mixed, of_weights;
-    for (size_t j = 0; j < count; ++j) {
-      const bool of_weight = context->needs_input_grad(1 + count + j);
-      at::Tensor of_mix, of_linear;
-      if (gradients[j].defined()) {
-        std::tie(of_mix, of_linear) = linear_gradients(gradients[j], mixed[j], saved[3 + count + j], {true, of_weight});
-      }
-      of_mixed.push_back(of_mix.defined() ? of_mix : at::zeros_like(x));
-      of_weights.push_back(of_linear);
-    }
-    const auto [gx, sums] = token_shift_mix_gradients(x, mixes, weight, bias, of_mixed, height, width, std::nullopt);
+    const at::TensorList mixes = at::TensorList(saved).slice(3, count),
+                         weights = at::TensorList(saved).slice(3 + count);
+    bool of_parameters = false;
+    const size_t inputs = saved.size() - (saved[1].defined() ? 0 : 2);
+    for (size_t i = 1; i < inputs; ++i) of_parameters |= context->needs_input_grad(i);
+    const auto [gx, gweights, sums] =
+        shift_linear_gradients(x, mixes, weights, optional_tensor(saved[1]), optional_tensor(saved[2]),
+                               side_by_side(gradients, x), context->saved_data["height"].toInt(),
+                               context->saved_data["width"].toInt(), {context->needs_input_grad(0), of_parameters});
     variable_list result{gx};
-    const auto mix_count = static_cast<int64_t>(count);
-    for (int64_t j = 0; j < mix_count; ++j) {
-      result.push_back(parameter_gradient(sums, j, mixes[static_cast<size_t>(j)]));
+    result.resize(saved.size() + 2);
+    if (of_parameters) {
+      for (size_t j = 0; j < count; ++j) {
+        result[1 + j] = parameter_gradient(sums, static_cast<int64_t>(j), mixes[j]);
+        result[1 + count + j] = gweights[j];
+      }
+      for (size_t j = 0; j < 2; ++j) {
+        result[1 + 2 * count + j] = parameter_gradient(sums, static_cast<int64_t>(count + j), saved[1 + j]);
+      }
     }
-    result.insert(result.end(), of_weights.begin(), of_weights.end());
-    result.push_back(parameter_gradient(sums, mix_count, saved[1]));
-    result.push_back(parameter_gradient(sums, mix_count + 1, saved[2]));
-    result.insert(result.end(), 2, at::Tensor());
     return result;
   }
 };
@@ -112,6 +119,9 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
 TORCH_LIBRARY_IMPL(vrwkv, AutogradCUDA, m) {
   m.impl("token_shift_linear", shift_linear);
   m.impl("channel_mix", channel_mix);
+}
+TORCH_LIBRARY_IMPL(vrwkv, Autograd, m) {
+  m.impl("_token_shift_linear_backward", torch::autograd::autogradNotImplementedFallback());
 }
 
 }  // namespace vrwkv::ops

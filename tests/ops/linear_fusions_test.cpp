@@ -301,6 +301,43 @@ TEST_P(LinearFusions, GiveShiftedLinearsGradientsInBfloat16) {
   }
 }
 
+/// Outer gradients as slices of one tensor, which are not copied, and each on its own; mixes of any size.
+TEST_P(LinearFusions, GiveShiftedLinearsGradientsWhereverTheOuterOnesLie) {
+  at::manual_seed(7);
+  for (const Size& size : {Size{2, 14, 14, 192, 64}, Size{3, 3, 5, 192, 64}, Size{1, 3, 140, 192, 64},
+                           Size{2, 131, 2, 192, 64}, Size{1, 64, 64, 192, 64}}) {
+    SCOPED_TRACE(size.text());
+    Inputs inputs = Inputs(size).to(GetParam(), at::kFloat, at::kBFloat16);
+    for (at::Tensor* mix : {&inputs.mix_k, &inputs.mix_v, &inputs.mix_r}) mix->sub_(0.5).mul_(6);
+    const at::Tensor outer = at::randn({size.batch, size.tokens(), 3 * size.channels}, inputs.feed.options());
+    const auto gradients = [&](const Inputs& of, const auto& op, const Tensors& of_results) {
+      Inputs in = of;
+      Tensors leaves;
+      for (at::Tensor* leaf :
+           {&in.feed, &in.weight, &in.bias, &in.mix_k, &in.mix_v, &in.mix_r, &in.receptance, &in.output}) {
+        *leaf = leaf->detach().requires_grad_();
+        leaves.push_back(*leaf);
+      }
+      return torch::autograd::grad(op(in), leaves, of_results);
+    };
+    const auto operation = [](const Inputs& in) {
+      return ops::token_shift_linear(in.feed, {in.mix_k, in.mix_v, in.mix_r}, {in.output, in.receptance, in.output},
+                                     in.weight, in.bias, in.size.height, in.size.width);
+    };
+    const auto formula = [](const Inputs& in) { return reference(in, true, ops::Feed::none).projected; };
+    const Tensors slices = outer.chunk(3, -1);
+    const Tensors expected =
+        gradients(inputs.to(at::kCPU, at::kDouble, at::kDouble), formula, outer.to(at::kCPU, at::kDouble).chunk(3, -1));
+    const Tensors of_slices = gradients(inputs, operation, slices);
+    const Tensors of_copies =
+        gradients(inputs, operation, {slices[0].clone(), slices[1].clone(), slices[2].contiguous()});
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_TRUE(close("gradient " + std::to_string(i), expected[i], of_slices[i], 1e-2));
+      EXPECT_TRUE(at::equal(of_slices[i], of_copies[i])) << i;
+    }
+  }
+}
+
 TEST_P(LinearFusions, GiveGradientsOfParametersAloneToo) {
   // One parameter that asks for a gradient is enough to have one.
   at::manual_seed(5);

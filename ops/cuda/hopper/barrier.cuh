@@ -29,6 +29,10 @@ struct Barrier {
         "r"(block)
         : "memory");
   }
+  /// Arrives once all copies that this thread has begun with copy_piece() have come.
+  __device__ __forceinline__ void arrive_behind_copies() {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(&state)) : "memory");
+  }
   /// Arrives, and announces `bytes` that a copy brings.
   __device__ __forceinline__ void expect(int bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&state)), "r"(bytes)
@@ -53,8 +57,8 @@ __device__ __forceinline__ void publish_barriers() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-/// Orders this thread's ordinary writes to shared memory before reads of the tensor cores; a barrier among the threads
-/// comes after it.
+/// Orders ordinary writes to shared memory before reads of the tensor cores: this thread's, a barrier among the threads
+/// comes after it; or those that it knows of by a barrier, before its own products.
 __device__ __forceinline__ void publish_writes() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 /// Copies `bytes` (a multiple of 16, as are both addresses) to shared memory; `barrier` counts them.
@@ -101,6 +105,13 @@ __device__ __forceinline__ int rank_in_cluster() {
   unsigned rank;
   asm("mov.u32 %0, %cluster_ctarank;" : "=r"(rank));
   return static_cast<int>(rank);
+}
+
+/// Copies 16 bytes to shared memory, zeros where not `exists`; an ordinary write to it. See arrive_behind_copies().
+__device__ __forceinline__ void copy_piece(void* to, const void* from, bool exists) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(exists ? 16 : 0)
+               : "memory");
 }
 
 /// Asks for `bytes` (a multiple of 16) to be brought into the second cache.

@@ -32,6 +32,11 @@ __device__ __forceinline__ int warp_in_block() {
 }
 __device__ __forceinline__ int warpgroup() { return warp_in_block() / (kWarpgroup / 32); }
 
+/// The warpgroups of a block have barriers of their own; all warps of one call this.
+__device__ __forceinline__ void sync_warpgroup() {
+  asm volatile("bar.sync %0, %1;" ::"r"(2 + static_cast<int>(threadIdx.x) / kWarpgroup), "n"(kWarpgroup) : "memory");
+}
+
 /// Leaves a thread of the warpgroup `count` registers; others take them, up to as many as the block was launched with.
 template <int count>
 __device__ __forceinline__ void give_registers() {

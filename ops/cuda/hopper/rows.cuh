@@ -14,11 +14,6 @@ __device__ __forceinline__ int staged_offset(int row, int part, int piece) {
   return row * n * 2 + part * 128 + (piece ^ (row % 8)) * 16;
 }
 
-/// The warpgroups of a block have barriers of their own; all warps of one call this.
-__device__ __forceinline__ void sync_warpgroup() {
-  asm volatile("bar.sync %0, %1;" ::"r"(2 + static_cast<int>(threadIdx.x) / kWarpgroup), "n"(kWarpgroup) : "memory");
-}
-
 /// Writes a warpgroup's sums to `staged` [64, n], which none of its warps reads any more.
 template <int n>
 __device__ __forceinline__ void stage_rows(unsigned char* staged, const Sums<n>& sums) {

@@ -8,7 +8,8 @@
 
 // Matrix products of a warpgroup (128 threads) in bfloat16 with float32 sums: sm_90a's wgmma (PTX ISA, asynchronous
 // warpgroup level matrix instructions). Both factors lie in shared memory with their columns (the summed index) in
-// slabs of 64, see slab_offset(); the left one may be in registers instead.
+// slabs of 64, see slab_offset(); the left one may be in registers instead. Or both are transposed: their rows are the
+// summed index, their slabs of kSlab rows.
 
 namespace vrwkv::ops::cuda::hopper {
 
@@ -44,6 +45,14 @@ __device__ __forceinline__ uint64_t narrow_factor(const void* slab, int step) {
   return (start & 0x3ffffU) >> 4 | uint64_t{1} << 16 | (kBytesOfEightRows >> 4) << 32 | kSwizzle64 << 62;
 }
 
+/// What it is told of a transposed factor: 16 rows from `step` of slabs one behind the other, of which the first is at
+/// `slabs`, aligned to kSlabAlign; as many slabs as the product has columns of this factor.
+__device__ __forceinline__ uint64_t transposed_factor(const void* slabs, int step) {
+  constexpr uint64_t kSwizzle128 = 1, kBytesOfEightRows = 1024, kBytesOfSlab = kSlab * 128;
+  const uint32_t start = shared_address(slabs) + static_cast<uint32_t>(step * kStep * 128);
+  return (start & 0x3ffffU) >> 4 | (kBytesOfSlab >> 4) << 16 | (kBytesOfEightRows >> 4) << 32 | kSwizzle128 << 62;
+}
+
 /// Sums [64, n]: value 4 j + 2 h + i of a thread is that of row 16 warp + lane / 4 + 8 h and column 8 j + 2 (lane % 4)
 /// + i.
 template <int n>
@@ -71,6 +80,7 @@ struct Sums {
   VRWKV_REGISTERS_64                                                                   \
   ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
   "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define VRWKV_REGISTERS_100 VRWKV_REGISTERS_96 ", %96, %97, %98, %99"
 
 /// sums = left right^T, added to what they were where `add`.
 __device__ __forceinline__ void multiply(Sums<64>& sums, uint64_t left, uint64_t right, int add) {
@@ -81,11 +91,27 @@ __device__ __forceinline__ void multiply(Sums<64>& sums, uint64_t left, uint64_t
       : "l"(left), "l"(right), "r"(add));
 }
 
+__device__ __forceinline__ void multiply(Sums<96>& sums, uint64_t left, uint64_t right, int add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %50, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 {" VRWKV_REGISTERS_48 "}, %48, %49, p, 1, 1, 0, 0;\n}\n"
+      : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_8(sums.values, 32), VRWKV_OPERANDS_8(sums.values, 40)
+      : "l"(left), "l"(right), "r"(add));
+}
+
 __device__ __forceinline__ void multiply(Sums<128>& sums, uint64_t left, uint64_t right, int add) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" VRWKV_REGISTERS_64 "}, %64, %65, p, 1, 1, 0, 0;\n}\n"
       : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_32(sums.values, 32)
+      : "l"(left), "l"(right), "r"(add));
+}
+
+__device__ __forceinline__ void multiply(Sums<192>& sums, uint64_t left, uint64_t right, int add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {" VRWKV_REGISTERS_96 "}, %96, %97, p, 1, 1, 0, 0;\n}\n"
+      : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_32(sums.values, 32), VRWKV_OPERANDS_32(sums.values, 64)
       : "l"(left), "l"(right), "r"(add));
 }
 
@@ -117,12 +143,22 @@ __device__ __forceinline__ void multiply(Sums<192>& sums, const uint32_t (&left)
       : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "r"(add));
 }
 
+/// sums += left^T right of transposed factors.
+__device__ __forceinline__ void multiply_transposed(Sums<200>& sums, uint64_t left, uint64_t right) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n200k16.f32.bf16.bf16 {" VRWKV_REGISTERS_100 "}, %100, %101, 1, 1, 1, 1, 1;\n"
+      : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_32(sums.values, 32), VRWKV_OPERANDS_32(sums.values, 64),
+        "+f"(sums.values[96]), "+f"(sums.values[97]), "+f"(sums.values[98]), "+f"(sums.values[99])
+      : "l"(left), "l"(right));
+}
+
 #undef VRWKV_OPERANDS_8
 #undef VRWKV_OPERANDS_32
 #undef VRWKV_REGISTERS_32
 #undef VRWKV_REGISTERS_48
 #undef VRWKV_REGISTERS_64
 #undef VRWKV_REGISTERS_96
+#undef VRWKV_REGISTERS_100
 
 /// Before the first product, and after registers of a product were written.
 __device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }

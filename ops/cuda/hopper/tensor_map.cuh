@@ -1,0 +1,46 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/cuda/CUDAException.h>
+#include <cuda.h>
+
+#include "ops/cuda/hopper/wgmma.cuh"
+
+// Copies of tiles of a tensor by the copy engine, which needs a map of the tensor (CUDA driver API, tensor maps; PTX
+// ISA, cp.async.bulk.tensor).
+
+namespace vrwkv::ops::cuda::hopper {
+
+/// The map of `rows` [count, C] in bfloat16, C a multiple of kSlab, for copies of `box` rows and `slabs` slabs of
+/// columns in the order of slab_offset(), slab behind slab; zeros behind the last row.
+inline CUtensorMap map_of_rows(const at::Tensor& rows, int box, int slabs) {
+  static const auto encode = [] {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult found{};
+    C10_CUDA_CHECK(
+        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found));
+    TORCH_CHECK(found == cudaDriverEntryPointSuccess, "the driver has no tensor maps");
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
+  }();
+  const auto count = static_cast<cuuint64_t>(rows.size(0)), columns = static_cast<cuuint64_t>(rows.size(1));
+  const cuuint64_t sizes[]{kSlab, count, columns / kSlab}, strides[]{columns * 2, kSlab * 2};
+  const cuuint32_t part[]{kSlab, static_cast<cuuint32_t>(box), static_cast<cuuint32_t>(slabs)}, steps[]{1, 1, 1};
+  CUtensorMap map;
+  const CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void*>(rows.const_data_ptr()),
+                                 sizes, strides, part, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  TORCH_CHECK(result == CUDA_SUCCESS, "a tensor map of ", rows.sizes(), " failed with CUresult ",
+              static_cast<int>(result));
+  return map;
+}
+
+/// Copies the box from row `row` and slab `slab` on to shared memory, where `barrier` counts its bytes.
+__device__ __forceinline__ void copy_box(void* to, const CUtensorMap& map, int row, int slab, Barrier& barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::
+          "r"(shared_address(to)),
+      "l"(&map), "r"(0), "r"(row), "r"(slab), "r"(shared_address(&barrier.state))
+      : "memory");
+}
+
+}  // namespace vrwkv::ops::cuda::hopper
