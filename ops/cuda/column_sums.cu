@@ -1,7 +1,6 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Functions.h>
 #include <ATen/cuda/CUDAContext.h>
-#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/util/accumulate.h>
 #include <torch/library.h>
@@ -10,17 +9,20 @@
 #include <vector>
 
 #include "ops/cuda/column_sums.cuh"
+#include "ops/cuda/dependent_launch.cuh"
 
 namespace vrwkv::ops::cuda {
 namespace {
 
 /// out [n, columns] from parts [n, rows, columns]; blockIdx.y is the matrix.
-template <typename T>
-__global__ void __launch_bounds__(kSumThreads)
+template <int kThreads, typename T>
+__global__ void __launch_bounds__(kThreads)
     column_sums_kernel(const T* __restrict__ parts, int64_t rows, int64_t columns, T* __restrict__ out) {
   const int64_t matrix = blockIdx.y;
   T sums[1];
-  if (sum_rows(parts + matrix * rows * columns, rows, columns, sums)) out[matrix * columns + sum_column()] = sums[0];
+  await_predecessor();
+  if (sum_rows<1, kThreads>(parts + matrix * rows * columns, rows, columns, sums))
+    out[matrix * columns + sum_column()] = sums[0];
 }
 
 }  // namespace
@@ -41,10 +43,16 @@ at::Tensor column_sums(const at::Tensor& parts, int64_t dim) {
   TORCH_CHECK(matrices <= 65535 && blocks <= std::numeric_limits<int>::max(),
               "column_sums: parts are too large for CUDA: ", sizes);
   AT_DISPATCH_FLOATING_TYPES(parts.scalar_type(), "column_sums", [&] {
-    column_sums_kernel<<<dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(matrices)), kSumThreads, 0,
-                         at::cuda::getCurrentCUDAStream()>>>(parts.const_data_ptr<scalar_t>(), sizes[at_dim], columns,
-                                                             sums.mutable_data_ptr<scalar_t>());
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    const auto launch = [&](auto threads) {
+      launch_dependent(column_sums_kernel<threads(), scalar_t>,
+                       dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(matrices)), threads(),
+                       parts.const_data_ptr<scalar_t>(), sizes[at_dim], columns, sums.mutable_data_ptr<scalar_t>());
+    };
+    if (sizes[at_dim] <= kFewSumThreads / kSumColumns * kSumsAhead) {
+      launch(std::integral_constant<int, kFewSumThreads>());
+    } else {
+      launch(std::integral_constant<int, kSumThreads>());
+    }
   });
   return sums;
 }

@@ -15,7 +15,9 @@ at::Tensor column_sums(const at::Tensor& parts, int64_t dim);
 
 /// Threads of a block, which takes `kSumColumns` columns: in float32 what one 32-byte sector holds.
 constexpr int kSumThreads = 512;
+constexpr int kFewSumThreads = 256;  ///< For rows that as many threads read in one turn.
 constexpr int kSumColumns = 8;
+constexpr int kSumsAhead = 8;  ///< Rows that a thread reads at once.
 
 /// The column of this thread.
 __device__ __forceinline__ int64_t sum_column() {
@@ -23,11 +25,11 @@ __device__ __forceinline__ int64_t sum_column() {
 }
 
 /// The sums over the rows of `kMatrices` consecutive matrices [rows, columns], each of column sum_column(): true in the
-/// threads that have them, one for each column that there is. All threads of the block must call it, once.
-template <int kMatrices, typename T>
+/// threads that have them, one for each column that there is. All kThreads threads of the block must call it, once.
+template <int kMatrices, int kThreads = kSumThreads, typename T>
 __device__ __forceinline__ bool sum_rows(const T* __restrict__ matrices, int64_t rows, int64_t columns,
                                          T (&sums)[kMatrices]) {
-  constexpr int kWarp = 32, kWarps = kSumThreads / kWarp, kGroups = kSumThreads / kSumColumns, kAhead = 8;
+  constexpr int kWarp = 32, kWarps = kThreads / kWarp, kGroups = kThreads / kSumColumns, kAhead = kSumsAhead;
   __shared__ T shared[kMatrices][kWarps][kSumColumns];
   const int64_t column = sum_column();
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp, lane = thread % kWarp;

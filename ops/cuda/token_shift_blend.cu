@@ -80,10 +80,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& x_in, 
     constexpr int kWidest = kBlendWidth<scalar_t>;
     with_vector<kWidest>(can_vectorize(shape, read, parameters.all(), kWidest), [&](auto vector) {
       const auto kernel = blend_backward_kernel<T, scalar_t, vector>;
-      const Launch launch = divide(shape, vector, kernel, sizeof(T) * vector);
+      const Launch launch = divide(shape, vector, kernel, kSumBytes<T, kBlends + 2, vector>);
       const at::Tensor parts = at::empty({static_cast<int64_t>(launch.grid.x), sums_count, x.size(2)}, sums_options);
-      const size_t shared = launch.block.x * launch.block.y * sizeof(T) * vector;
-      kernel<<<launch.grid, launch.block, shared, at::cuda::getCurrentCUDAStream()>>>(
+      kernel<<<launch.grid, launch.block, launch.shared, at::cuda::getCurrentCUDAStream()>>>(
           shape, inputs_of<T, scalar_t>(x, shares, parameters), pointers, gx.mutable_data_ptr<scalar_t>(),
           gshares.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
       C10_CUDA_KERNEL_LAUNCH_CHECK();

@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       }
     }
   }
-  write_sums(shape, channels, sums, parts);
+  write_sums(shape, sums, parts);
 }
 
 }  // namespace vrwkv::ops::cuda

@@ -9,10 +9,11 @@
 
 #include <algorithm>
 #include <limits>
+#include <tuple>
 #include <utility>
 #include <vector>
 
-#include "ops/cuda/token_shift_mix.cuh"
+#include "ops/cuda/token_shift_mix_backward.cuh"
 
 namespace vrwkv::ops::cuda {
 
@@ -58,6 +59,7 @@ inline bool can_vectorize(const MixShape& shape, const std::vector<at::Tensor>& 
 
 struct Launch {
   dim3 grid, block;
+  size_t shared;  ///< Bytes of a block.
 };
 
 /// Divides the work of `kernel`, which takes `shared_bytes` for each thread, over as many blocks as run at once.
@@ -81,7 +83,46 @@ Launch divide(MixShape& shape, int vector, Kernel kernel, size_t shared_bytes) {
       static_cast<int64_t>(std::max(1, blocks)) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
   const int64_t wanted = std::min(strips, std::max<int64_t>(1, at_once / parts));
   return {dim3(static_cast<unsigned>(wanted), static_cast<unsigned>(parts)),
-          dim3(static_cast<unsigned>(lanes), static_cast<unsigned>(rows))};
+          dim3(static_cast<unsigned>(lanes), static_cast<unsigned>(rows)),
+          shared_bytes * static_cast<size_t>(lanes * rows)};
+}
+
+/// Lengths of segments of lines for threads that take `at_once` of them at a time: few turns, of little more than the
+/// tokens themselves.
+inline std::pair<int, int> divide_lines(int64_t lines, int length, int64_t at_once) {
+  constexpr int kShortest = 4, kLongest = 32;
+  constexpr int kExtra = 1;  // What a segment takes beside its tokens, in tokens.
+  std::pair<int, int> best{1, length};
+  int64_t least = std::numeric_limits<int64_t>::max();
+  for (int longest = std::min(length, kShortest); longest <= std::min(length, kLongest); ++longest) {
+    const int count = (length + longest - 1) / longest, equal = (length + count - 1) / count;
+    const int64_t time = (lines * count + at_once - 1) / at_once * (equal + kExtra);
+    if (time <= least) {
+      least = time;
+      best = {count, equal};
+    }
+  }
+  return best;
+}
+
+/// Divides the work of `kernel`, whose threads take `shared_bytes` each and walk along segments of lines of tokens.
+template <typename Kernel>
+Launch divide_walk(const MixShape& shape, MixSegments& segments, int vector, Kernel kernel, size_t shared_bytes) {
+  const int vectors = shape.channels / vector;
+  const int parts = (vectors + kWalkThreads - 1) / kWalkThreads;
+  const int lanes = (vectors + parts - 1) / parts;
+  const int rows = kWalkThreads / lanes;
+  const int shared = static_cast<int>(shared_bytes) * kWalkThreads;
+  C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared));
+  const int64_t blocks = std::max(1, at::cuda::getCurrentDeviceProperties()->multiProcessorCount / parts);
+  const int64_t all_rows = int64_t{shape.batch} * shape.height, all_columns = int64_t{shape.batch} * shape.width;
+  std::tie(segments.of_row, segments.row_length) = divide_lines(all_rows, shape.width, blocks * rows);
+  std::tie(segments.of_column, segments.column_length) = divide_lines(all_columns, shape.height, blocks * rows);
+  const int64_t count = std::max(all_rows * segments.of_row, all_columns * segments.of_column);
+  TORCH_CHECK(int64_t{shape.batch} * shape.height * shape.width * vectors <= std::numeric_limits<unsigned>::max(),
+              "token shift: the input is too large for one launch; split the batch");
+  return {dim3(static_cast<unsigned>(std::min(blocks, (count + rows - 1) / rows)), static_cast<unsigned>(parts)),
+          dim3(static_cast<unsigned>(lanes), static_cast<unsigned>(rows)), static_cast<size_t>(shared)};
 }
 
 /// `op` is for the error.

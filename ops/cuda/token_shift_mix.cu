@@ -76,20 +76,21 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& x_in, at::TensorLi
       read.push_back(gradients_in[j].contiguous());
       pointers.gradients[j] = read.back().template const_data_ptr<scalar_t>();
     }
-    MixShape shape = shape_of("token_shift_mix", x, height, width, group);
-    with_constants<kWidest>(can_vectorize(shape, read, parameters.all(), kWidest), mixes.size(),
-                            [&](auto vector, auto count) {
-                              const auto kernel = mix_backward_kernel<T, scalar_t, vector, count>;
-                              const Launch launch = divide(shape, vector, kernel, sizeof(T) * vector);
-                              const at::Tensor parts =
-                                  at::empty({static_cast<int64_t>(launch.grid.x), sums_count, x.size(2)}, sums_options);
-                              const size_t shared = launch.block.x * launch.block.y * sizeof(T) * vector;
-                              kernel<<<launch.grid, launch.block, shared, at::cuda::getCurrentCUDAStream()>>>(
-                                  shape, inputs_of<T, scalar_t>(x, parameters), pointers,
-                                  gx.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
-                              C10_CUDA_KERNEL_LAUNCH_CHECK();
-                              sums = column_sums(parts, 0);
-                            });
+    const MixShape shape = shape_of("token_shift_mix", x, height, width, group);
+    with_constants<kWidest>(
+        can_vectorize(shape, read, parameters.all(), kWidest), mixes.size(), [&](auto vector, auto count) {
+          const auto kernel = mix_backward_kernel<T, scalar_t, vector, count>;
+          MixSegments segments{};
+          const Launch launch =
+              divide_walk(shape, segments, vector, kernel, MixBackward<T, scalar_t, vector, count>::kShared);
+          const at::Tensor parts =
+              at::empty({static_cast<int64_t>(launch.grid.x), sums_count, x.size(2)}, sums_options);
+          kernel<<<launch.grid, launch.block, launch.shared, at::cuda::getCurrentCUDAStream()>>>(
+              shape, segments, inputs_of<T, scalar_t>(x, parameters), pointers, gx.mutable_data_ptr<scalar_t>(),
+              parts.mutable_data_ptr<T>());
+          C10_CUDA_KERNEL_LAUNCH_CHECK();
+          sums = column_sums(parts, 0);
+        });
   });
   return {gx, sums};
 }

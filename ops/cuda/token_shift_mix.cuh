@@ -45,11 +45,6 @@ struct MixOutputs {
   In* out[kMaxMixes];
 };
 
-template <typename In>
-struct MixGradients {
-  const In* gradients[kMaxMixes];
-};
-
 /// Where a thread's channels read: `step` tokens away, if the token is not at the edge in that direction.
 struct MixChannels {
   int first;
@@ -62,14 +57,17 @@ struct MixChannels {
     const auto bound = [&](int64_t q) { return static_cast<int>(static_cast<int64_t>(shape.group) * q / 4); };
     const int within = first % shape.group;
     quarter_ = (within >= bound(1)) + (within >= bound(2)) + (within >= bound(3));
-    step = (quarter_ % 2 == 0 ? -1 : 1) * (quarter_ < 2 ? 1 : shape.width);
+    step = (reads_backward() ? -1 : 1) * (in_rows() ? 1 : shape.width);
   }
+
+  __device__ bool in_rows() const { return quarter_ < 2; }              ///< Or within columns.
+  __device__ bool reads_backward() const { return quarter_ % 2 == 0; }  ///< From the left, or from above.
 
   /// Whether the token `direction` steps from `token` is its neighbour within the grid.
   __device__ bool has_neighbour(int token, int direction) const {
     const int row = token / shape_.width, column = token - row * shape_.width;
-    const bool forward = (quarter_ % 2 == 0) == (direction < 0);  // right or down
-    if (quarter_ < 2) return forward ? column + 1 < shape_.width : column > 0;
+    const bool forward = reads_backward() == (direction < 0);  // right or down
+    if (in_rows()) return forward ? column + 1 < shape_.width : column > 0;
     return forward ? row + 1 < shape_.height : row > 0;
   }
 
@@ -131,86 +129,37 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// Sums each thread's `sums` over the block's rows, in their order, to [blocks, kSums, channels] in `parts`.
+/// Bytes of shared memory that a thread needs for write_sums().
 template <typename T, int kSums, int kVector>
-__device__ __forceinline__ void write_sums(const MixShape& shape, const MixChannels& channels,
-                                           const T (&sums)[kSums][kVector], T* __restrict__ parts) {
+constexpr size_t kSumBytes = sizeof(T) * kSums * kVector;
+
+/// Sums each thread's `sums` over the block's rows, in their order, to [blocks, kSums, channels] in `parts`. All
+/// threads of the block call it; nothing else uses the dynamic shared memory any more.
+template <typename T, int kSums, int kVector>
+__device__ __forceinline__ void write_sums(const MixShape& shape, const T (&sums)[kSums][kVector],
+                                           T* __restrict__ parts) {
   extern __shared__ __align__(16) char memory[];
-  T* shared = reinterpret_cast<T*>(memory);
-  const int lanes = static_cast<int>(blockDim.x), lane = static_cast<int>(threadIdx.x);
-  const int rows = static_cast<int>(blockDim.y);
+  T* const shared = reinterpret_cast<T*>(memory);
+  const int lanes = static_cast<int>(blockDim.x), rows = static_cast<int>(blockDim.y);
+  const int lane = static_cast<int>(threadIdx.x), row = static_cast<int>(threadIdx.y);
+  const int columns = lanes * kVector, first = static_cast<int>(blockIdx.y) * columns;
+  __syncthreads();
 #pragma unroll
   for (int j = 0; j < kSums; ++j) {
-    __syncthreads();
+    Vector<T, kVector> own;
 #pragma unroll
-    for (int c = 0; c < kVector; ++c) shared[(static_cast<int>(threadIdx.y) * kVector + c) * lanes + lane] = sums[j][c];
-    __syncthreads();
-    if (threadIdx.y == 0 && channels.exist) {
-#pragma unroll
-      for (int c = 0; c < kVector; ++c) {
-        T sum = T(0);
-        for (int row = 0; row < rows; ++row) sum += shared[(row * kVector + c) * lanes + lane];
-        parts[(static_cast<int64_t>(blockIdx.x) * kSums + j) * shape.channels + channels.first + c] = sum;
-      }
+    for (int c = 0; c < kVector; ++c) own.values[c] = sums[j][c];
+    store_vector(shared + (row * kSums + j) * columns + lane * kVector, own);
+  }
+  __syncthreads();
+  for (int i = row * lanes + lane; i < kSums * columns; i += rows * lanes) {
+    T sum = T(0);
+    for (int r = 0; r < rows; ++r) sum += shared[r * kSums * columns + i];
+    const int j = i / columns, channel = first + i - j * columns;
+    if (channel < shape.channels) {
+      parts[(static_cast<int64_t>(blockIdx.x) * kSums + j) * shape.channels + channel] = sum;
     }
   }
-}
-
-/// gx, and the block's sums of the gradients of the mixes, weight and bias: [blocks, kMixes + 2, channels] in `parts`.
-template <typename T, typename In, int kVector, int kMixes>
-__global__ void __launch_bounds__(kThreads, 3)
-    mix_backward_kernel(const __grid_constant__ MixShape shape, const __grid_constant__ MixInputs<T, In> inputs,
-                        const __grid_constant__ MixGradients<In> outer, In* __restrict__ gx, T* __restrict__ parts) {
-  constexpr int kSums = kMixes + 2;
-  const MixChannels channels(shape, kVector);
-  T mixes[kMixes][kVector], weight[kVector], bias[kVector], sums[kSums][kVector] = {};
-  if (channels.exist) {
-#pragma unroll
-    for (int j = 0; j < kMixes; ++j) load_parameter(mixes[j], inputs.mixes[j], channels.first, T(0));
-    load_parameter(weight, inputs.weight, channels.first, T(1));
-    load_parameter(bias, inputs.bias, channels.first, T(0));
-  }
-  const int rows = static_cast<int>(blockDim.y);
-  const int64_t image_size = static_cast<int64_t>(shape.height) * shape.width * shape.channels;
-  const unsigned strips = channels.exist ? shape.all_strips() : 0;
-  const int64_t step = static_cast<int64_t>(channels.step) * shape.channels;
-  for (unsigned index = blockIdx.x; index < strips; index += gridDim.x) {
-    const Strip strip(shape, index);
-    const int begin = strip.begin, end = strip.end;
-    const int64_t base = strip.image * image_size + channels.first;
-    for (int token = begin + static_cast<int>(threadIdx.y); token < end; token += rows) {
-      const int64_t at = base + static_cast<int64_t>(token) * shape.channels;
-      const bool reads = channels.has_neighbour(token, 1);     // this token reads another
-      const bool is_read = channels.has_neighbour(token, -1);  // another token reads this one
-      Chunk<In, kVector> x, neighbour = {}, own[kMixes], reader[kMixes] = {};
-      x = load_chunk<kVector>(inputs.x + at);
-#pragma unroll
-      for (int j = 0; j < kMixes; ++j) own[j] = load_chunk<kVector>(outer.gradients[j] + at);
-      if (reads) neighbour = load_chunk<kVector>(inputs.x + at + step);
-#pragma unroll
-      for (int j = 0; j < kMixes; ++j) {
-        if (is_read) reader[j] = load_chunk<kVector>(outer.gradients[j] + at - step);
-      }
-      T out[kVector];
-#pragma unroll
-      for (int c = 0; c < kVector; ++c) {
-        const T n = x[c] * weight[c] + bias[c];
-        const T shifted = reads ? neighbour[c] * weight[c] + bias[c] : T(0);
-        T gn = T(0);
-#pragma unroll
-        for (int j = 0; j < kMixes; ++j) {
-          gn += mixes[j][c] * own[j][c] + (T(1) - mixes[j][c]) * reader[j][c];
-          sums[j][c] += own[j][c] * (n - shifted);
-        }
-        sums[kMixes][c] += gn * x[c];
-        sums[kMixes + 1][c] += gn;
-        out[c] = gn * weight[c];
-      }
-      store_chunk<kVector>(gx + at, out);
-    }
-  }
-
-  write_sums(shape, channels, sums, parts);
 }
 
 }  // namespace vrwkv::ops::cuda

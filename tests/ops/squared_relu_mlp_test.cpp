@@ -89,12 +89,12 @@ TEST_P(SquaredReluMlp, MatchesTheFormula) {
   if (GetParam().is_cuda()) {
     // Tiles that are full, broken and nearly empty; then blocks that take several tiles, or end amid one.
     for (const int64_t tokens : {1, 63, 64, 65, 127, 129, 257, 1000, 4000}) {
-      for (const auto& [channels, hidden] : {std::pair{192, 768}, {192, 320}, {384, 1536}, {384, 384}}) {
+      for (const auto& [channels, hidden] : {std::pair{192, 768}, {192, 320}, {384, 1536}, {320, 448}}) {
         sizes.push_back({tokens, channels, hidden});
       }
     }
     for (const Size& size :
-         {Size{70001, 192, 64}, {32768, 192, 768}, {50176, 192, 768}, {40001, 384, 128}, {50176, 384, 1536}}) {
+         {Size{70001, 192, 64}, {32768, 192, 768}, {40001, 384, 64}, {9001, 384, 1536}, {5001, 768, 2048}}) {
       sizes.push_back(size);
     }
   }
@@ -123,7 +123,7 @@ void expect_rounded_alike(const at::Tensor& expected, const at::Tensor& actual, 
 
 TEST_P(SquaredReluMlp, RoundsItsHiddenChannelsAsTheComposition) {
   at::manual_seed(2);
-  for (const Size& size : {Size{1000, 192, 768}, {1000, 384, 1536}}) {
+  for (const Size& size : {Size{1000, 192, 768}, {1000, 384, 1536}, {500, 256, 320}}) {
     SCOPED_TRACE(size.text());
     const Inputs inputs(size, GetParam(), at::kBFloat16, at::kFloat);
     if (!ops::squared_relu_mlp_is_fused(inputs.x, inputs.key, inputs.value)) continue;
@@ -136,7 +136,7 @@ TEST_P(SquaredReluMlp, RoundsItsHiddenChannelsAsTheComposition) {
 
 TEST_P(SquaredReluMlp, RoundsTheHiddenGradientAsTheCompositionAndTheWeightsGradientsNotAtAll) {
   at::manual_seed(3);
-  for (const Size& size : {Size{192, 192, 768}, {130, 192, 128}, {384, 384, 1536}, {65, 384, 384}}) {
+  for (const Size& size : {Size{192, 192, 768}, {130, 192, 128}, {384, 384, 1536}, {65, 384, 384}, {200, 256, 320}}) {
     SCOPED_TRACE(size.text());
     const Inputs inputs(size, GetParam(), at::kBFloat16, at::kFloat);
     if (!ops::squared_relu_mlp_is_fused(inputs.x, inputs.key, inputs.value)) continue;
@@ -156,7 +156,7 @@ TEST_P(SquaredReluMlp, RoundsTheHiddenGradientAsTheCompositionAndTheWeightsGradi
 TEST_P(SquaredReluMlp, PassesOnWhatIsNotFinite) {
   at::manual_seed(4);
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  for (const Size& size : {Size{130, 192, 64}, {130, 384, 128}}) {
+  for (const Size& size : {Size{130, 192, 64}, {130, 384, 128}, {130, 256, 64}}) {
     for (const double bad : {std::numeric_limits<double>::quiet_NaN(), kInfinity, -kInfinity}) {
       for (const bool in_gradient : {false, true}) {
         SCOPED_TRACE(c10::str(size.text(), " ", bad, in_gradient ? " in gy" : " in x"));
@@ -254,8 +254,9 @@ TEST_P(SquaredReluMlp, HasKernelsForSomeSizesAlone) {
   };
   EXPECT_FALSE(!GetParam().is_cuda() && is_fused({5, 192, 768}, at::kBFloat16, at::kFloat));
   EXPECT_FALSE(is_fused({5, 192, 96}, at::kBFloat16, at::kFloat));
-  EXPECT_FALSE(is_fused({5, 384, 192}, at::kBFloat16, at::kFloat));
-  EXPECT_FALSE(is_fused({5, 256, 1024}, at::kBFloat16, at::kFloat));
+  EXPECT_FALSE(is_fused({5, 384, 160}, at::kBFloat16, at::kFloat));
+  EXPECT_FALSE(is_fused({5, 288, 1152}, at::kBFloat16, at::kFloat));
+  EXPECT_FALSE(is_fused({5, 128, 512}, at::kBFloat16, at::kFloat));
   EXPECT_FALSE(is_fused({5, 192, 768}, at::kFloat, at::kFloat));
   EXPECT_FALSE(is_fused({5, 192, 768}, at::kHalf, at::kFloat));
   EXPECT_FALSE(is_fused({5, 192, 768}, at::kBFloat16, at::kBFloat16));

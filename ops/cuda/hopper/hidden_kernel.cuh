@@ -22,12 +22,6 @@ struct HiddenShape<192> {
   static constexpr int kGroups = 4, kChunk = 64, kUnitColumns = 192, kStages = 4;
 };
 
-/// Wide chunks, as narrow products wait for the left factor's reads, and large units, as each is waited for.
-template <>
-struct HiddenShape<384> {
-  static constexpr int kGroups = 2, kChunk = 128, kUnitColumns = 128, kStages = 3;
-};
-
 template <int channels>
 struct HiddenBlock : HiddenShape<channels> {
   using Shape = HiddenShape<channels>;
@@ -217,6 +211,23 @@ __global__ void __launch_bounds__(HiddenShape<channels>::kGroups* kWarpgroup, 1)
 
 constexpr int kHiddenPackThreads = 256;
 
+/// The weights of hidden channel h from channel c on: element (h, c) is from[h * stride + c], or transposed
+/// from[c * stride + h]. Threads side by side should read side by side.
+template <bool transposed>
+__device__ __forceinline__ void read_weights(const float* from, int64_t stride, int64_t h, int64_t c,
+                                             Vector<float, 4> (&halves)[2]) {
+  const float* const values = transposed ? from + c * stride + h : from + h * stride + c;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    if (transposed) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) halves[half].values[i] = values[(4 * half + i) * stride];
+    } else {
+      halves[half] = load_vector<4>(values + 4 * half);
+    }
+  }
+}
+
 /// Packs weights [H, C], element (h, c) at from[h * stride + c], or transposed from[c * stride + h]: units of chunk
 /// after chunk of H, of a chunk those of channels after channels. blockIdx.x: the unit; blockIdx.y:
 /// kHiddenPackThreads of its pieces.
@@ -228,22 +239,12 @@ __global__ void __launch_bounds__(kHiddenPackThreads)
   static_assert(Block::kChunk * kPiecesOfRow % kHiddenPackThreads == 0);
   const int unit = static_cast<int>(blockIdx.x);
   const int piece = static_cast<int>(blockIdx.y) * kHiddenPackThreads + static_cast<int>(threadIdx.x);
-  // Threads side by side read side by side.
   const int row = transposed ? piece % Block::kChunk : piece / kPiecesOfRow;
   const int column = (transposed ? piece / Block::kChunk : piece % kPiecesOfRow) * kVector;
   const int64_t h = static_cast<int64_t>(unit / Block::kUnits) * Block::kChunk + row;
   const int64_t c = unit % Block::kUnits * Block::kUnitColumns + column;
-  const float* const values = transposed ? from + c * stride + h : from + h * stride + c;
   Vector<float, 4> halves[2];
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    if (transposed) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) halves[half].values[i] = values[(4 * half + i) * stride];
-    } else {
-      halves[half] = load_vector<4>(values + 4 * half);
-    }
-  }
+  read_weights<transposed>(from, stride, h, c, halves);
   pack_piece(packed + static_cast<int64_t>(unit) * Block::kUnitBytes, Block::kChunk, row, column, halves[0], halves[1]);
 }
 

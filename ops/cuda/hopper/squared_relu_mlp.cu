@@ -7,59 +7,50 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <limits>
 
-#include "ops/cuda/hopper/hidden_kernel.cuh"
 #include "ops/cuda/hopper/launch.cuh"
+#include "ops/cuda/hopper/wide_hidden_kernel.cuh"
 #include "ops/squared_relu_mlp_kernels.h"
 #include "ops/weight_casts.h"
 
 namespace vrwkv::ops::cuda::hopper {
 namespace {
 
-/// Calls `call` with the channels as a constant, if there are kernels for so many.
-template <typename Call>
-bool with_channels(int64_t channels, const Call& call) {
-  if (channels == 192) {
-    call(std::integral_constant<int, 192>());
-  } else if (channels == 384) {
-    call(std::integral_constant<int, 384>());
-  } else {
-    return false;
-  }
-  return true;
-}
+/// C that hidden_kernel is for; from kWideChannels on there is wide_hidden_kernel.
+constexpr int64_t kNarrowChannels = 192, kWideChannels = 256;
 
 /// Whether there are kernels for such sizes, on such a device.
 bool serves(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {
   if (x.dim() == 0 || x.scalar_type() != at::kBFloat16 || key.dim() != 2) return false;
   const int64_t channels = x.size(-1), hidden = key.size(0);
-  int64_t chunk = 0;
-  if (!with_channels(channels, [&](auto c) { chunk = HiddenBlock<c()>::kChunk; })) return false;
-  return hidden > 0 && hidden % chunk == 0 && is_matrix(key, hidden, channels, x) &&
-         is_matrix(value, channels, hidden, x) && value.scalar_type() == at::kFloat && has_wgmma(x.device());
+  static_assert(HiddenBlock<kNarrowChannels>::kChunk == kSlab);
+  return (channels == kNarrowChannels || channels >= kWideChannels) && channels % kSlab == 0 && hidden > 0 &&
+         hidden % kSlab == 0 && is_matrix(key, hidden, channels, x) && is_matrix(value, channels, hidden, x) &&
+         value.scalar_type() == at::kFloat && has_wgmma(x.device());
 }
 
 bool is_fused(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {
   return serves(x, key, value) && key.scalar_type() == at::kFloat;
 }
 
+unsigned processors() { return static_cast<unsigned>(at::cuda::getCurrentDeviceProperties()->multiProcessorCount); }
+
 /// The hidden channels, or where `hidden` is defined their gradient, for rows [tokens, C] and a weight [H, C], in the
-/// backward pass the transpose of one.
-template <int channels, bool backward>
-void run(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& hidden, const at::Tensor& out) {
-  using Block = HiddenBlock<channels>;
-  const int64_t tokens = rows.size(0), chunks = out.size(1) / Block::kChunk;
-  const at::Tensor weights = ready(weight, at::kFloat);
-  const int64_t units = chunks * Block::kUnits;
+/// backward pass the transpose of one, aligned and in float32.
+template <bool backward>
+void run_narrow(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& hidden, const at::Tensor& out) {
+  constexpr int kChannels = static_cast<int>(kNarrowChannels);
+  using Block = HiddenBlock<kChannels>;
+  const int64_t tokens = rows.size(0), chunks = out.size(1) / Block::kChunk, units = chunks * Block::kUnits;
   const at::Tensor packed = at::empty({units * Block::kUnitBytes}, rows.options().dtype(at::kByte));
   const dim3 grid(static_cast<unsigned>(units), Block::kUnitBytes / 16 / kHiddenPackThreads);
-  pack_hidden_kernel<channels, backward><<<grid, kHiddenPackThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-      pointer<float>(weights), weights.size(1), packed.mutable_data_ptr<uint8_t>());
+  pack_hidden_kernel<kChannels, backward><<<grid, kHiddenPackThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
+      pointer<float>(weight), weight.size(1), packed.mutable_data_ptr<uint8_t>());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   // As equal shares of all chunks of all tiles as there are multiprocessors: whole tiles would leave some of them idle.
   const int64_t items = (tokens + Block::kTokens - 1) / Block::kTokens * chunks;
-  const int64_t processors = at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
-  const int64_t of_block = (items + processors - 1) / processors, blocks = (items + of_block - 1) / of_block;
+  const int64_t of_block = (items + processors() - 1) / processors(), blocks = (items + of_block - 1) / of_block;
   const HiddenProduct product{pointer<__nv_bfloat16>(rows),
                               packed.const_data_ptr<uint8_t>(),
                               pointer<__nv_bfloat16>(hidden),
@@ -68,16 +59,44 @@ void run(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& hid
                               static_cast<int>(chunks),
                               items,
                               of_block};
-  launch(hidden_kernel<channels, backward>,
+  launch(hidden_kernel<kChannels, backward>,
          {static_cast<unsigned>(blocks), Block::kGroups * kWarpgroup, Block::kShared}, product);
+}
+
+/// The same for more channels.
+template <bool backward>
+void run_wide(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& hidden, const at::Tensor& out) {
+  using Block = WideBlock;
+  constexpr int64_t kMax = std::numeric_limits<int>::max();
+  const int64_t tokens = rows.size(0), slabs = rows.size(1) / kSlab, width = out.size(1);
+  TORCH_CHECK(tokens <= kMax && width <= kMax, "squared_relu_mlp: x is too large for one launch, ", rows.sizes());
+  const int64_t columns = (width + Block::kHidden - 1) / Block::kHidden, units = columns * slabs;
+  const at::Tensor packed = at::empty({units * Block::kUnitBytes}, rows.options().dtype(at::kByte));
+  const dim3 grid(static_cast<unsigned>(units), Block::kUnitBytes / 16 / kHiddenPackThreads);
+  pack_wide_kernel<backward><<<grid, kHiddenPackThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
+      pointer<float>(weight), weight.size(1), static_cast<int>(width), static_cast<int>(slabs),
+      packed.mutable_data_ptr<uint8_t>());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  const int64_t tiles = (tokens + Block::kTokens - 1) / Block::kTokens * columns;
+  const WideProduct product{map_of_rows(rows, Block::kTokens, 1),
+                            packed.const_data_ptr<uint8_t>(),
+                            pointer<__nv_bfloat16>(hidden),
+                            output(out),
+                            tokens,
+                            static_cast<int>(slabs),
+                            static_cast<int>(width),
+                            static_cast<int>(columns),
+                            tiles};
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>(tiles, processors()));
+  launch(wide_hidden_kernel<backward>, {blocks, Block::kThreads, Block::kShared}, product);
 }
 
 template <bool backward>
 at::Tensor hidden_product(const at::Tensor& rows, const at::Tensor& weight, int64_t width, const at::Tensor& hidden) {
   at::Tensor out = at::empty({rows.size(0), width}, rows.options());
-  if (out.numel() > 0) {
-    with_channels(rows.size(1), [&](auto c) { run<c(), backward>(rows, weight, hidden, out); });
-  }
+  if (out.numel() == 0) return out;
+  const auto run = rows.size(1) == kNarrowChannels ? run_narrow<backward> : run_wide<backward>;
+  run(rows, ready(weight, at::kFloat), hidden, out);
   return out;
 }
 

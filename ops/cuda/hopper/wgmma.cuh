@@ -81,6 +81,10 @@ struct Sums {
   ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
   "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 #define VRWKV_REGISTERS_100 VRWKV_REGISTERS_96 ", %96, %97, %98, %99"
+#define VRWKV_REGISTERS_128                                                                        \
+  VRWKV_REGISTERS_96                                                                               \
+  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
+  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 /// sums = left right^T, added to what they were where `add`.
 __device__ __forceinline__ void multiply(Sums<64>& sums, uint64_t left, uint64_t right, int add) {
@@ -112,6 +116,15 @@ __device__ __forceinline__ void multiply(Sums<192>& sums, uint64_t left, uint64_
       "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {" VRWKV_REGISTERS_96 "}, %96, %97, p, 1, 1, 0, 0;\n}\n"
       : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_32(sums.values, 32), VRWKV_OPERANDS_32(sums.values, 64)
+      : "l"(left), "l"(right), "r"(add));
+}
+
+__device__ __forceinline__ void multiply(Sums<256>& sums, uint64_t left, uint64_t right, int add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" VRWKV_REGISTERS_128 "}, %128, %129, p, 1, 1, 0, 0;\n}\n"
+      : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_32(sums.values, 32), VRWKV_OPERANDS_32(sums.values, 64),
+        VRWKV_OPERANDS_32(sums.values, 96)
       : "l"(left), "l"(right), "r"(add));
 }
 
@@ -159,6 +172,7 @@ __device__ __forceinline__ void multiply_transposed(Sums<200>& sums, uint64_t le
 #undef VRWKV_REGISTERS_64
 #undef VRWKV_REGISTERS_96
 #undef VRWKV_REGISTERS_100
+#undef VRWKV_REGISTERS_128
 
 /// Before the first product, and after registers of a product were written.
 __device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
