@@ -3,8 +3,7 @@
 #include "ops/cuda/hopper/wgmma.cuh"
 #include "ops/cuda/vector.cuh"
 
-// What the kernels of this directory have in common: vectors of bfloat16, blocks of warpgroups, kernels that follow one
-// another.
+// What the kernels of this directory have in common: vectors of bfloat16 and blocks of warpgroups.
 
 namespace vrwkv::ops::cuda::hopper {
 
@@ -54,13 +53,5 @@ __device__ __forceinline__ void prefetch_rows(const void* tensor, int bytes, int
     prefetch(static_cast<const unsigned char*>(tensor) + first * bytes, static_cast<int>(existing) * bytes);
   }
 }
-
-/// Lets the next kernel's blocks start beside this one, if it is launched so (see launch()).
-__device__ __forceinline__ void start_kernel_behind() {
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
-
-/// Waits until the kernel before has ended and what it has written can be read.
-__device__ __forceinline__ void wait_kernel_before() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 
 }  // namespace vrwkv::ops::cuda::hopper

@@ -151,7 +151,7 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 
   if (group == kMixGroups) {
     give_registers<24>();
     if (threadIdx.x == kMixWarps * 32) {
-      wait_kernel_before();
+      await_predecessor();
       ring.fetch(arguments.packed, 4 * arguments.chunks + kUnits, walk.tiles);
     }
   } else {

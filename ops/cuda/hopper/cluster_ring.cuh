@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/hopper/shifted_rows.cuh"
 
 namespace vrwkv::ops::cuda::hopper {

@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/hopper/wgmma.cuh"
 #include "ops/cuda/vector.cuh"
 
@@ -42,8 +43,8 @@ struct Launch {
   dim3 blocks;
   int threads;
   int shared_bytes = 0;
-  /// Beside the kernel before, once all of that one's blocks have ended or called start_kernel_behind(). What it wrote
-  /// is there after wait_kernel_before().
+  /// Beside the kernel before, once all of that one's blocks have ended or called admit_dependents(). What it wrote
+  /// is there after await_predecessor().
   bool early = false;
 };
 

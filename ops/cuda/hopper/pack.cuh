@@ -19,8 +19,8 @@ constexpr int kPieces = kWeightUnit / 16;  ///< Of a unit: a thread's work.
 /// blockIdx.x: the unit; blockIdx.y: kPackThreads of its pieces.
 __global__ void __launch_bounds__(kPackThreads)
     pack_kernel(const __grid_constant__ Packing packing, unsigned char* packed) {
-  wait_kernel_before();
-  start_kernel_behind();
+  await_predecessor();
+  admit_dependents();
   const int unit = static_cast<int>(blockIdx.x), chunk = unit / 4, behind = unit - 4 * packing.chunks;
   const int piece = static_cast<int>(blockIdx.y) * kPackThreads + static_cast<int>(threadIdx.x);
   // A unit has kChannels rows of a narrow slab, or kSlab rows of three.

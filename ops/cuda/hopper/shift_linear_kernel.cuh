@@ -80,7 +80,7 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kLinearGroups
     }
   };
   if (threadIdx.x == 0) {
-    wait_kernel_before();
+    await_predecessor();
     fetch(0);
   }
   for (int number = 0; number < walk.tiles; ++number) {
