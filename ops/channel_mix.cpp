@@ -1,5 +1,6 @@
 #include "ops/channel_mix.h"
 
+#include <ATen/Functions.h>
 #include <torch/library.h>
 
 #include "ops/linear.h"

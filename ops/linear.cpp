@@ -9,7 +9,7 @@
 #include <array>
 
 #include "ops/backward_operators.h"
-#include "ops/linear_composites.h"
+#include "ops/needs_gradient.h"
 #include "ops/optional_tensor.h"
 #include "ops/registered_operator.h"
 #include "ops/weight_casts.h"

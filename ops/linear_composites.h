@@ -1,29 +1,15 @@
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
-#include <initializer_list>
 #include <optional>
 #include <tuple>
 #include <vector>
 
-// What the backends of the operators with linear layers share: token_shift_linear, channel_mix, squared_relu_mlp. The
-// compositions are of operators that differentiate themselves, for every device, dtype and size.
+// Operators with linear layers as compositions of operators that differentiate themselves, for every device, dtype and
+// size.
 
 namespace vrwkv::ops {
-
-/// Whether results must be differentiable.
-inline bool needs_gradient(std::initializer_list<at::Tensor> tensors, at::TensorList more = {},
-                           at::TensorList rest = {}) {
-  if (!c10::GradMode::is_enabled()) return false;
-  const auto any = [](const auto& list) {
-    for (const at::Tensor& tensor : list) {
-      if (tensor.defined() && tensor.requires_grad()) return true;
-    }
-    return false;
-  };
-  return any(tensors) || any(more) || any(rest);
-}
 
 std::vector<at::Tensor> token_shift_linear_composite(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,
                                                      const std::optional<at::Tensor>& weight,

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "ops/kept_weights.h"
-#include "ops/linear_composites.h"
+#include "ops/needs_gradient.h"
 
 namespace vrwkv::ops {
 namespace {

@@ -4,7 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include "ops/linear_composites.h"
+#include "ops/needs_gradient.h"
 #include "ops/registered_operator.h"
 
 namespace vrwkv::ops {

@@ -13,6 +13,7 @@
 
 #include "ops/backward_operators.h"
 #include "ops/linear_composites.h"
+#include "ops/needs_gradient.h"
 #include "ops/optional_tensor.h"
 #include "ops/registered_operator.h"
 #include "ops/side_by_side.h"

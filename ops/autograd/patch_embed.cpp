@@ -6,7 +6,7 @@
 #include <tuple>
 
 #include "ops/backward_operators.h"
-#include "ops/linear_composites.h"
+#include "ops/needs_gradient.h"
 #include "ops/patch_embed_kernels.h"
 
 namespace vrwkv::ops {

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "ops/linear_composites.h"
+#include "ops/needs_gradient.h"
 #include "ops/squared_relu_mlp_kernels.h"
 #include "ops/weight_casts.h"
 
