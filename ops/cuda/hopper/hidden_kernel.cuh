@@ -12,27 +12,16 @@
 
 namespace vrwkv::ops::cuda::hopper {
 
-/// How a block is made for C channels. A unit of weights is kChunk hidden channels by kUnitColumns channels.
-template <int channels>
-struct HiddenShape;
-
-/// The products are short: the more tokens share a unit of weights, the less the second cache has to give.
-template <>
-struct HiddenShape<192> {
-  static constexpr int kGroups = 4, kChunk = 64, kUnitColumns = 192, kStages = 4;
-};
-
-template <int channels>
-struct HiddenBlock : HiddenShape<channels> {
-  using Shape = HiddenShape<channels>;
-  static constexpr int kTokens = Shape::kGroups * kRows;
-  static constexpr int kUnits = channels / Shape::kUnitColumns;  ///< Of a chunk.
-  static constexpr int kUnitBytes = Shape::kChunk * Shape::kUnitColumns * 2;
-  static constexpr int kTileBytes = kRows * channels * 2, kStagedBytes = kRows * Shape::kChunk * 2;
-  static constexpr int kShared =
-      Shape::kGroups * (kTileBytes + kStagedBytes) + Shape::kStages * kUnitBytes + kSlabAlign;
-  using Ring = WeightRing<Shape::kStages, Shape::kGroups * kWarpgroup / 32, kUnitBytes>;
-  using Pieces = RowPieces<Shape::kChunk>;
+/// How a block is made, for C = kChannels. A unit of weights is a chunk of hidden channels. The products are short: the
+/// more tokens share a unit, the less the second cache has to give.
+struct HiddenBlock {
+  static constexpr int kChannels = 192, kGroups = 4, kChunk = kSlab, kStages = 4;
+  static constexpr int kTokens = kGroups * kRows;
+  static constexpr int kUnitBytes = kChunk * kChannels * 2;
+  static constexpr int kTileBytes = kRows * kChannels * 2, kStagedBytes = kRows * kChunk * 2;
+  static constexpr int kShared = kGroups * (kTileBytes + kStagedBytes) + kStages * kUnitBytes + kSlabAlign;
+  using Ring = WeightRing<kStages, kGroups * kWarpgroup / 32, kUnitBytes>;
+  using Pieces = RowPieces<kChunk>;
 };
 
 struct HiddenProduct {
@@ -82,27 +71,27 @@ struct HiddenPlace {
 };
 
 /// Starts to copy the tokens from `first` on to a warpgroup's tile; rows behind the last one stay anything.
-template <int channels>
 __device__ __forceinline__ void start_tile(unsigned char* tile, const HiddenProduct& product, int64_t first) {
-  using Pieces = RowPieces<channels>;
+  constexpr int kChannels = HiddenBlock::kChannels;
+  using Pieces = RowPieces<kChannels>;
   const int64_t row = first + Pieces::first_row();
-  const __nv_bfloat16* const from = product.tokens + row * channels + Pieces::first_piece() * kVector;
+  const __nv_bfloat16* const from = product.tokens + row * kChannels + Pieces::first_piece() * kVector;
   unsigned char* const to = tile + slab_offset(Pieces::first_row(), Pieces::first_piece() * kVector);
 #pragma unroll
   for (int i = 0; i < Pieces::kCount; ++i) {
     if (row + Pieces::rows_to(i) < product.count) {
       __pipeline_memcpy_async(to + i % Pieces::kParts * kRows * 128 + Pieces::rows_to(i) * 128,
-                              from + Pieces::rows_to(i) * channels + Pieces::columns_to(i), 16);
+                              from + Pieces::rows_to(i) * kChannels + Pieces::columns_to(i), 16);
     }
   }
   __pipeline_commit();
 }
 
 /// A warpgroup's way through a block's items.
-template <int channels, bool backward>
+template <bool backward>
 struct HiddenWalk {
-  using Block = HiddenBlock<channels>;
-  using Pieces = typename Block::Pieces;
+  using Block = HiddenBlock;
+  using Pieces = Block::Pieces;
 
   const HiddenProduct& product;
   unsigned char *tile, *staged;
@@ -119,13 +108,11 @@ struct HiddenWalk {
     now.rows = static_cast<int>(left < 0 ? 0 : left < kRows ? left : kRows);
   }
 
-  /// Writes part `part` of `parts` of the results before; the gradient's pieces of what it is multiplied with follow in
-  /// their registers.
-  template <int parts>
-  __device__ __forceinline__ void write(int part) {
+  /// Writes the results before; the gradient's pieces of what it is multiplied with follow in their registers.
+  __device__ __forceinline__ void write() {
     const int64_t stride = width();
 #pragma unroll
-    for (int i = Pieces::kCount * part / parts; i < Pieces::kCount * (part + 1) / parts; ++i) {
+    for (int i = 0; i < Pieces::kCount; ++i) {
       const int64_t to = Pieces::rows_to(i) * stride + Pieces::columns_to(i);
       const Bits sums = Pieces::staged(staged, i);
       const Bits results = backward ? squared_relu_gradient(sums, hidden[i]) : squared_relu(sums);
@@ -136,27 +123,18 @@ struct HiddenWalk {
     }
   }
 
-  /// One item, the chunk of `ring` from `unit` on: its products, beside them the results of the item before, and its
-  /// sums staged.
-  __device__ __forceinline__ void take(const typename Block::Ring& ring, int unit) {
-    constexpr int kUnitSlabs = Block::kUnitColumns / kSlab;
+  /// One item, unit `unit` of `ring`: its products, beside them the results of the item before, and its sums staged.
+  __device__ __forceinline__ void take(const Block::Ring& ring, int unit) {
     Sums<Block::kChunk> sums;
     clear(sums);
-#pragma unroll
-    for (int part = 0; part < Block::kUnits; ++part) {
-      const unsigned char* const weights = ring.wait(unit + part);
-      begin_products();
-      start_product<Block::kUnitColumns / kStep>(sums, tile + part * kUnitSlabs * kRows * 128, weights, part > 0);
-      end_products();
-      if (part > 0) {
-        wait_products<1>();
-        ring.release(unit + part - 1);
-      }
-      write<Block::kUnits>(part);
-    }
+    const unsigned char* const weights = ring.wait(unit);
+    begin_products();
+    start_product<Block::kChannels / kStep>(sums, tile, weights);
+    end_products();
+    write();
     wait_products<0>();
     hold(sums);
-    ring.release(unit + Block::kUnits - 1);
+    ring.release(unit);
     sync_warpgroup();  // The staged results have been read.
     stage_rows(staged, sums);
     sync_warpgroup();
@@ -165,40 +143,40 @@ struct HiddenWalk {
 
 /// out = relu(tokens weights^T)^2, or in the backward pass (tokens weights^T) * 2 sqrt(hidden), the product rounded to
 /// bfloat16 first.
-template <int channels, bool backward>
-__global__ void __launch_bounds__(HiddenShape<channels>::kGroups* kWarpgroup, 1)
+template <bool backward>
+__global__ void __launch_bounds__(HiddenBlock::kGroups* kWarpgroup, 1)
     hidden_kernel(const __grid_constant__ HiddenProduct product) {
-  using Block = HiddenBlock<channels>;
+  using Block = HiddenBlock;
   __shared__ RingState<Block::kStages> state;
   unsigned char* const shared = aligned_shared();
   const int64_t begin = blockIdx.x * product.of_block, left = product.items - begin;
   const int items = static_cast<int>(left < product.of_block ? left : product.of_block);
   const int group = warpgroup();
-  HiddenWalk<channels, backward> walk{product, shared + group * Block::kTileBytes,
-                                      shared + Block::kGroups * Block::kTileBytes + group * Block::kStagedBytes,
-                                      begin / product.chunks * Block::kTokens + group * kRows,
-                                      static_cast<int>(begin % product.chunks)};
-  const typename Block::Ring ring{shared + Block::kGroups * (Block::kTileBytes + Block::kStagedBytes),
-                                  product.packed,
-                                  product.chunks * Block::kUnits,
-                                  items * Block::kUnits,
-                                  state,
-                                  walk.chunk * Block::kUnits};
-  if (threadIdx.x % kWarpgroup == 0) prefetch_rows(product.tokens, channels * 2, walk.first, product.count);
+  HiddenWalk<backward> walk{product, shared + group * Block::kTileBytes,
+                            shared + Block::kGroups * Block::kTileBytes + group * Block::kStagedBytes,
+                            begin / product.chunks * Block::kTokens + group * kRows,
+                            static_cast<int>(begin % product.chunks)};
+  const Block::Ring ring{shared + Block::kGroups * (Block::kTileBytes + Block::kStagedBytes),
+                         product.packed,
+                         product.chunks,
+                         items,
+                         state,
+                         walk.chunk};
+  if (threadIdx.x % kWarpgroup == 0) prefetch_rows(product.tokens, Block::kChannels * 2, walk.first, product.count);
   if (threadIdx.x == 0) ring.start();
   __syncthreads();
   for (int item = 0; item < items; ++item) {
     walk.place_item();
     if (item == 0 || walk.chunk == 0) {
-      start_tile<channels>(walk.tile, product, walk.first);
+      start_tile(walk.tile, product, walk.first);
       if (threadIdx.x % kWarpgroup == 0 && item + product.chunks - walk.chunk < items) {
-        prefetch_rows(product.tokens, channels * 2, walk.first + Block::kTokens, product.count);
+        prefetch_rows(product.tokens, Block::kChannels * 2, walk.first + Block::kTokens, product.count);
       }
       __pipeline_wait_prior(0);
       publish_writes();
       sync_warpgroup();
     }
-    walk.take(ring, item * Block::kUnits);
+    walk.take(ring, item);
     walk.before = walk.now;
     if (++walk.chunk == product.chunks) {
       walk.chunk = 0;
@@ -206,7 +184,7 @@ __global__ void __launch_bounds__(HiddenShape<channels>::kGroups* kWarpgroup, 1)
     }
   }
   walk.now = {};
-  walk.template write<1>(0);
+  walk.write();
 }
 
 constexpr int kHiddenPackThreads = 256;
@@ -228,23 +206,20 @@ __device__ __forceinline__ void read_weights(const float* from, int64_t stride, 
   }
 }
 
-/// Packs weights [H, C], element (h, c) at from[h * stride + c], or transposed from[c * stride + h]: units of chunk
-/// after chunk of H, of a chunk those of channels after channels. blockIdx.x: the unit; blockIdx.y:
-/// kHiddenPackThreads of its pieces.
-template <int channels, bool transposed>
+/// Packs weights [H, C], element (h, c) at from[h * stride + c], or transposed from[c * stride + h]: chunk after
+/// chunk of H. blockIdx.x: the chunk; blockIdx.y: kHiddenPackThreads of its pieces.
+template <bool transposed>
 __global__ void __launch_bounds__(kHiddenPackThreads)
     pack_hidden_kernel(const float* from, int64_t stride, unsigned char* packed) {
-  using Block = HiddenBlock<channels>;
-  constexpr int kPiecesOfRow = Block::kUnitColumns / kVector;
+  using Block = HiddenBlock;
+  constexpr int kPiecesOfRow = Block::kChannels / kVector;
   static_assert(Block::kChunk * kPiecesOfRow % kHiddenPackThreads == 0);
   const int unit = static_cast<int>(blockIdx.x);
   const int piece = static_cast<int>(blockIdx.y) * kHiddenPackThreads + static_cast<int>(threadIdx.x);
   const int row = transposed ? piece % Block::kChunk : piece / kPiecesOfRow;
   const int column = (transposed ? piece / Block::kChunk : piece % kPiecesOfRow) * kVector;
-  const int64_t h = static_cast<int64_t>(unit / Block::kUnits) * Block::kChunk + row;
-  const int64_t c = unit % Block::kUnits * Block::kUnitColumns + column;
   Vector<float, 4> halves[2];
-  read_weights<transposed>(from, stride, h, c, halves);
+  read_weights<transposed>(from, stride, static_cast<int64_t>(unit) * Block::kChunk + row, column, halves);
   pack_piece(packed + static_cast<int64_t>(unit) * Block::kUnitBytes, Block::kChunk, row, column, halves[0], halves[1]);
 }
 

@@ -113,11 +113,39 @@ __device__ __forceinline__ void store_row(__nv_bfloat16* to, const Sums<spans * 
   }
 }
 
+/// Where a token is in its grid.
+struct GridPlace {
+  unsigned width, height, line, column;
+
+  __device__ __forceinline__ GridPlace(const ShiftedTokens& from, unsigned token)
+      : width(static_cast<unsigned>(from.width)), height(static_cast<unsigned>(from.height)) {
+    const unsigned place = token % (height * width);
+    line = place / width;
+    column = place - line * width;
+  }
+
+  /// Moves on by some tokens, into the next grid where this one ends. Faster than a division for grids as wide as the
+  /// step.
+  __device__ __forceinline__ void advance(unsigned tokens) {
+    column += tokens;
+    while (column >= width) {
+      column -= width;
+      line = line + 1 < height ? line + 1 : 0;
+    }
+  }
+
+  /// Which neighbours there are: bit 0 the left, 1 the right, 2 the upper, 3 the lower one.
+  __device__ __forceinline__ unsigned neighbours() const {
+    return (column > 0 ? 1U : 0U) | (column + 1 < width ? 2U : 0U) | (line > 0 ? 4U : 0U) |
+           (line + 1 < height ? 8U : 0U);
+  }
+};
+
 /// A thread's two tokens of 64 and which neighbours they have.
 struct ShiftedPlaces {
   int row, part;  ///< sums_row(), sums_part().
   int64_t token[2];
-  unsigned neighbours[2];  ///< Bit 0 the left, 1 the right, 2 the upper, 3 the lower one.
+  unsigned neighbours[2];  ///< As GridPlace has them.
 
   /// The 64 tokens are those from `first` on; those behind the last one are anything.
   __device__ __forceinline__ ShiftedPlaces(const ShiftedTokens& from, int64_t first)
@@ -126,11 +154,7 @@ struct ShiftedPlaces {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       token[i] = first + row + 8 * i < from.count ? first + row + 8 * i : 0;
-      const auto columns = static_cast<unsigned>(from.width), lines = static_cast<unsigned>(from.height);
-      const unsigned place = static_cast<unsigned>(token[i]) % (lines * columns);
-      const unsigned line = place / columns, column = place - line * columns;
-      neighbours[i] = (column > 0 ? 1U : 0U) | (column + 1 < columns ? 2U : 0U) | (line > 0 ? 4U : 0U) |
-                      (line + 1 < lines ? 8U : 0U);
+      neighbours[i] = GridPlace(from, static_cast<unsigned>(token[i])).neighbours();
     }
   }
 

@@ -17,15 +17,14 @@
 namespace vrwkv::ops::cuda::hopper {
 namespace {
 
-/// C that hidden_kernel is for; from kWideChannels on there is wide_hidden_kernel.
-constexpr int64_t kNarrowChannels = 192, kWideChannels = 256;
+constexpr int64_t kWideChannels = 256;  ///< From which on there is wide_hidden_kernel.
 
 /// Whether there are kernels for such sizes, on such a device.
 bool serves(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {
   if (x.dim() == 0 || x.scalar_type() != at::kBFloat16 || key.dim() != 2) return false;
   const int64_t channels = x.size(-1), hidden = key.size(0);
-  static_assert(HiddenBlock<kNarrowChannels>::kChunk == kSlab);
-  return (channels == kNarrowChannels || channels >= kWideChannels) && channels % kSlab == 0 && hidden > 0 &&
+  static_assert(HiddenBlock::kChunk == kSlab);
+  return (channels == HiddenBlock::kChannels || channels >= kWideChannels) && channels % kSlab == 0 && hidden > 0 &&
          hidden % kSlab == 0 && is_matrix(key, hidden, channels, x) && is_matrix(value, channels, hidden, x) &&
          value.scalar_type() == at::kFloat && has_wgmma(x.device());
 }
@@ -40,12 +39,11 @@ unsigned processors() { return static_cast<unsigned>(at::cuda::getCurrentDeviceP
 /// backward pass the transpose of one, aligned and in float32.
 template <bool backward>
 void run_narrow(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& hidden, const at::Tensor& out) {
-  constexpr int kChannels = static_cast<int>(kNarrowChannels);
-  using Block = HiddenBlock<kChannels>;
-  const int64_t tokens = rows.size(0), chunks = out.size(1) / Block::kChunk, units = chunks * Block::kUnits;
-  const at::Tensor packed = at::empty({units * Block::kUnitBytes}, rows.options().dtype(at::kByte));
-  const dim3 grid(static_cast<unsigned>(units), Block::kUnitBytes / 16 / kHiddenPackThreads);
-  pack_hidden_kernel<kChannels, backward><<<grid, kHiddenPackThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
+  using Block = HiddenBlock;
+  const int64_t tokens = rows.size(0), chunks = out.size(1) / Block::kChunk;
+  const at::Tensor packed = at::empty({chunks * Block::kUnitBytes}, rows.options().dtype(at::kByte));
+  const dim3 grid(static_cast<unsigned>(chunks), Block::kUnitBytes / 16 / kHiddenPackThreads);
+  pack_hidden_kernel<backward><<<grid, kHiddenPackThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
       pointer<float>(weight), weight.size(1), packed.mutable_data_ptr<uint8_t>());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   // As equal shares of all chunks of all tiles as there are multiprocessors: whole tiles would leave some of them idle.
@@ -59,8 +57,8 @@ void run_narrow(const at::Tensor& rows, const at::Tensor& weight, const at::Tens
                               static_cast<int>(chunks),
                               items,
                               of_block};
-  launch(hidden_kernel<kChannels, backward>,
-         {static_cast<unsigned>(blocks), Block::kGroups * kWarpgroup, Block::kShared}, product);
+  launch(hidden_kernel<backward>, {static_cast<unsigned>(blocks), Block::kGroups * kWarpgroup, Block::kShared},
+         product);
 }
 
 /// The same for more channels.
@@ -95,7 +93,7 @@ template <bool backward>
 at::Tensor hidden_product(const at::Tensor& rows, const at::Tensor& weight, int64_t width, const at::Tensor& hidden) {
   at::Tensor out = at::empty({rows.size(0), width}, rows.options());
   if (out.numel() == 0) return out;
-  const auto run = rows.size(1) == kNarrowChannels ? run_narrow<backward> : run_wide<backward>;
+  const auto run = rows.size(1) == HiddenBlock::kChannels ? run_narrow<backward> : run_wide<backward>;
   run(rows, ready(weight, at::kFloat), hidden, out);
   return out;
 }

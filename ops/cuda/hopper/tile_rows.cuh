@@ -6,34 +6,6 @@
 
 namespace vrwkv::ops::cuda::hopper {
 
-/// Where a token is in its grid.
-struct GridPlace {
-  unsigned width, height, line, column;
-
-  __device__ __forceinline__ GridPlace(const ShiftedTokens& from, unsigned token)
-      : width(static_cast<unsigned>(from.width)), height(static_cast<unsigned>(from.height)) {
-    const unsigned place = token % (height * width);
-    line = place / width;
-    column = place - line * width;
-  }
-
-  /// Moves on by some tokens, into the next grid where this one ends. Faster than a division for grids as wide as the
-  /// step.
-  __device__ __forceinline__ void advance(unsigned tokens) {
-    column += tokens;
-    while (column >= width) {
-      column -= width;
-      line = line + 1 < height ? line + 1 : 0;
-    }
-  }
-
-  /// Which neighbours there are: bit 0 the left, 1 the right, 2 the upper, 3 the lower one.
-  __device__ __forceinline__ unsigned neighbours() const {
-    return (column > 0 ? 1U : 0U) | (column + 1 < width ? 2U : 0U) | (line > 0 ? 4U : 0U) |
-           (line + 1 < height ? 8U : 0U);
-  }
-};
-
 /// The rows of a tile of kRows tokens that a thread of a warpgroup works at, eight threads to a row: kRowsAtOnce apart.
 struct TileRows {
   static constexpr int kPerRow = 8, kRowsAtOnce = kWarpgroup / kPerRow, kEach = kRows / kRowsAtOnce;
