@@ -172,6 +172,13 @@ std::vector<std::string> residual_add(const Call& call) {
   return with_feed(onnx, sum, call.integer(7), channels, eps);
 }
 
+/// ops::linear_residual()
+std::vector<std::string> linear_residual(const Call& call) {
+  if (call.has(3)) call.refuse("stochastic depth is for training");
+  const std::string sum = call.onnx.add(call.tensor(0), product(call.onnx, call.tensor(1), call.weight(2)));
+  return with_feed(call.onnx, sum, call.integer(4), call.input_shape(0).back(), call.known(5).toDouble());
+}
+
 /// ops::patch_embed()
 std::string patch_embed(const Call& call) {
   OnnxBuilder& onnx = call.onnx;
@@ -229,6 +236,17 @@ std::string add(const Call& call) {
   return call.onnx.add(call.tensor(0), call.tensor(1));
 }
 
+using TwoResults = std::function<std::vector<std::string>(const Call&)>;
+
+const std::unordered_map<std::string, TwoResults>& residual_sums() {
+  static const std::unordered_map<std::string, TwoResults> table{
+      {"vrwkv::channel_mix", channel_mix},
+      {"vrwkv::linear_residual", linear_residual},
+      {"vrwkv::residual_add", residual_add},
+  };
+  return table;
+}
+
 using OneResult = std::function<std::string(const Call&)>;
 
 const std::unordered_map<std::string, OneResult>& one_result() {
@@ -266,8 +284,8 @@ std::vector<GraphValue> convert_node(OnnxBuilder& onnx, const torch::jit::Node& 
   const std::string kind = node.kind().toQualString();
   if (kind == "vrwkv::token_shift_mix") return {GraphValue{{}, token_shift_mix(call)}};
   if (kind == "vrwkv::token_shift_linear") return {GraphValue{{}, token_shift_linear(call)}};
-  if (kind == "vrwkv::residual_add" || kind == "vrwkv::channel_mix") {
-    const std::vector<std::string> both = kind == "vrwkv::channel_mix" ? channel_mix(call) : residual_add(call);
+  if (const auto found = residual_sums().find(kind); found != residual_sums().end()) {
+    const std::vector<std::string> both = found->second(call);
     return {GraphValue{{}, {both[0]}}, GraphValue{{}, {both[1]}}};
   }
   const auto found = one_result().find(kind);

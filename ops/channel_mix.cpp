@@ -36,9 +36,7 @@ std::tuple<at::Tensor, at::Tensor> channel_mix_composite(const at::Tensor& x, co
   const std::vector<at::Tensor> mixed = token_shift_mix(feed, {mix_k, mix_r}, norm_weight, norm_bias, height, width);
   const ResidualBranch branch{.value = squared_relu_mlp(mixed[0], key, value),
                               .gate = ops::linear(mixed[1], receptance)};
-  const ResidualOutput sum = residual_add(x, branch, static_cast<Feed>(next), eps);
-  if (sum.feed.is_same(sum.x)) return {sum.x, sum.x.clone()};
-  return {sum.x, sum.feed.defined() ? sum.feed : at::empty({0}, feed.options())};
+  return apart(residual_add(x, branch, static_cast<Feed>(next), eps), feed);
 }
 
 ResidualOutput channel_mix(const at::Tensor& x, const at::Tensor& feed, const ChannelMixParameters& parameters,

@@ -1,10 +1,13 @@
 #pragma once
 
+#include <ATen/Functions.h>
 #include <ATen/core/Tensor.h>
 
 #include <optional>
 #include <tuple>
 #include <vector>
+
+#include "ops/residual_add.h"
 
 // Operators with linear layers as compositions of operators that differentiate themselves, for every device, dtype and
 // size.
@@ -23,5 +26,17 @@ std::tuple<at::Tensor, at::Tensor> channel_mix_composite(const at::Tensor& x, co
                                                          const std::optional<at::Tensor>& norm_weight,
                                                          const std::optional<at::Tensor>& norm_bias, int64_t height,
                                                          int64_t width, int64_t next, double eps);
+
+std::tuple<at::Tensor, at::Tensor> linear_residual_composite(const at::Tensor& x, const at::Tensor& value,
+                                                             const at::Tensor& weight,
+                                                             const std::optional<at::Tensor>& mask, int64_t feed,
+                                                             double eps);
+
+/// A residual sum as the results of a registered op, which must not share memory: an empty tensor for no feed, of the
+/// kind of `branch`.
+inline std::tuple<at::Tensor, at::Tensor> apart(const ResidualOutput& sum, const at::Tensor& branch) {
+  if (sum.feed.is_same(sum.x)) return {sum.x, sum.x.clone()};
+  return {sum.x, sum.feed.defined() ? sum.feed : at::empty({0}, branch.options())};
+}
 
 }  // namespace vrwkv::ops

@@ -1,5 +1,3 @@
-#include "ops/residual_add.h"
-
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -8,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include "ops/autograd/residual_gradients.h"
 #include "ops/optional_tensor.h"
 #include "ops/residual_add_check.h"
 
@@ -17,9 +16,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using OptionalTensor = std::optional<at::Tensor>;
-
-/// The arguments of the op, of which the mask has no gradient.
-enum Input { kX, kValue, kGate, kNormWeight, kNormBias, kScale, kInputs };
 
 /// y, feed and the feed's 1 / sqrt(var + eps).
 std::tuple<at::Tensor, at::Tensor, at::Tensor> call_forward(const at::Tensor& x, const ResidualBranch& branch,
@@ -35,12 +31,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> call_forward(const at::Tensor& x,
                  eps);
 }
 
-/// Gradients of the first kInputs arguments; undefined where `needed` is false.
-std::array<at::Tensor, kInputs> call_backward(const at::Tensor& gy, const at::Tensor& gfeed,
-                                              const ResidualBranch& branch, const at::Tensor& fed,
-                                              const at::Tensor& rstd, at::ScalarType x_dtype,
-                                              at::ScalarType value_dtype, double eps,
-                                              const std::array<bool, kInputs>& needed) {
+std::array<at::Tensor, kResidualInputs> call_backward(const at::Tensor& gy, const at::Tensor& gfeed,
+                                                      const SavedResidual& saved,
+                                                      const std::array<bool, kResidualInputs>& needed) {
   using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
   static const auto op =
       c10::Dispatcher::singleton()
@@ -48,11 +41,13 @@ std::array<at::Tensor, kInputs> call_backward(const at::Tensor& gy, const at::Te
           .typed<Gradients(const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
                            const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
                            const OptionalTensor&, const OptionalTensor&, at::ScalarType, at::ScalarType, double,
-                           std::array<bool, kInputs>)>();
-  const auto [gx, gvalue, ggate, gnorm_weight, gnorm_bias, gscale] = op.call(
-      optional_tensor(gy), optional_tensor(gfeed), optional_tensor(branch.value), optional_tensor(branch.gate),
-      optional_tensor(branch.norm_weight), optional_tensor(branch.norm_bias), optional_tensor(branch.scale),
-      optional_tensor(branch.mask), optional_tensor(fed), optional_tensor(rstd), x_dtype, value_dtype, eps, needed);
+                           std::array<bool, kResidualInputs>)>();
+  const ResidualBranch& branch = saved.branch;
+  const auto [gx, gvalue, ggate, gnorm_weight, gnorm_bias, gscale] =
+      op.call(optional_tensor(gy), optional_tensor(gfeed), optional_tensor(branch.value), optional_tensor(branch.gate),
+              optional_tensor(branch.norm_weight), optional_tensor(branch.norm_bias), optional_tensor(branch.scale),
+              optional_tensor(branch.mask), optional_tensor(saved.fed), optional_tensor(saved.rstd), saved.x_dtype,
+              saved.value_dtype, saved.eps, needed);
   return {gx, gvalue, ggate, gnorm_weight, gnorm_bias, gscale};
 }
 
@@ -81,16 +76,21 @@ class ResidualAddFunction : public torch::autograd::Function<ResidualAddFunction
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const variable_list saved = context->get_saved_variables();
-    const ResidualBranch branch{saved[0], saved[1], saved[2], saved[3], saved[4], saved[5]};
-    const at::Tensor &gy = gradients[0], &gfeed = gradients[1];
+    const variable_list kept = context->get_saved_variables();
+    const SavedResidual saved{{kept[0], kept[1], kept[2], kept[3], kept[4], kept[5]},
+                              kept[6],
+                              kept[7],
+                              context->saved_data["x_dtype"].toScalarType(),
+                              context->saved_data["value_dtype"].toScalarType(),
+                              context->saved_data["eps"].toDouble()};
+    const ResidualBranch& branch = saved.branch;
     variable_list result(9);
-    if (!gy.defined() && !gfeed.defined()) return result;
+    if (!gradients[0].defined() && !gradients[1].defined()) return result;
 
     // Only the tensors that were given have an edge.
     std::size_t edge = 0;
     const auto is_needed = [&](bool given) { return given && context->needs_input_grad(edge++); };
-    std::array<bool, kInputs> needed{};
+    std::array<bool, kResidualInputs> needed{};
     needed[kX] = is_needed(context->saved_data["has_x"].toBool());
     needed[kValue] = is_needed(true);
     needed[kGate] = is_needed(branch.gate.defined());
@@ -98,22 +98,7 @@ class ResidualAddFunction : public torch::autograd::Function<ResidualAddFunction
     needed[kNormBias] = is_needed(branch.norm_bias.defined());
     needed[kScale] = is_needed(branch.scale.defined());
 
-    const auto x_dtype = context->saved_data["x_dtype"].toScalarType();
-    const auto value_dtype = context->saved_data["value_dtype"].toScalarType();
-    const bool unchanged = !branch.value.defined() && !branch.mask.defined();
-    // Gradients that are the incoming one need no kernel.
-    const bool shares_x = !gfeed.defined() && needed[kX];
-    const bool shares_value =
-        unchanged && needed[kValue] && (!gfeed.defined() || (needed[kX] && x_dtype == value_dtype));
-    if (shares_x) needed[kX] = false;
-    if (shares_value) needed[kValue] = false;
-    if (std::ranges::any_of(needed, [](bool one) { return one; })) {
-      const auto computed = call_backward(gy, gfeed, branch, saved[6], saved[7], x_dtype, value_dtype,
-                                          context->saved_data["eps"].toDouble(), needed);
-      std::ranges::copy(computed, result.begin());
-    }
-    if (shares_x) result[kX] = gy;
-    if (shares_value) result[kValue] = gfeed.defined() ? result[kX] : gy.to(value_dtype);
+    std::ranges::copy(residual_gradients(gradients[0], gradients[1], saved, needed), result.begin());
     return result;
   }
 };
@@ -131,6 +116,23 @@ std::tuple<at::Tensor, at::Tensor> residual_add_autograd(const OptionalTensor& x
 }
 
 }  // namespace
+
+std::array<at::Tensor, kResidualInputs> residual_gradients(const at::Tensor& gy, const at::Tensor& gfeed,
+                                                           const SavedResidual& saved,
+                                                           std::array<bool, kResidualInputs> needed) {
+  const bool unchanged = !saved.branch.value.defined() && !saved.branch.mask.defined();
+  // Gradients that are the incoming one need no kernel.
+  const bool shares_x = !gfeed.defined() && needed[kX];
+  const bool shares_value =
+      unchanged && needed[kValue] && (!gfeed.defined() || (needed[kX] && saved.x_dtype == saved.value_dtype));
+  if (shares_x) needed[kX] = false;
+  if (shares_value) needed[kValue] = false;
+  std::array<at::Tensor, kResidualInputs> result;
+  if (std::ranges::any_of(needed, [](bool one) { return one; })) result = call_backward(gy, gfeed, saved, needed);
+  if (shares_x) result[kX] = gy;
+  if (shares_value) result[kValue] = gfeed.defined() ? result[kX] : gy.to(saved.value_dtype);
+  return result;
+}
 
 // Where there is no kernel the composite differentiates itself.
 TORCH_LIBRARY_IMPL(vrwkv, AutogradCUDA, m) { m.impl("residual_add", residual_add_autograd); }

@@ -1,5 +1,6 @@
 #include "vrwkv/layers/block.h"
 
+#include "ops/linear_residual.h"
 #include "vrwkv/layers/layer_norm.h"
 
 namespace vrwkv {
@@ -70,12 +71,15 @@ BiWkvInputs BlockImpl::bi_wkv_inputs(Stream stream, const Tokens& tokens) {
   return att->project(stream.feed, branch_norm(ln1), tokens);
 }
 
-bool BlockImpl::adds_plainly(const torch::Tensor& mask) const {
-  return !options_.post_norm && !gamma1.defined() && !mask.defined();
-}
+bool BlockImpl::adds_plainly() const { return !options_.post_norm && !gamma1.defined(); }
 
 Stream BlockImpl::add_attention(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask) {
   const NormAffine norm = branch_norm(ln1);
+  if (att && adds_plainly()) {
+    const auto [sum, feed] = ops::linear_residual(stream.x, att->mix(stream.feed, norm, tokens), att->output->weight,
+                                                  mask, feed_of(options_), kLayerNormEps);
+    return {sum, feed};
+  }
   const torch::Tensor value = att6 ? att6(stream.feed, norm, tokens) : att(stream.feed, norm, tokens);
   return add(stream.x, {.value = value}, ln1, gamma1, mask, feed_of(options_));
 }
@@ -83,7 +87,7 @@ Stream BlockImpl::add_attention(const Stream& stream, const Tokens& tokens, cons
 Stream BlockImpl::add_channel_mix(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask,
                                   ops::Feed next) {
   const NormAffine norm = branch_norm(ln2);
-  if (adds_plainly(mask) && ffn->is_operator(tokens)) {
+  if (adds_plainly() && !mask.defined() && ffn->is_operator(tokens)) {
     const auto [sum, feed] = ops::channel_mix(stream.x, stream.feed, ffn->parameters(norm), tokens.grid.height,
                                               tokens.grid.width, next, kLayerNormEps);
     return {sum, feed};

@@ -49,8 +49,8 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
   torch::Tensor gamma1, gamma2;  ///< [C] layer scale; undefined without init_values.
 
  private:
-  /// Whether a branch is added as it is, with nothing in between.
-  bool adds_plainly(const torch::Tensor& mask) const;
+  /// Whether a branch is added as it is, but for drop path.
+  bool adds_plainly() const;
   Stream add_attention(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask);
   Stream add_channel_mix(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask, ops::Feed next);
   NormAffine branch_norm(const torch::nn::LayerNorm& norm) const;

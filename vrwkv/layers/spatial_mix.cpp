@@ -43,12 +43,16 @@ BiWkvInputs SpatialMixImpl::project(const torch::Tensor& feed, const NormAffine&
   return {.w = w, .u = u, .k = projected[0], .v = projected[1], .r = projected[2]};
 }
 
-torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
+torch::Tensor SpatialMixImpl::mix(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
   const auto [w, u, k, v, r] = project(feed, norm, tokens);
-  if (!key_norm && !options_.published_wkv) return ops::linear(ops::bi_wkv_gated(w, u, k, v, r), output->weight);
+  if (!key_norm && !options_.published_wkv) return ops::bi_wkv_gated(w, u, k, v, r);
   torch::Tensor y = options_.published_wkv ? ops::bi_wkv_published(w, u, k, v) : ops::bi_wkv(w, u, k, v);
   if (key_norm) y = key_norm(y);
-  return ops::linear(torch::sigmoid(r) * y, output->weight);
+  return torch::sigmoid(r) * y;
+}
+
+torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
+  return ops::linear(mix(feed, norm, tokens), output->weight);
 }
 
 }  // namespace vrwkv

@@ -33,6 +33,9 @@ class SpatialMixImpl : public torch::nn::Cloneable<SpatialMixImpl> {
   /// feed: [B, T, C] `tokens`, to which `norm` is applied first; returns [B, T, C].
   torch::Tensor forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
 
+  /// forward() but for its last linear layer, `output`.
+  torch::Tensor mix(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
+
   /// The first half of forward(): all that comes before Bi-WKV.
   BiWkvInputs project(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
 

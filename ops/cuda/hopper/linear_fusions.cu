@@ -1,4 +1,4 @@
-// token_shift_linear and, without gradients, channel_mix on CUDA: one kernel each where wgmma and the
+// token_shift_linear, linear_residual and, without gradients, channel_mix on CUDA: one kernel each where wgmma and the
 // sizes allow it, see serves(); else the compositions.
 
 #include <ATen/Functions.h>
@@ -12,10 +12,13 @@
 
 #include "ops/cuda/hopper/channel_mix_kernel.cuh"
 #include "ops/cuda/hopper/launch.cuh"
+#include "ops/cuda/hopper/linear_residual_kernel.cuh"
 #include "ops/cuda/hopper/pack.cuh"
 #include "ops/linear_composites.h"
-#include "ops/residual_add.h"
+#include "ops/optional_tensor.h"
+#include "ops/residual_add_check.h"
 #include "ops/token_shift_check.h"
+#include "ops/weight_casts.h"
 
 namespace vrwkv::ops::cuda::hopper {
 namespace {
@@ -156,12 +159,51 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
   return {sum.y, sum.feed};
 }
 
+bool linear_residual_is_fused(const at::Tensor& x, const at::Tensor& value, const at::Tensor& weight) {
+  return serves(value) && serves_residual(x, value) && is_matrix(weight, kChannels, kChannels, value);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_residual_forward(const at::Tensor& x, const at::Tensor& value,
+                                                                       const at::Tensor& weight,
+                                                                       const OptionalTensor& mask, int64_t feed,
+                                                                       double eps) {
+  TORCH_CHECK(linear_residual_is_fused(x, value, weight), "_linear_residual_forward: there is no kernel for x ",
+              x.scalar_type(), x.sizes(), ", value ", value.scalar_type(), value.sizes(), ", weight ", weight.sizes());
+  check_residual_add(x, {.value = value, .mask = part(mask)}, feed);
+  const c10::cuda::CUDAGuard guard(x.device());
+  const Sum sum(x, value, feed, eps);
+  const at::Tensor rstd = at::empty({sum.kind == Feed::standardized ? x.size(0) * x.size(1) : 0}, sum.x.options());
+  const at::Tensor values = ready(value, at::kBFloat16).view({-1, kChannels}), factors = ready(mask, at::kFloat),
+                   cast = ready(cast_weight(weight, at::kBFloat16), at::kBFloat16);
+  LinearResidual arguments{map_of_rows(values, kRows, kTileSlabs), map_of_weight(cast), pointer<float>(factors),
+                           static_cast<int>(x.size(1)), sum.pointers()};
+  if (rstd.numel() > 0) arguments.residual.rstd = rstd.mutable_data_ptr<float>();
+  const int64_t tiles = (arguments.residual.count + kRows - 1) / kRows;
+  const int processors = at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
+  launch(linear_residual_kernel,
+         {static_cast<unsigned>(std::min<int64_t>(tiles, processors)), kSumGroups * kWarpgroup, kLinearResidualShared,
+          /*early=*/true},
+         arguments);
+  return {sum.y, sum.feed, rstd};
+}
+
+std::tuple<at::Tensor, at::Tensor> linear_residual(const at::Tensor& x, const at::Tensor& value,
+                                                   const at::Tensor& weight, const OptionalTensor& mask, int64_t feed,
+                                                   double eps) {
+  if (!linear_residual_is_fused(x, value, weight)) return linear_residual_composite(x, value, weight, mask, feed, eps);
+  const auto [y, fed, rstd] = linear_residual_forward(x, value, weight, mask, feed, eps);
+  return {y, fed};
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(vrwkv, CUDA, m) {
   m.impl("token_shift_linear", token_shift_linear);
   m.impl("_token_shift_linear_is_fused", shift_linear_is_fused);
   m.impl("channel_mix", channel_mix);
+  m.impl("linear_residual", linear_residual);
+  m.impl("_linear_residual_forward", linear_residual_forward);
+  m.impl("_linear_residual_is_fused", linear_residual_is_fused);
 }
 
 }  // namespace vrwkv::ops::cuda::hopper

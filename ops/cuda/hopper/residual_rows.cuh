@@ -14,6 +14,7 @@ struct Residual {
   bool standardized;    ///< The feed: y standardised over the channels, or y itself.
   float eps;
   int64_t count;
+  float* rstd = nullptr;  ///< [count] or null: what a standardized feed was multiplied by.
 };
 
 constexpr int kWarpRows = 16;
@@ -26,8 +27,9 @@ __device__ __forceinline__ float row_sum(float part) {
   return part + __shfl_xor_sync(0xffffffffU, part, 2);
 }
 
-/// Rows of y to mean 0 and variance 1, given the sums of what this thread has of them.
-__device__ __forceinline__ void standardize(RowSums& y, const float (&sum)[2], float eps) {
+/// Rows of y to mean 0 and variance 1, given the sums of what this thread has of them, and what that takes last: the
+/// factors `rstd`.
+__device__ __forceinline__ void standardize(RowSums& y, const float (&sum)[2], float eps, float (&rstd)[2]) {
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
     const float mean = row_sum(sum[row]) / kChannels;
@@ -38,10 +40,10 @@ __device__ __forceinline__ void standardize(RowSums& y, const float (&sum)[2], f
       y.values[i] -= mean;
       squares += y.values[i] * y.values[i];
     }
-    const float scale = rsqrtf(row_sum(squares) / kChannels + eps);
+    rstd[row] = rsqrtf(row_sum(squares) / kChannels + eps);
 #pragma unroll
     for (int i = 0; i < RowSums::kCount; ++i) {
-      if (i / 2 % 2 == row) y.values[i] *= scale;
+      if (i / 2 % 2 == row) y.values[i] *= rstd[row];
     }
   }
 }
@@ -94,11 +96,14 @@ struct WarpRows {
     if (lane() == 0 && count > 0) store_bulk(to.y + first * kChannels, rows, count * kWideRowBytes);
     if (lane() == 0) end_stores();
     if (to.feed != nullptr) {
-      if (to.standardized) standardize(z, sum, to.eps);
+      float rstd[2];
+      if (to.standardized) standardize(z, sum, to.eps, rstd);
 #pragma unroll
       for (int row = 0; row < 2; ++row) {
         const int at = lane() / 4 + 8 * row;
-        if (at < count) store_row<kSpans>(to.feed + (first + at) * kChannels, z, row);
+        if (at >= count) continue;
+        store_row<kSpans>(to.feed + (first + at) * kChannels, z, row);
+        if (to.rstd != nullptr && sums_part() == 0) to.rstd[first + at] = rstd[row];
       }
     }
   }

@@ -4,6 +4,8 @@
 #include <c10/cuda/CUDAException.h>
 #include <cuda.h>
 
+#include <iterator>
+
 #include "ops/cuda/hopper/wgmma.cuh"
 
 // Copies of tiles of a tensor by the copy engine, which needs a map of the tensor (CUDA driver API, tensor maps; PTX
@@ -11,9 +13,11 @@
 
 namespace vrwkv::ops::cuda::hopper {
 
-/// The map of `rows` [count, C] in bfloat16, C a multiple of kSlab, for copies of `box` rows and `slabs` slabs of
-/// columns in the order of slab_offset(), slab behind slab; zeros behind the last row.
-inline CUtensorMap map_of_rows(const at::Tensor& rows, int box, int slabs) {
+/// A map of what is at `from` in bfloat16, by dimensions of which the first is contiguous and the strides, in bytes,
+/// are the others'; for copies of `box` in the order of slab_offset(). What is outside is read as zeros.
+template <size_t dims>
+CUtensorMap tensor_map(const void* from, const cuuint64_t (&sizes)[dims], const cuuint64_t (&strides)[dims - 1],
+                       const cuuint32_t (&box)[dims]) {
   static const auto encode = [] {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult found{};
@@ -22,16 +26,23 @@ inline CUtensorMap map_of_rows(const at::Tensor& rows, int box, int slabs) {
     TORCH_CHECK(found == cudaDriverEntryPointSuccess, "the driver has no tensor maps");
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
   }();
-  const auto count = static_cast<cuuint64_t>(rows.size(0)), columns = static_cast<cuuint64_t>(rows.size(1));
-  const cuuint64_t sizes[]{kSlab, count, columns / kSlab}, strides[]{columns * 2, kSlab * 2};
-  const cuuint32_t part[]{kSlab, static_cast<cuuint32_t>(box), static_cast<cuuint32_t>(slabs)}, steps[]{1, 1, 1};
+  constexpr cuuint32_t kSteps[]{1, 1, 1, 1, 1};
+  static_assert(dims <= std::size(kSteps));
   CUtensorMap map;
-  const CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void*>(rows.const_data_ptr()),
-                                 sizes, strides, part, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+  const CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, dims, const_cast<void*>(from), sizes, strides,
+                                 box, kSteps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  TORCH_CHECK(result == CUDA_SUCCESS, "a tensor map of ", rows.sizes(), " failed with CUresult ",
+  TORCH_CHECK(result == CUDA_SUCCESS, "a tensor map of ", dims, " dimensions failed with CUresult ",
               static_cast<int>(result));
   return map;
+}
+
+/// The map of `rows` [count, C] in bfloat16, C a multiple of kSlab, for copies of `box` rows and `slabs` slabs of
+/// columns in the order of slab_offset(), slab behind slab; zeros behind the last row.
+inline CUtensorMap map_of_rows(const at::Tensor& rows, int box, int slabs) {
+  const auto count = static_cast<cuuint64_t>(rows.size(0)), columns = static_cast<cuuint64_t>(rows.size(1));
+  return tensor_map<3>(rows.const_data_ptr(), {kSlab, count, columns / kSlab}, {columns * 2, kSlab * 2},
+                       {kSlab, static_cast<cuuint32_t>(box), static_cast<cuuint32_t>(slabs)});
 }
 
 /// Copies the box from row `row` and slab `slab` on to shared memory, where `barrier` counts its bytes.
