@@ -16,6 +16,7 @@
 #include "ops/bi_wkv_gated.h"
 #include "ops/channel_mix.h"
 #include "ops/head_norm_gate.h"
+#include "ops/linear_residual.h"
 #include "ops/q_shift.h"
 #include "ops/residual_add.h"
 #include "ops/squared_relu.h"
@@ -221,6 +222,18 @@ const std::vector<OpCase>& op_cases() {
          const at::Tensor x = in[0] + at::sigmoid(in[2]) * in[1];
          return {x, at::layer_norm(x, {size.channels}).to(in[1].scalar_type())};
        }},
+      {.name = "linear_residual",
+       .forward_bytes = residual_tensors(2, 2),   // x, value -> x, feed
+       .backward_bytes = residual_tensors(2, 4),  // gx', gfeed, feed, value -> gx, gvalue
+       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
+         return {residual_like(size, options), tokens_like(size, options),
+                 weights_like(size.channels, size.channels, options)};
+       },
+       .forward = [](const OpSize&, const Tensors& in) -> Tensors {
+         const auto out = ops::linear_residual(in[0], in[1], in[2], {}, ops::Feed::standardized, 1e-5);
+         return {out.x, out.feed};
+       },
+       .reference = {}},
       {.name = "token_shift_linear",
        .forward_bytes = whole_tensors(4),  // x -> k, v, r
        .backward_bytes = {},

@@ -15,8 +15,8 @@ std::tuple<at::Tensor, at::Tensor> linear_residual_composite(const at::Tensor& x
                                                              const std::optional<at::Tensor>& mask, int64_t feed,
                                                              double eps) {
   TORCH_CHECK(value.dim() == 3, "linear_residual: value must be [B, T, C], got ", value.sizes());
-  TORCH_CHECK(weight.dim() == 2 && weight.size(1) == value.size(2), "linear_residual: weight must be [D, C], C = ",
-              value.size(2), ", got ", weight.sizes());
+  TORCH_CHECK(weight.dim() == 2 && weight.size(1) == value.size(2),
+              "linear_residual: weight must be [D, C], C = ", value.size(2), ", got ", weight.sizes());
   TORCH_CHECK(feed >= 0 && feed <= 2, "linear_residual: feed must be 0 (none), 1 (cast) or 2 (standardized), got ",
               feed);
   const ResidualBranch branch{.value = ops::linear(value, weight), .mask = mask.value_or(at::Tensor())};

@@ -70,8 +70,8 @@ class LinearResidualFunction : public torch::autograd::Function<LinearResidualFu
     const auto of_sum = residual_gradients(gradients[0], gradients[1], saved, needed);
     result[0] = of_sum[kX];
     if (needed[kValue]) {
-      std::tie(result[1], result[2]) = linear_gradients(of_sum[kValue], optional_tensor(kept[0]),
-                                                        optional_tensor(kept[1]), {of_value, of_weight});
+      std::tie(result[1], result[2]) =
+          linear_gradients(of_sum[kValue], optional_tensor(kept[0]), optional_tensor(kept[1]), {of_value, of_weight});
     }
     return result;
   }

@@ -20,8 +20,8 @@ struct SavedResidual {
   double eps;
 };
 
-/// Gradients of those inputs that are `needed`, by the CUDA kernel where one is needed; the others are undefined. One of
-/// gy and gfeed may be undefined.
+/// Gradients of those inputs that are `needed`, by the CUDA kernel where one is needed; the others are undefined. One
+/// of gy and gfeed may be undefined.
 std::array<at::Tensor, kResidualInputs> residual_gradients(const at::Tensor& gy, const at::Tensor& gfeed,
                                                            const SavedResidual& saved,
                                                            std::array<bool, kResidualInputs> needed);

@@ -144,8 +144,7 @@ TEST_P(LinearResidual, GivesTheGradientsOfTheFormula) {
             const Tensors expected = gradients(inputs.to(at::kCPU, kDouble), reference, feed, through);
             const Tensors actual = gradients(inputs, run, feed, through);
             for (size_t i = 0; i < expected.size(); ++i) {
-              EXPECT_TRUE(
-                  close("gradient " + std::to_string(i), expected[i], actual[i], precision.gradient_tolerance));
+              EXPECT_TRUE(close("gradient " + std::to_string(i), expected[i], actual[i], precision.gradient_tolerance));
             }
           }
         }

@@ -69,7 +69,23 @@ __device__ __forceinline__ void copy_bulk(void* to, const void* from, int bytes,
                : "memory");
 }
 
-/// The same to this place in every block of the cluster in `blocks`, a bit for each; in each its barrier counts them.
+/// For what nobody reads after this: the second cache gives its place to others first.
+__device__ __forceinline__ uint64_t last_read() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+__device__ __forceinline__ void copy_bulk_last(void* to, const void* from, int bytes, Barrier& barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::
+          "r"(shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(&barrier.state)), "l"(last_read())
+      : "memory");
+}
+
+/// copy_bulk() to this place in every block of the cluster in `blocks`, a bit for each; in each its barrier counts
+/// them.
 __device__ __forceinline__ void copy_bulk_to_cluster(void* to, const void* from, int bytes, Barrier& barrier,
                                                      int blocks) {
   asm volatile(

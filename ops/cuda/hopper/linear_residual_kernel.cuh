@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kSumGroups* kWarpgroup, 1)
   const bool leads = threadIdx.x % kWarpgroup == 0;
   const auto fetch_values = [&](int64_t first) {
     values_there[group].expect(kValueRowsBytes);
-    copy_box(values, arguments.value, static_cast<int>(first), 0, values_there[group]);
+    copy_box_last(values, arguments.value, static_cast<int>(first), 0, values_there[group]);
   };
   if (leads) prefetch_rows(residual.x, kWideRowBytes, first_of(0), residual.count);
   if (threadIdx.x == 0) {

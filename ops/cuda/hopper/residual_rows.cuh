@@ -62,7 +62,7 @@ struct WarpRows {
     const int bytes = existing(from, first) * kWideRowBytes;
     wait_stores_read();
     there.expect(bytes);
-    if (bytes > 0) copy_bulk(rows, from.x + first * kChannels, bytes, there);
+    if (bytes > 0) copy_bulk_last(rows, from.x + first * kChannels, bytes, there);
   }
 
   /// Stores x + z and its feed; x as it was fetched in a phase of this parity.

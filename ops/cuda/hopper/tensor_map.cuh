@@ -54,4 +54,13 @@ __device__ __forceinline__ void copy_box(void* to, const CUtensorMap& map, int r
       : "memory");
 }
 
+/// The same of what nobody reads after this.
+__device__ __forceinline__ void copy_box_last(void* to, const CUtensorMap& map, int row, int slab, Barrier& barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3, "
+      "%4}], [%5], %6;" ::"r"(shared_address(to)),
+      "l"(&map), "r"(0), "r"(row), "r"(slab), "r"(shared_address(&barrier.state)), "l"(last_read())
+      : "memory");
+}
+
 }  // namespace vrwkv::ops::cuda::hopper
