@@ -1,6 +1,7 @@
 #pragma once
 
 #include "ops/cuda/hopper/correlation_kernel.cuh"
+#include "ops/cuda/hopper/pack_layers.cuh"
 
 // The gradient of token_shift_linear's input. With n = x w + b, the layer norm's, and G_i the gradient of
 //   out_i = (n m_i + shift(n) (1 - m_i)) W_i^T
@@ -71,17 +72,25 @@ struct DataGradient {
   __nv_bfloat16* gx;
 };
 
-/// The weights W_i [C, C] as right factors: for each half of the channels kLineSlabs slabs of kHalf rows. Block 8 slab
-/// + piece, a thread a channel.
+/// The weights W_i [C, C] of a layer.
+struct LinearWeights {
+  const float* weights[kGradients];
+};
+using LinearWeightsList = PackList<LinearWeights>;
+
+/// They as right factors: for each half of the channels kLineSlabs slabs of kHalf rows. blockIdx.x: 8 slab + piece, a
+/// thread a channel; blockIdx.z: the layer.
 __global__ void __launch_bounds__(kChannels)
-    pack_halves_kernel(const float* w0, const float* w1, const float* w2, unsigned char* __restrict__ packed) {
+    pack_halves_kernel(const __grid_constant__ LinearWeightsList list, unsigned char* __restrict__ packed) {
   const int slab = static_cast<int>(blockIdx.x) / 8, piece = static_cast<int>(blockIdx.x) % 8;
   const int c = static_cast<int>(threadIdx.x), i = slab / kTileSlabs;
-  const float* const from = (i == 0 ? w0 : i == 1 ? w1 : w2) + (slab % kTileSlabs * kSlab + piece * 8) * kChannels + c;
+  const float* const from =
+      list.layers[blockIdx.z].weights[i] + (slab % kTileSlabs * kSlab + piece * 8) * kChannels + c;
   Bits values;
 #pragma unroll
   for (int k = 0; k < 4; ++k) values.values[k] = rounded_pair(from[2 * k * kChannels], from[(2 * k + 1) * kChannels]);
-  unsigned char* const to = packed + c / kHalf * kHalfBytes + slab * kHalfSlabBytes + slab_offset(c % kHalf, piece * 8);
+  unsigned char* const to = packed + (2 * static_cast<int64_t>(blockIdx.z) + c / kHalf) * kHalfBytes +
+                            slab * kHalfSlabBytes + slab_offset(c % kHalf, piece * 8);
   store_vector(reinterpret_cast<uint32_t*>(to), values);
 }
 
