@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/hopper/correlation_kernel.cuh"
 #include "ops/cuda/hopper/pack_layers.cuh"
 
@@ -87,6 +88,7 @@ __global__ void __launch_bounds__(kChannels)
   const float* const from =
       list.layers[blockIdx.z].weights[i] + (slab % kTileSlabs * kSlab + piece * 8) * kChannels + c;
   Bits values;
+  start_in_turn();
 #pragma unroll
   for (int k = 0; k < 4; ++k) values.values[k] = rounded_pair(from[2 * k * kChannels], from[(2 * k + 1) * kChannels]);
   unsigned char* const to = packed + (2 * static_cast<int64_t>(blockIdx.z) + c / kHalf) * kHalfBytes +
@@ -152,6 +154,7 @@ __global__ void __launch_bounds__((kLineGroups + 1) * kWarpgroup, 1)
   const int half = static_cast<int>(blockIdx.x) % 2, blocks = static_cast<int>(gridDim.x) / 2;
   const Lines& lines = arguments.lines[half];
   const int thread = static_cast<int>(threadIdx.x);
+  start_in_turn();
   if (thread == 0) {
     state.weights.init(1);
     for (int group = 0; group < kLineGroups; ++group) {

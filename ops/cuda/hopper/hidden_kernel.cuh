@@ -2,6 +2,7 @@
 
 #include <cuda_pipeline.h>
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/fast_math.cuh"
 #include "ops/cuda/hopper/pack_layers.cuh"
 #include "ops/cuda/hopper/weight_ring.cuh"
@@ -163,6 +164,7 @@ __global__ void __launch_bounds__(HiddenBlock::kGroups* kWarpgroup, 1)
                          items,
                          state,
                          walk.chunk};
+  start_in_turn();
   if (threadIdx.x % kWarpgroup == 0) prefetch_rows(product.tokens, Block::kChannels * 2, walk.first, product.count);
   if (threadIdx.x == 0) ring.start();
   __syncthreads();
@@ -223,6 +225,7 @@ __global__ void __launch_bounds__(kHiddenPackThreads)
   const int row = transposed ? piece % Block::kChunk : piece / kPiecesOfRow;
   const int column = (transposed ? piece / Block::kChunk : piece % kPiecesOfRow) * kVector;
   Vector<float, 4> halves[2];
+  start_in_turn();
   read_weights<transposed>(list.layers[blockIdx.z], stride, static_cast<int64_t>(unit) * Block::kChunk + row, column,
                            halves);
   pack_piece(packed + (static_cast<int64_t>(blockIdx.z) * gridDim.x + unit) * Block::kUnitBytes, Block::kChunk, row,

@@ -23,7 +23,8 @@ struct PackList {
 template <typename Layer, typename F>
 std::vector<at::Tensor> pack_layers(const std::vector<Layer>& layers, int64_t bytes, const at::TensorOptions& options,
                                     const F& launch) {
-  const at::Tensor packed = at::empty({static_cast<int64_t>(layers.size()), bytes}, options.dtype(at::kByte).requires_grad(false));
+  const at::Tensor packed =
+      at::empty({static_cast<int64_t>(layers.size()), bytes}, options.dtype(at::kByte).requires_grad(false));
   for (size_t begin = 0; begin < layers.size(); begin += PackList<Layer>::kMost) {
     const size_t count = std::min(layers.size() - begin, PackList<Layer>::kMost);
     PackList<Layer> list;

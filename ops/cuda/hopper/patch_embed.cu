@@ -41,7 +41,8 @@ std::vector<at::Tensor> pack(at::TensorList weights) {
     const c10::cuda::CUDAGuard guard(weight.device());
     const int64_t units = weight.size(1) * kSlabsOfChannel;
     result.push_back(at::empty({units * kEmbedUnit}, weight.options().dtype(at::kByte).requires_grad(false)));
-    launch(pack_embedding_kernel, {dim3(static_cast<unsigned>(units), kPieces / kEmbedPackThreads), kEmbedPackThreads},
+    launch(pack_embedding_kernel,
+           {dim3(static_cast<unsigned>(units), kPieces / kEmbedPackThreads), kEmbedPackThreads, 0, /*early=*/true},
            pointer<float>(weight), result.back().mutable_data_ptr<uint8_t>());
   }
   return result;
@@ -69,10 +70,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& images, const at::T
                              keep_rows ? output(rows) : nullptr};
   const int64_t tiles = (arguments.count + kEmbedTile - 1) / kEmbedTile;
   const auto blocks = std::min<int64_t>(tiles, at::cuda::getCurrentDeviceProperties()->multiProcessorCount);
-  C10_CUDA_CHECK(cudaFuncSetAttribute(patch_embed_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kEmbedShared));
-  patch_embed_kernel<<<static_cast<unsigned>(blocks), kEmbedThreads, kEmbedShared, at::cuda::getCurrentCUDAStream()>>>(
-      arguments);
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(patch_embed_kernel, {static_cast<unsigned>(blocks), kEmbedThreads, kEmbedShared, /*early=*/true}, arguments);
   return {out, rows};
 }
 

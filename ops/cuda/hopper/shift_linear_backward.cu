@@ -78,10 +78,10 @@ std::vector<at::Tensor> pack(at::TensorList weights) {
     inputs.push_back(ready(weights[i], at::kFloat));
     layers[i / kGradients].weights[i % kGradients] = pointer<float>(inputs.back());
   }
-  return pack_layers(layers, 2 * kHalfBytes, like.options(),
-                     [](const LinearWeightsList& list, unsigned count, unsigned char* packed) {
-                       launch(pack_halves_kernel, {dim3(8 * kLineSlabs, 1, count), kChannels}, list, packed);
-                     });
+  return pack_layers(
+      layers, 2 * kHalfBytes, like.options(), [](const LinearWeightsList& list, unsigned count, unsigned char* packed) {
+        launch(pack_halves_kernel, {dim3(8 * kLineSlabs, 1, count), kChannels, 0, /*early=*/true}, list, packed);
+      });
 }
 
 at::Tensor data_gradient(const at::Tensor& x, const ShiftLinearParameters& parameters, const at::Tensor& packed,
@@ -91,7 +91,8 @@ at::Tensor data_gradient(const at::Tensor& x, const ShiftLinearParameters& param
   launch(data_gradient_kernel,
          {.blocks = dim3(static_cast<unsigned>(2 * blocks)),
           .threads = (kLineGroups + 1) * kWarpgroup,
-          .shared_bytes = kDataGradientShared},
+          .shared_bytes = kDataGradientShared,
+          .early = true},
          DataGradient{pointer<__nv_bfloat16>(gradients),
                       {parameters.mixes[0], parameters.mixes[1], parameters.mixes[2]},
                       parameters.weight,
@@ -115,7 +116,8 @@ std::tuple<std::vector<at::Tensor>, at::Tensor> parameter_gradients(const at::Te
   launch(correlation_kernel,
          {.blocks = dim3(static_cast<unsigned>(count * kCorrelations)),
           .threads = (kSumGroups + 1) * kWarpgroup,
-          .shared_bytes = kCorrelationShared},
+          .shared_bytes = kCorrelationShared,
+          .early = true},
          Correlation{
              {pointer<__nv_bfloat16>(x), nullptr, nullptr, tokens, static_cast<int>(height), static_cast<int>(width)},
              map_of_rows(gradients.flatten(0, 1), kSlab, kTileSlabs),
@@ -130,8 +132,7 @@ std::tuple<std::vector<at::Tensor>, at::Tensor> parameter_gradients(const at::Te
     gweights.push_back(at::empty({kChannels, kChannels}, options));
     gweight = gweights.back().mutable_data_ptr<float>();
   }
-  parameter_gradients_kernel<<<kParameterBlocks, kParameterThreads, 0, at::cuda::getCurrentCUDAStream()>>>(arguments);
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  launch_dependent(parameter_gradients_kernel, kParameterBlocks, kParameterThreads, arguments);
   return {gweights, column_sums(sums, 0)};
 }
 

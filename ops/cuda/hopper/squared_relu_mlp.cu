@@ -68,16 +68,16 @@ std::vector<at::Tensor> pack(at::TensorList weights) {
     return pack_layers(layers, chunks * HiddenBlock::kUnitBytes, like.options(),
                        [&](const MatrixList& list, unsigned count, unsigned char* packed) {
                          launch(pack_hidden_kernel<transposed>,
-                                {grid(chunks, HiddenBlock::kUnitBytes, count), kHiddenPackThreads}, list, stride,
-                                packed);
+                                {grid(chunks, HiddenBlock::kUnitBytes, count), kHiddenPackThreads, 0, /*early=*/true},
+                                list, stride, packed);
                        });
   }
   const int64_t units = wide_columns(hidden) * slabs;
   return pack_layers(layers, units * WideBlock::kUnitBytes, like.options(),
                      [&](const MatrixList& list, unsigned count, unsigned char* packed) {
                        launch(pack_wide_kernel<transposed>,
-                              {grid(units, WideBlock::kUnitBytes, count), kHiddenPackThreads}, list, stride,
-                              static_cast<int>(hidden), static_cast<int>(slabs), packed);
+                              {grid(units, WideBlock::kUnitBytes, count), kHiddenPackThreads, 0, /*early=*/true}, list,
+                              stride, static_cast<int>(hidden), static_cast<int>(slabs), packed);
                      });
 }
 
@@ -97,8 +97,8 @@ void run_narrow(const at::Tensor& rows, const at::Tensor& packed, const at::Tens
                               static_cast<int>(chunks),
                               items,
                               of_block};
-  launch(hidden_kernel<backward>, {static_cast<unsigned>(blocks), Block::kGroups * kWarpgroup, Block::kShared},
-         product);
+  launch(hidden_kernel<backward>,
+         {static_cast<unsigned>(blocks), Block::kGroups * kWarpgroup, Block::kShared, /*early=*/true}, product);
 }
 
 /// The same for more channels.
@@ -120,7 +120,7 @@ void run_wide(const at::Tensor& rows, const at::Tensor& packed, const at::Tensor
                             static_cast<int>(columns),
                             tiles};
   const auto blocks = static_cast<unsigned>(std::min<int64_t>(tiles, processors()));
-  launch(wide_hidden_kernel<backward>, {blocks, Block::kThreads, Block::kShared}, product);
+  launch(wide_hidden_kernel<backward>, {blocks, Block::kThreads, Block::kShared, /*early=*/true}, product);
 }
 
 template <bool backward>

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/hopper/hidden_kernel.cuh"
 #include "ops/cuda/hopper/tensor_map.cuh"
 
@@ -185,6 +186,7 @@ __global__ void __launch_bounds__(WideBlock::kThreads, 1)
     publish_barriers();
   }
   __syncthreads();
+  start_in_turn();
   const int group = warpgroup();
   if (group == Block::kGroups) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Block::kFewRegisters));
@@ -213,6 +215,7 @@ __global__ void __launch_bounds__(kHiddenPackThreads)
   const int column = (transposed ? piece / Block::kHidden : piece % kPiecesOfRow) * kVector;
   const int64_t h = static_cast<int64_t>(unit / slabs) * Block::kHidden + row;
   Vector<float, 4> halves[2] = {};
+  start_in_turn();
   if (h < width) {
     read_weights<transposed>(list.layers[blockIdx.z], stride, h, static_cast<int64_t>(unit % slabs) * kSlab + column,
                              halves);
