@@ -3,7 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -40,22 +40,9 @@ struct WeightsOfThread {
   KeptWeights casts;
   KeptWeights quotients;  ///< By `divisor`.
   double divisor = 0;
-  std::unordered_map<std::string, KeptWeights> packed;  ///< By the kernel that reads them so.
+  std::unordered_map<std::string_view, KeptWeights> packed;  ///< By the packer of their PackOrder.
 };
 
 WeightsOfThread& weights_of_thread();
-
-/// What make() makes of `weights` for `kernel`: in a scope made once, as long as they do not change.
-template <typename F>
-at::Tensor packed_weights(const char* kernel, at::TensorList weights, const F& make) {
-  if (weights_of_thread().scopes == 0) return make();
-  KeptWeights& kept = weights_of_thread().packed[kernel];
-  at::Tensor result = kept.find(weights);
-  if (!result.defined()) {
-    result = make();
-    kept.keep(weights, result);
-  }
-  return result;
-}
 
 }  // namespace vrwkv::ops

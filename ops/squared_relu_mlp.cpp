@@ -38,9 +38,10 @@ std::tuple<at::Tensor, at::Tensor> squared_relu_mlp_forward(const at::Tensor& x,
 std::tuple<at::Tensor, at::Tensor, at::Tensor> squared_relu_mlp_backward(const at::Tensor& gy, const at::Tensor& x,
                                                                          const at::Tensor& hidden,
                                                                          const at::Tensor& key, const at::Tensor& value,
+                                                                         const std::optional<at::Tensor>& packed,
                                                                          std::array<bool, 3> needed) {
   return registered_operator<squared_relu_mlp_backward>("vrwkv::_squared_relu_mlp_backward")
-      .call(gy, x, hidden, key, value, needed);
+      .call(gy, x, hidden, key, value, packed, needed);
 }
 
 TORCH_LIBRARY_FRAGMENT(vrwkv, m) {
@@ -50,8 +51,8 @@ TORCH_LIBRARY_FRAGMENT(vrwkv, m) {
   m.def("_squared_relu_mlp_forward(Tensor x, Tensor key, Tensor value) -> (Tensor y, Tensor hidden)");
   // Gradients that are not needed are undefined.
   m.def(
-      "_squared_relu_mlp_backward(Tensor gy, Tensor x, Tensor hidden, Tensor key, Tensor value, bool[3] needed) -> "
-      "(Tensor gx, Tensor gkey, Tensor gvalue)");
+      "_squared_relu_mlp_backward(Tensor gy, Tensor x, Tensor hidden, Tensor key, Tensor value, Tensor? packed, "
+      "bool[3] needed) -> (Tensor gx, Tensor gkey, Tensor gvalue)");
 }
 
 TORCH_LIBRARY_IMPL(vrwkv, CompositeImplicitAutograd, m) {

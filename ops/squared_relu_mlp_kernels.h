@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <array>
+#include <optional>
 #include <tuple>
 
 // squared_relu_mlp's parts, for its dispatch keys.
@@ -18,10 +19,12 @@ bool squared_relu_mlp_is_fused(const at::Tensor& x, const at::Tensor& key, const
 std::tuple<at::Tensor, at::Tensor> squared_relu_mlp_forward(const at::Tensor& x, const at::Tensor& key,
                                                             const at::Tensor& value);
 
-/// Gradients of x, key and value; undefined where `needed` is false. `key` may be its cast to bfloat16.
+/// Gradients of x, key and value; undefined where `needed` is false. `key` may be its cast to bfloat16; `packed` is
+/// the value in kHiddenGradientOrder, packed now without.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> squared_relu_mlp_backward(const at::Tensor& gy, const at::Tensor& x,
                                                                          const at::Tensor& hidden,
                                                                          const at::Tensor& key, const at::Tensor& value,
+                                                                         const std::optional<at::Tensor>& packed,
                                                                          std::array<bool, 3> needed);
 
 }  // namespace vrwkv::ops

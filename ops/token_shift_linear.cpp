@@ -44,10 +44,12 @@ TORCH_LIBRARY_FRAGMENT(vrwkv, m) {
   // Whether a GPU's kernel takes such arguments.
   m.def("_token_shift_linear_is_fused(Tensor x, Tensor[] mixes, Tensor[] weights) -> bool");
   // Of such a call, the gradients of x and of the parameters, where `needed`. `gradients` are those of the results,
-  // side by side: [B, T, 3 C]. The sums are those of token_shift_mix.
+  // side by side: [B, T, 3 C]. The sums are those of token_shift_mix. `packed`: the weights in
+  // kShiftLinearGradientOrder, packed now without.
   m.def(
       "_token_shift_linear_backward(Tensor x, Tensor[] mixes, Tensor[] weights, Tensor? weight, Tensor? bias, "
-      "Tensor gradients, int height, int width, bool[2] needed) -> (Tensor gx, Tensor[] gweights, Tensor sums)");
+      "Tensor? packed, Tensor gradients, int height, int width, bool[2] needed) -> "
+      "(Tensor gx, Tensor[] gweights, Tensor sums)");
 }
 
 TORCH_LIBRARY_IMPL(vrwkv, CompositeImplicitAutograd, m) {

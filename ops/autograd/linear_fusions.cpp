@@ -18,6 +18,7 @@
 #include "ops/registered_operator.h"
 #include "ops/side_by_side.h"
 #include "ops/token_shift_linear.h"
+#include "ops/weight_packs.h"
 
 namespace vrwkv::ops {
 namespace {
@@ -31,10 +32,10 @@ using ShiftLinearGradients = std::tuple<at::Tensor, std::vector<at::Tensor>, at:
 
 ShiftLinearGradients shift_linear_gradients(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,
                                             const OptionalTensor& weight, const OptionalTensor& bias,
-                                            const at::Tensor& gradients, int64_t height, int64_t width,
-                                            std::array<bool, 2> needed) {
+                                            const OptionalTensor& packed, const at::Tensor& gradients, int64_t height,
+                                            int64_t width, std::array<bool, 2> needed) {
   return registered_operator<shift_linear_gradients>("vrwkv::_token_shift_linear_backward")
-      .call(x, mixes, weights, weight, bias, gradients, height, width, needed);
+      .call(x, mixes, weights, weight, bias, packed, gradients, height, width, needed);
 }
 
 /// token_shift_linear in one kernel, for weights in float32, which are what is differentiated.
@@ -44,7 +45,9 @@ class TokenShiftLinearFunction : public torch::autograd::Function<TokenShiftLine
                                at::TensorList weights, const OptionalTensor& weight, const OptionalTensor& bias,
                                int64_t height, int64_t width) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    variable_list saved{x, weight.value_or(at::Tensor()), bias.value_or(at::Tensor())};
+    // What is packed since the step's start: the backward pass runs in another thread, which keeps none.
+    variable_list saved{kept_pack(kShiftLinearGradientOrder, weights), x, weight.value_or(at::Tensor()),
+                        bias.value_or(at::Tensor())};
     saved.insert(saved.end(), mixes.begin(), mixes.end());
     saved.insert(saved.end(), weights.begin(), weights.end());
     context->save_for_backward(saved);
@@ -54,18 +57,18 @@ class TokenShiftLinearFunction : public torch::autograd::Function<TokenShiftLine
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const variable_list saved = context->get_saved_variables();
+    const variable_list all_saved = context->get_saved_variables();
+    const at::TensorList saved = at::TensorList(all_saved).slice(1);
     const size_t count = gradients.size();
     const at::Tensor& x = saved[0];
-    const at::TensorList mixes = at::TensorList(saved).slice(3, count),
-                         weights = at::TensorList(saved).slice(3 + count);
+    const at::TensorList mixes = saved.slice(3, count), weights = saved.slice(3 + count);
     bool of_parameters = false;
     const size_t inputs = saved.size() - (saved[1].defined() ? 0 : 2);
     for (size_t i = 1; i < inputs; ++i) of_parameters |= context->needs_input_grad(i);
-    const auto [gx, gweights, sums] =
-        shift_linear_gradients(x, mixes, weights, optional_tensor(saved[1]), optional_tensor(saved[2]),
-                               side_by_side(gradients, x), context->saved_data["height"].toInt(),
-                               context->saved_data["width"].toInt(), {context->needs_input_grad(0), of_parameters});
+    const auto [gx, gweights, sums] = shift_linear_gradients(
+        x, mixes, weights, optional_tensor(saved[1]), optional_tensor(saved[2]), optional_tensor(all_saved[0]),
+        side_by_side(gradients, x), context->saved_data["height"].toInt(), context->saved_data["width"].toInt(),
+        {context->needs_input_grad(0), of_parameters});
     variable_list result{gx};
     result.resize(saved.size() + 2);
     if (of_parameters) {

@@ -7,8 +7,10 @@
 #include <algorithm>
 
 #include "ops/needs_gradient.h"
+#include "ops/optional_tensor.h"
 #include "ops/squared_relu_mlp_kernels.h"
 #include "ops/weight_casts.h"
+#include "ops/weight_packs.h"
 
 namespace vrwkv::ops {
 namespace {
@@ -23,8 +25,10 @@ class SquaredReluMlpFunction : public torch::autograd::Function<SquaredReluMlpFu
                             const at::Tensor& value) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     const auto [y, hidden] = squared_relu_mlp_forward(x, key, value);
-    // The cast, kept since the step's start, not the key: the backward pass runs in another thread, which has no casts.
-    context->save_for_backward({x, hidden, cast_weight(key, at::kBFloat16), value});
+    // The cast, kept since the step's start, not the key, and what is packed since then: the backward pass runs in
+    // another thread, which keeps none.
+    context->save_for_backward(
+        {x, hidden, cast_weight(key, at::kBFloat16), value, kept_pack(kHiddenGradientOrder, value)});
     return y;
   }
 
@@ -33,8 +37,8 @@ class SquaredReluMlpFunction : public torch::autograd::Function<SquaredReluMlpFu
                                      context->needs_input_grad(2)};
     if (std::ranges::none_of(needed, [](bool one) { return one; })) return variable_list(3);
     const variable_list saved = context->get_saved_variables();
-    const auto [gx, gkey, gvalue] =
-        squared_relu_mlp_backward(gradients[0], saved[0], saved[1], saved[2], saved[3], needed);
+    const auto [gx, gkey, gvalue] = squared_relu_mlp_backward(gradients[0], saved[0], saved[1], saved[2], saved[3],
+                                                              optional_tensor(saved[4]), needed);
     return {gx, gkey, gvalue};
   }
 };

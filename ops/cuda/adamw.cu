@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/gradient_factors.cuh"
 #include "ops/cuda/tensor_lists.cuh"
 #include "ops/cuda/vector.cuh"
@@ -48,6 +49,7 @@ class AdamW {
 
 __global__ void __launch_bounds__(kListThreads, kBlocks)
     adamw_kernel(const __grid_constant__ TensorLists<kLists> lists, const __grid_constant__ Settings settings) {
+  start_in_turn();
   if (settings.skip != nullptr && *settings.skip == 1) return;
   const AdamW update(settings);
   for_each_tile<kTile>(lists, [&](int tensor, int64_t first) {
@@ -105,9 +107,8 @@ void adamw_step(at::TensorList values, at::TensorList gradients, at::TensorList 
   const c10::cuda::CUDAGuard guard(values[0].device());
   for_each_launch<kTile, kLists>({values.vec(), gradients.vec(), exp_avgs.vec(), exp_avg_sqs.vec()},
                                  resident_blocks(adamw_kernel), [&](const TensorLists<kLists>& lists, int blocks) {
-                                   adamw_kernel<<<blocks, kListThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-                                       lists, settings);
-                                   C10_CUDA_KERNEL_LAUNCH_CHECK();
+                                   launch_dependent(adamw_kernel, static_cast<unsigned>(blocks), kListThreads, lists,
+                                                    settings);
                                  });
   for (const at::TensorList changed : {values, exp_avgs, exp_avg_sqs}) {
     for (const at::Tensor& tensor : changed) tensor.unsafeGetTensorImpl()->bump_version();

@@ -11,6 +11,7 @@
 #include "ops/add_places_check.h"
 #include "ops/cuda/chunk.cuh"
 #include "ops/cuda/column_sums.cuh"
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/sums_in_float.cuh"
 #include "ops/cuda/vector.cuh"
 
@@ -25,6 +26,7 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     add_places_kernel(const T* __restrict__ x, const float* __restrict__ bias, const float* __restrict__ places,
                       int64_t batch, int64_t size, int64_t channels, T* __restrict__ y) {
+  start_in_turn();
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kVector;
   if (i >= size) return;
   const int64_t first = static_cast<int64_t>(blockIdx.y) * kImages;
@@ -60,11 +62,9 @@ at::Tensor add_places(const at::Tensor& x, const at::Tensor& bias, const at::Ten
   TORCH_CHECK(blocks <= std::numeric_limits<int>::max() && images <= 65535,
               "add_places: x is too large for CUDA: ", x.sizes());
   AT_DISPATCH_REDUCED_FLOATING_TYPES(x.scalar_type(), "add_places", [&] {
-    add_places_kernel<<<dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(images)), kThreads, 0,
-                        at::cuda::getCurrentCUDAStream()>>>(
-        tokens.const_data_ptr<scalar_t>(), given_bias.const_data_ptr<float>(), given_places.const_data_ptr<float>(),
-        batch, size, x.size(2), y.mutable_data_ptr<scalar_t>());
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    launch_dependent(add_places_kernel<scalar_t>, dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(images)),
+                     kThreads, tokens.const_data_ptr<scalar_t>(), given_bias.const_data_ptr<float>(),
+                     given_places.const_data_ptr<float>(), batch, size, x.size(2), y.mutable_data_ptr<scalar_t>());
   });
   return y;
 }

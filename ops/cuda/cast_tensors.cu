@@ -4,6 +4,7 @@
 #include <torch/library.h>
 
 #include "ops/cuda/chunk.cuh"
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/tensor_lists.cuh"
 #include "ops/cuda/vector.cuh"
 
@@ -16,6 +17,7 @@ enum List { kResults, kSources, kLists };
 
 template <typename T>
 __global__ void __launch_bounds__(kListThreads) cast_kernel(const __grid_constant__ TensorLists<kLists> lists) {
+  start_in_turn();
   for_each_tile<kTile>(lists, [&](int tensor, int64_t first) {
     T* const result = static_cast<T*>(lists.data[kResults][tensor]) + first;
     const float* const source = static_cast<const float*>(lists.data[kSources][tensor]) + first;
@@ -56,9 +58,8 @@ void cast_tensors(at::TensorList results, at::TensorList sources) {
   AT_DISPATCH_REDUCED_FLOATING_TYPES(plain_results[0].scalar_type(), "cast_tensors", [&] {
     for_each_launch<kTile, kLists>({plain_results, plain_sources}, resident_blocks(cast_kernel<scalar_t>),
                                    [&](const TensorLists<kLists>& lists, int blocks) {
-                                     cast_kernel<scalar_t>
-                                         <<<blocks, kListThreads, 0, at::cuda::getCurrentCUDAStream()>>>(lists);
-                                     C10_CUDA_KERNEL_LAUNCH_CHECK();
+                                     launch_dependent(cast_kernel<scalar_t>, static_cast<unsigned>(blocks),
+                                                      kListThreads, lists);
                                    });
   });
 }

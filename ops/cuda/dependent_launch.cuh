@@ -3,38 +3,63 @@
 #include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDAException.h>
 
-// Two kernels of which the second waits for the first on the device (programmatic dependent launch, from compute
-// capability 9.0 on): its blocks are in their places when the first one ends, which saves most of the way there.
+// Kernels that wait for the one before on the device (programmatic dependent launch, from compute capability 9.0 on):
+// their blocks are in their places when that one's last blocks end, which saves most of the way there.
+//
+// Such a kernel calls await_predecessor() before it reads or writes memory, and admit_dependents() behind that. So when
+// a kernel starts, everything up to the one before its predecessor has ended.
 
 namespace vrwkv::ops::cuda {
 
-/// In the first kernel: the next one's blocks may come as soon as there is room for them.
+/// The next kernel's blocks may come as soon as there is room for them.
 __device__ __forceinline__ void admit_dependents() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
 
-/// In the second kernel, before it reads or writes memory: waits for the end of the first. Anything may be the first.
+/// Waits for the end of the kernel before, whatever that is.
 __device__ __forceinline__ void await_predecessor() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
-/// Launches a kernel that calls await_predecessor().
+/// Both, for kernels that have nothing to do meanwhile.
+__device__ __forceinline__ void start_in_turn() {
+  await_predecessor();
+  admit_dependents();
+}
+
+struct Launch {
+  dim3 blocks, threads;
+  int shared_bytes = 0;
+  bool early = false;  ///< Beside the kernel before: for kernels that call await_predecessor().
+};
+
 template <typename... Parameters, typename... Arguments>
-void launch_dependent(void (*kernel)(Parameters...), dim3 grid, unsigned threads, const Arguments&... arguments) {
+void launch(void (*kernel)(Parameters...), const Launch& how, const Arguments&... arguments) {
+  constexpr int kAlwaysThere = 48 * 1024;
+  if (how.shared_bytes > kAlwaysThere) {
+    C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, how.shared_bytes));
+  }
   cudaLaunchAttribute overlap{};
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = dim3(threads);
+  config.gridDim = how.blocks;
+  config.blockDim = how.threads;
+  config.dynamicSmemBytes = static_cast<size_t>(how.shared_bytes);
   config.stream = at::cuda::getCurrentCUDAStream();
   config.attrs = &overlap;
-  config.numAttrs = at::cuda::getCurrentDeviceProperties()->major >= 9 ? 1 : 0;
+  config.numAttrs = how.early && at::cuda::getCurrentDeviceProperties()->major >= 9 ? 1 : 0;
   C10_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
+}
+
+/// Launches a kernel that calls await_predecessor().
+template <typename... Parameters, typename... Arguments>
+void launch_dependent(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, const Arguments&... arguments) {
+  launch(kernel, {blocks, threads, 0, /*early=*/true}, arguments...);
 }
 
 }  // namespace vrwkv::ops::cuda

@@ -4,6 +4,7 @@
 
 #include <tuple>
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/gradient_factors.cuh"
 #include "ops/cuda/tensor_lists.cuh"
 #include "ops/cuda/vector.cuh"
@@ -31,6 +32,7 @@ __device__ __forceinline__ T block_sum(T sum) {
 /// Each block's sum of squares.
 __global__ void __launch_bounds__(kListThreads)
     squares_kernel(const __grid_constant__ TensorLists<1> lists, GradientFactors factors, float* __restrict__ sums) {
+  start_in_turn();
   const float first_factor = factors.get(0), second_factor = factors.get(1);
   float sum = 0;
   const auto add = [&](float gradient) {
@@ -61,6 +63,7 @@ __global__ void __launch_bounds__(kListThreads)
 
 __global__ void __launch_bounds__(kEndThreads)
     norm_kernel(const float* __restrict__ sums, int count, float max_norm, float* norm, float* coefficient) {
+  start_in_turn();
   double sum = 0;
   for (int i = static_cast<int>(threadIdx.x); i < count; i += kEndThreads) sum += sums[i];
   sum = block_sum(sum);
@@ -82,7 +85,6 @@ std::tuple<at::Tensor, at::Tensor> gradient_norm(at::TensorList gradients, at::T
   }
   const GradientFactors read = gradient_factors("gradient_norm", factors, device);
   const c10::cuda::CUDAGuard guard(device);
-  const auto stream = at::cuda::getCurrentCUDAStream();
   const int most = resident_blocks(squares_kernel);
   const int64_t launches = static_cast<int64_t>((all.size() + TensorLists<1>::kMost - 1) / TensorLists<1>::kMost);
   const auto options = gradients[0].options();
@@ -91,13 +93,11 @@ std::tuple<at::Tensor, at::Tensor> gradient_norm(at::TensorList gradients, at::T
   auto* const place = sums.mutable_data_ptr<float>();
   int count = 0;
   for_each_launch<kTile, 1>({all}, most, [&](const TensorLists<1>& lists, int blocks) {
-    squares_kernel<<<blocks, kListThreads, 0, stream>>>(lists, read, place + count);
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    launch_dependent(squares_kernel, static_cast<unsigned>(blocks), kListThreads, lists, read, place + count);
     count += blocks;
   });
-  norm_kernel<<<1, kEndThreads, 0, stream>>>(place, count, static_cast<float>(max_norm), norm.mutable_data_ptr<float>(),
-                                             coefficient.mutable_data_ptr<float>());
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  launch_dependent(norm_kernel, 1, kEndThreads, place, count, static_cast<float>(max_norm),
+                   norm.mutable_data_ptr<float>(), coefficient.mutable_data_ptr<float>());
   return {norm, coefficient};
 }
 

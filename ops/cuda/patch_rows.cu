@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "ops/cuda/chunk.cuh"
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/vector.cuh"
 #include "ops/patch_rows_check.h"
 #include "ops/registered_operator.h"
@@ -30,6 +31,7 @@ struct Geometry {
 template <typename From, typename To>
 __global__ void __launch_bounds__(kThreads)
     patch_rows_kernel(const From* __restrict__ images, Geometry geometry, To* __restrict__ rows) {
+  start_in_turn();
   const int patch = geometry.patch, area = patch * geometry.pieces;
   const int index = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
   const int column = index / area, within = index % area;
@@ -69,9 +71,8 @@ void launch(const at::Tensor& images, int64_t patch, const at::Tensor& rows) {
   const int threads = geometry.columns * geometry.patch * geometry.pieces;
   const dim3 blocks((threads + kThreads - 1) / kThreads, static_cast<unsigned>(images.size(0) * geometry.rows),
                     geometry.channels);
-  patch_rows_kernel<From, To><<<blocks, kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-      images.const_data_ptr<From>(), geometry, rows.mutable_data_ptr<To>());
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  launch_dependent(patch_rows_kernel<From, To>, blocks, kThreads, images.const_data_ptr<From>(), geometry,
+                   rows.mutable_data_ptr<To>());
 }
 
 at::Tensor patch_rows(const at::Tensor& images, int64_t patch, at::ScalarType dtype) {

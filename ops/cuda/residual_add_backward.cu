@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/residual_add_backward.cuh"
 
 namespace vrwkv::ops::cuda {
@@ -74,7 +75,6 @@ Gradients backward(const OptionalTensor& gy_in, const OptionalTensor& gfeed_in, 
   if (rows * channels == 0) return results();
 
   const bool aligned = is_aligned({gy, gfeed, value, gate, norm_weight, scale, fed, gx, gvalue, ggate});
-  const auto stream = at::cuda::getCurrentCUDAStream();
   with_dtypes(x_dtype, value_dtype, [&](auto x_tag, auto value_tag) {
     using X = typename decltype(x_tag)::Type;
     using V = typename decltype(value_tag)::Type;
@@ -92,22 +92,19 @@ Gradients backward(const OptionalTensor& gy_in, const OptionalTensor& gfeed_in, 
       using L = decltype(layout);
       const int64_t most_blocks = (rows + L::kRowsPerBlock - 1) / L::kRowsPerBlock;
       if (!has_parameters) {
-        backward_kernel<X, V, L, false><<<static_cast<unsigned int>(most_blocks), kThreads, 0, stream>>>(arguments);
-        C10_CUDA_KERNEL_LAUNCH_CHECK();
+        launch_dependent(backward_kernel<X, V, L, false>, static_cast<unsigned>(most_blocks), kThreads, arguments);
         return;
       }
       const int blocks = blocks_of(backward_kernel<X, V, L, true>, most_blocks);
       const at::Tensor parts = at::empty({2, blocks, channels}, like.options().dtype(at::kFloat));
       arguments.parts = parts.mutable_data_ptr<float>();
-      backward_kernel<X, V, L, true><<<blocks, kThreads, 0, stream>>>(arguments);
-      C10_CUDA_KERNEL_LAUNCH_CHECK();
+      launch_dependent(backward_kernel<X, V, L, true>, static_cast<unsigned>(blocks), kThreads, arguments);
       if (!sums_needed) return;
       const auto sum_blocks = static_cast<unsigned int>((channels + kSumColumns - 1) / kSumColumns);
-      parameter_gradient_kernel<<<sum_blocks, kSumThreads, 0, stream>>>(
-          arguments.parts, blocks, static_cast<int>(channels), pointer_to<float>(norm_weight),
-          pointer_to<float>(norm_bias), pointer_to<float>(scale), mutable_pointer_to<float>(gnorm_weight),
-          mutable_pointer_to<float>(gnorm_bias), mutable_pointer_to<float>(gscale));
-      C10_CUDA_KERNEL_LAUNCH_CHECK();
+      launch_dependent(parameter_gradient_kernel, sum_blocks, kSumThreads, arguments.parts, blocks,
+                       static_cast<int>(channels), pointer_to<float>(norm_weight), pointer_to<float>(norm_bias),
+                       pointer_to<float>(scale), mutable_pointer_to<float>(gnorm_weight),
+                       mutable_pointer_to<float>(gnorm_bias), mutable_pointer_to<float>(gscale));
     });
   });
   return results();

@@ -91,6 +91,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<L, V>) backward_kernel
     sums_gz.clear();
     sums_g.clear();
   }
+  start_in_turn();
   const int64_t stride = static_cast<int64_t>(gridDim.x) * L::kRowsPerBlock;
   // The block's lanes stay together, as the sums over the lanes of a warp demand.
   for (int64_t first = static_cast<int64_t>(blockIdx.x) * L::kRowsPerBlock; first < a.rows; first += stride) {
@@ -174,6 +175,7 @@ __global__ void __launch_bounds__(kSumThreads)
                               const float* __restrict__ norm_weight, const float* __restrict__ norm_bias,
                               const float* __restrict__ scale, float* __restrict__ gnorm_weight,
                               float* __restrict__ gnorm_bias, float* __restrict__ gscale) {
+  start_in_turn();
   float sums[2];
   if (!sum_rows(parts, blocks, channels, sums)) return;
   const auto [gz, g] = sums;

@@ -4,6 +4,7 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/library.h>
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/residual_add_row.cuh"
 #include "ops/residual_add_check.h"
 
@@ -37,6 +38,7 @@ template <typename X, typename V, typename L>
 __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardArguments<X, V> a) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * L::kRowsPerBlock + threadIdx.x / L::kLanes;
   const Place<L> place(row, a.rows, a.channels);
+  start_in_turn();
   RowOf<L, V> value, gate;
   RowOf<L, X> x;
   // All loads before the first use.
@@ -126,8 +128,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const OptionalTensor& x_i
     with_layout(channels, aligned, [&](auto layout) {
       using L = decltype(layout);
       const auto blocks = static_cast<unsigned int>((rows + L::kRowsPerBlock - 1) / L::kRowsPerBlock);
-      forward_kernel<X, V, L><<<blocks, kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(arguments);
-      C10_CUDA_KERNEL_LAUNCH_CHECK();
+      launch_dependent(forward_kernel<X, V, L>, blocks, kThreads, arguments);
     });
   });
   return {y, feed, rstd};

@@ -13,6 +13,7 @@
 
 #include "ops/cuda/chunk.cuh"
 #include "ops/cuda/column_sums.cuh"
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/sums_in_float.cuh"
 #include "ops/cuda/vector.cuh"
 
@@ -27,6 +28,7 @@ constexpr int kAhead = 8;  ///< Rows that a thread reads at once.
 template <typename T, int kVector, int kLanes>
 __global__ void __launch_bounds__(kThreads)
     sums_kernel(const T* __restrict__ x, int64_t rows, int64_t columns, float factor, float* __restrict__ out) {
+  start_in_turn();
   constexpr int kBeside = kThreads / kLanes;
   const int beside = static_cast<int>(threadIdx.x) % kBeside, lane = static_cast<int>(threadIdx.x) / kBeside;
   const int64_t column = (static_cast<int64_t>(blockIdx.x) * kBeside + beside) * kVector;
@@ -88,9 +90,8 @@ at::Tensor launch(const at::Tensor& x, int64_t matrices, int64_t rows, int64_t c
               "sums_in_float: x is too large for CUDA: ", x.sizes());
   at::Tensor sums = at::empty({matrices, parts, columns}, x.options().dtype(at::kFloat));
   const dim3 blocks(static_cast<unsigned>(across), static_cast<unsigned>(parts), static_cast<unsigned>(matrices));
-  sums_kernel<T, kVector, kLanes><<<blocks, kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-      x.const_data_ptr<T>(), rows, columns, factor, sums.mutable_data_ptr<float>());
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  launch_dependent(sums_kernel<T, kVector, kLanes>, blocks, kThreads, x.const_data_ptr<T>(), rows, columns, factor,
+                   sums.mutable_data_ptr<float>());
   return parts == 1 ? sums.squeeze(1) : column_sums(sums, 1);
 }
 

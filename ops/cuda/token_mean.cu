@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "ops/cuda/chunk.cuh"
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/sums_in_float.cuh"
 #include "ops/token_mean_check.h"
 
@@ -22,6 +23,7 @@ constexpr int kTokens = 8;  ///< That a thread writes.
 template <typename T, int kVector>
 __global__ void __launch_bounds__(kThreads) token_mean_backward_kernel(const float* __restrict__ gy, int64_t tokens,
                                                                        int channels, float share, T* __restrict__ gx) {
+  start_in_turn();
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, image = blockIdx.y;
   const int across = channels / kVector, channel = static_cast<int>(index % across) * kVector;
   const int64_t first = index / across * kTokens;
@@ -63,10 +65,9 @@ at::Tensor backward(const at::Tensor& gy, int64_t tokens, at::ScalarType dtype) 
   AT_DISPATCH_REDUCED_FLOATING_TYPES(dtype, "token_mean_backward", [&] {
     const auto kernel =
         vector == 1 ? token_mean_backward_kernel<scalar_t, 1> : token_mean_backward_kernel<scalar_t, kWide>;
-    kernel<<<dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(batch)), kThreads, 0,
-             at::cuda::getCurrentCUDAStream()>>>(given.const_data_ptr<float>(), tokens, static_cast<int>(channels),
-                                                 share_of(tokens), gx.mutable_data_ptr<scalar_t>());
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    launch_dependent(kernel, dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(batch)), kThreads,
+                     given.const_data_ptr<float>(), tokens, static_cast<int>(channels), share_of(tokens),
+                     gx.mutable_data_ptr<scalar_t>());
   });
   return gx;
 }

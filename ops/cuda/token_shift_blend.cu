@@ -42,7 +42,7 @@ std::vector<at::Tensor> forward(const at::Tensor& x_in, at::TensorList constants
     constexpr int kWidest = kBlendWidth<scalar_t>;
     with_vector<kWidest>(can_vectorize(shape, {x, shares}, parameters.all(), kWidest), [&](auto vector) {
       const auto kernel = blend_kernel<T, scalar_t, vector>;
-      const Launch launch = divide(shape, vector, kernel, 0);
+      const ShiftLaunch launch = divide(shape, vector, kernel, 0);
       kernel<<<launch.grid, launch.block, 0, at::cuda::getCurrentCUDAStream()>>>(
           shape, inputs_of<T, scalar_t>(x, shares, parameters), pointers);
       C10_CUDA_KERNEL_LAUNCH_CHECK();
@@ -80,7 +80,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& x_in, 
     constexpr int kWidest = kBlendWidth<scalar_t>;
     with_vector<kWidest>(can_vectorize(shape, read, parameters.all(), kWidest), [&](auto vector) {
       const auto kernel = blend_backward_kernel<T, scalar_t, vector>;
-      const Launch launch = divide(shape, vector, kernel, kSumBytes<T, kBlends + 2, vector>);
+      const ShiftLaunch launch = divide(shape, vector, kernel, kSumBytes<T, kBlends + 2, vector>);
       const at::Tensor parts = at::empty({static_cast<int64_t>(launch.grid.x), sums_count, x.size(2)}, sums_options);
       kernel<<<launch.grid, launch.block, launch.shared, at::cuda::getCurrentCUDAStream()>>>(
           shape, inputs_of<T, scalar_t>(x, shares, parameters), pointers, gx.mutable_data_ptr<scalar_t>(),

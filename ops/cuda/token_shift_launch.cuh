@@ -57,14 +57,14 @@ inline bool can_vectorize(const MixShape& shape, const std::vector<at::Tensor>& 
          });
 }
 
-struct Launch {
+struct ShiftLaunch {
   dim3 grid, block;
   size_t shared;  ///< Bytes of a block.
 };
 
 /// Divides the work of `kernel`, which takes `shared_bytes` for each thread, over as many blocks as run at once.
 template <typename Kernel>
-Launch divide(MixShape& shape, int vector, Kernel kernel, size_t shared_bytes) {
+ShiftLaunch divide(MixShape& shape, int vector, Kernel kernel, size_t shared_bytes) {
   const int vectors = (shape.channels + vector - 1) / vector;
   const int parts = (vectors + kThreads - 1) / kThreads;
   const int lanes = (vectors + parts - 1) / parts;
@@ -107,7 +107,7 @@ inline std::pair<int, int> divide_lines(int64_t lines, int length, int64_t at_on
 
 /// Divides the work of `kernel`, whose threads take `shared_bytes` each and walk along segments of lines of tokens.
 template <typename Kernel>
-Launch divide_walk(const MixShape& shape, MixSegments& segments, int vector, Kernel kernel, size_t shared_bytes) {
+ShiftLaunch divide_walk(const MixShape& shape, MixSegments& segments, int vector, Kernel kernel, size_t shared_bytes) {
   const int vectors = shape.channels / vector;
   const int parts = (vectors + kWalkThreads - 1) / kWalkThreads;
   const int lanes = (vectors + parts - 1) / parts;

@@ -45,7 +45,7 @@ std::vector<at::Tensor> forward(const at::Tensor& x_in, at::TensorList mixes, co
     with_constants<kWidest>(can_vectorize(shape, {x}, parameters.all(), kWidest), mixes.size(),
                             [&](auto vector, auto count) {
                               const auto kernel = mix_kernel<T, scalar_t, vector, count>;
-                              const Launch launch = divide(shape, vector, kernel, 0);
+                              const ShiftLaunch launch = divide(shape, vector, kernel, 0);
                               kernel<<<launch.grid, launch.block, 0, at::cuda::getCurrentCUDAStream()>>>(
                                   shape, inputs_of<T, scalar_t>(x, parameters), pointers);
                               C10_CUDA_KERNEL_LAUNCH_CHECK();
@@ -81,7 +81,7 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& x_in, at::TensorLi
         can_vectorize(shape, read, parameters.all(), kWidest), mixes.size(), [&](auto vector, auto count) {
           const auto kernel = mix_backward_kernel<T, scalar_t, vector, count>;
           MixSegments segments{};
-          const Launch launch =
+          const ShiftLaunch launch =
               divide_walk(shape, segments, vector, kernel, MixBackward<T, scalar_t, vector, count>::kShared);
           const at::Tensor parts =
               at::empty({static_cast<int64_t>(launch.grid.x), sums_count, x.size(2)}, sums_options);

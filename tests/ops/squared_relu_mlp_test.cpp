@@ -144,7 +144,7 @@ TEST_P(SquaredReluMlp, RoundsTheHiddenGradientAsTheCompositionAndTheWeightsGradi
     // With rows of the unit matrix for x, the key's gradient is the hidden gradient.
     const at::Tensor x = at::eye(size.tokens, size.channels, inputs.x.options());
     const auto [gx, gkey, gvalue] =
-        ops::squared_relu_mlp_backward(inputs.gy, x, hidden, inputs.key, inputs.value, {false, true, true});
+        ops::squared_relu_mlp_backward(inputs.gy, x, hidden, inputs.key, inputs.value, {}, {false, true, true});
     EXPECT_FALSE(gx.defined());
     const at::Tensor composed = at::mm(inputs.gy, inputs.value.to(at::kBFloat16)).to(at::kFloat);
     const at::Tensor expected = (composed * 2 * hidden.to(at::kFloat).sqrt()).to(at::kBFloat16);

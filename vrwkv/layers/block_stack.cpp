@@ -3,9 +3,11 @@
 #include <torch/nn/modules/linear.h>
 
 #include "ops/weight_casts.h"
+#include "ops/weight_packs.h"
 #include "ops/weight_quotients.h"
 #include "vrwkv/autocast.h"
 #include "vrwkv/init.h"
+#include "vrwkv/layers/channel_mix.h"
 #include "vrwkv/layers/checkpoint_function.h"
 #include "vrwkv/layers/drop_path.h"
 #include "vrwkv/layers/spatial_mix.h"
@@ -37,6 +39,32 @@ void divide_decays(const torch::nn::Module& module, at::Device device, const Tok
   ops::divide_weights(weights, static_cast<double>(tokens.count()));
 }
 
+/// Packs the weights of the layers of `module` for the kernels of training together: under autocast to bfloat16 on
+/// CUDA. Without gradients they stay what they are, so that each layer's are packed but once.
+void pack_layers(const torch::nn::Module& module, at::Device device) {
+  if (autocast_dtype(device.type()) != at::kBFloat16 || !device.is_cuda() || !at::GradMode::is_enabled()) return;
+  std::vector<torch::Tensor> projections, keys, values;
+  for (const auto& part : module.modules(/*include_self=*/false)) {
+    if (const auto* mix = part->as<SpatialMixImpl>()) {
+      projections.insert(projections.end(), {mix->key->weight, mix->value->weight, mix->receptance->weight});
+    } else if (const auto* mlp = part->as<ChannelMixImpl>(); mlp != nullptr && !mlp->key_norm) {
+      keys.push_back(mlp->key->weight);
+      values.push_back(mlp->value->weight);
+    }
+  }
+  ops::pack_weights(ops::kShiftLinearOrder, projections);
+  ops::pack_weights(ops::kShiftLinearGradientOrder, projections);
+  ops::pack_weights(ops::kHiddenOrder, keys);
+  ops::pack_weights(ops::kHiddenGradientOrder, values);
+}
+
+/// Everything that is made of the weights of `module` for a pass over it.
+void prepare_weights(const torch::nn::Module& module, at::Device device, const Tokens& tokens) {
+  cast_linear_weights(module, device);
+  divide_decays(module, device, tokens);
+  pack_layers(module, device);
+}
+
 }  // namespace
 
 torch::nn::ModuleList make_blocks(const VrwkvOptions& options) {
@@ -61,8 +89,7 @@ Stream run_block(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options,
   // Only x is kept between the blocks; each makes its feed anew.
   const auto run = [block, tokens, masks](const torch::Tensor& input) {
     // For the second run, after the pass over the network.
-    cast_linear_weights(*block, input.device());
-    divide_decays(*block, input.device(), tokens);
+    prepare_weights(*block, input.device(), tokens);
     return block->as<BlockImpl>()->forward({input, {}}, tokens, masks, ops::Feed::none).x;
   };
   return {checkpoint(run, x), {}};
@@ -70,8 +97,7 @@ Stream run_block(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options,
 
 Stream run_blocks(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options, const torch::Tensor& embedded,
                   const Tokens& tokens, const std::function<void(int64_t, const Stream&)>& visit) {
-  cast_linear_weights(blocks, embedded.device());
-  divide_decays(blocks, embedded.device(), tokens);
+  prepare_weights(blocks, embedded.device(), tokens);
   Stream stream{embedded, {}};
   for (int64_t layer = 0; layer < options.depth; ++layer) {
     stream = run_block(blocks, options, layer, stream, tokens);

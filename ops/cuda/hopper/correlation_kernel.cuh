@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/hopper/tensor_map.cuh"
 #include "ops/cuda/hopper/tile_rows.cuh"
 
@@ -106,6 +107,7 @@ __global__ void __launch_bounds__((kSumGroups + 1) * kWarpgroup, 1)
     publish_writes();
   }
   __syncthreads();
+  start_in_turn();
   if (group == kSumGroups) {
     bring_tiles(arguments, part, first, matrix, memory, barriers);
     return;

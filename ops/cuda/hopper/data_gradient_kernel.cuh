@@ -1,6 +1,8 @@
 #pragma once
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/hopper/correlation_kernel.cuh"
+#include "ops/cuda/hopper/pack_layers.cuh"
 
 // The gradient of token_shift_linear's input. With n = x w + b, the layer norm's, and G_i the gradient of
 //   out_i = (n m_i + shift(n) (1 - m_i)) W_i^T
@@ -71,17 +73,26 @@ struct DataGradient {
   __nv_bfloat16* gx;
 };
 
-/// The weights W_i [C, C] as right factors: for each half of the channels kLineSlabs slabs of kHalf rows. Block 8 slab
-/// + piece, a thread a channel.
+/// The weights W_i [C, C] of a layer.
+struct LinearWeights {
+  const float* weights[kGradients];
+};
+using LinearWeightsList = PackList<LinearWeights>;
+
+/// They as right factors: for each half of the channels kLineSlabs slabs of kHalf rows. blockIdx.x: 8 slab + piece, a
+/// thread a channel; blockIdx.z: the layer.
 __global__ void __launch_bounds__(kChannels)
-    pack_halves_kernel(const float* w0, const float* w1, const float* w2, unsigned char* __restrict__ packed) {
+    pack_halves_kernel(const __grid_constant__ LinearWeightsList list, unsigned char* __restrict__ packed) {
   const int slab = static_cast<int>(blockIdx.x) / 8, piece = static_cast<int>(blockIdx.x) % 8;
   const int c = static_cast<int>(threadIdx.x), i = slab / kTileSlabs;
-  const float* const from = (i == 0 ? w0 : i == 1 ? w1 : w2) + (slab % kTileSlabs * kSlab + piece * 8) * kChannels + c;
+  const float* const from =
+      list.layers[blockIdx.z].weights[i] + (slab % kTileSlabs * kSlab + piece * 8) * kChannels + c;
   Bits values;
+  start_in_turn();
 #pragma unroll
   for (int k = 0; k < 4; ++k) values.values[k] = rounded_pair(from[2 * k * kChannels], from[(2 * k + 1) * kChannels]);
-  unsigned char* const to = packed + c / kHalf * kHalfBytes + slab * kHalfSlabBytes + slab_offset(c % kHalf, piece * 8);
+  unsigned char* const to = packed + (2 * static_cast<int64_t>(blockIdx.z) + c / kHalf) * kHalfBytes +
+                            slab * kHalfSlabBytes + slab_offset(c % kHalf, piece * 8);
   store_vector(reinterpret_cast<uint32_t*>(to), values);
 }
 
@@ -143,6 +154,7 @@ __global__ void __launch_bounds__((kLineGroups + 1) * kWarpgroup, 1)
   const int half = static_cast<int>(blockIdx.x) % 2, blocks = static_cast<int>(gridDim.x) / 2;
   const Lines& lines = arguments.lines[half];
   const int thread = static_cast<int>(threadIdx.x);
+  start_in_turn();
   if (thread == 0) {
     state.weights.init(1);
     for (int group = 0; group < kLineGroups; ++group) {

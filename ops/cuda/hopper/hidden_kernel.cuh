@@ -2,7 +2,9 @@
 
 #include <cuda_pipeline.h>
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/fast_math.cuh"
+#include "ops/cuda/hopper/pack_layers.cuh"
 #include "ops/cuda/hopper/weight_ring.cuh"
 
 // Hidden channels of an MLP with a squared ReLU, and their gradient: a product [tokens, C] x [C, H] of which a
@@ -162,6 +164,7 @@ __global__ void __launch_bounds__(HiddenBlock::kGroups* kWarpgroup, 1)
                          items,
                          state,
                          walk.chunk};
+  start_in_turn();
   if (threadIdx.x % kWarpgroup == 0) prefetch_rows(product.tokens, Block::kChannels * 2, walk.first, product.count);
   if (threadIdx.x == 0) ring.start();
   __syncthreads();
@@ -206,11 +209,14 @@ __device__ __forceinline__ void read_weights(const float* from, int64_t stride, 
   }
 }
 
+/// Weights of layers.
+using MatrixList = PackList<const float*>;
+
 /// Packs weights [H, C], element (h, c) at from[h * stride + c], or transposed from[c * stride + h]: chunk after
-/// chunk of H. blockIdx.x: the chunk; blockIdx.y: kHiddenPackThreads of its pieces.
+/// chunk of H. blockIdx.x: the chunk; blockIdx.y: kHiddenPackThreads of its pieces; blockIdx.z: the layer.
 template <bool transposed>
 __global__ void __launch_bounds__(kHiddenPackThreads)
-    pack_hidden_kernel(const float* from, int64_t stride, unsigned char* packed) {
+    pack_hidden_kernel(const __grid_constant__ MatrixList list, int64_t stride, unsigned char* packed) {
   using Block = HiddenBlock;
   constexpr int kPiecesOfRow = Block::kChannels / kVector;
   static_assert(Block::kChunk * kPiecesOfRow % kHiddenPackThreads == 0);
@@ -219,8 +225,11 @@ __global__ void __launch_bounds__(kHiddenPackThreads)
   const int row = transposed ? piece % Block::kChunk : piece / kPiecesOfRow;
   const int column = (transposed ? piece / Block::kChunk : piece % kPiecesOfRow) * kVector;
   Vector<float, 4> halves[2];
-  read_weights<transposed>(from, stride, static_cast<int64_t>(unit) * Block::kChunk + row, column, halves);
-  pack_piece(packed + static_cast<int64_t>(unit) * Block::kUnitBytes, Block::kChunk, row, column, halves[0], halves[1]);
+  start_in_turn();
+  read_weights<transposed>(list.layers[blockIdx.z], stride, static_cast<int64_t>(unit) * Block::kChunk + row, column,
+                           halves);
+  pack_piece(packed + (static_cast<int64_t>(blockIdx.z) * gridDim.x + unit) * Block::kUnitBytes, Block::kChunk, row,
+             column, halves[0], halves[1]);
 }
 
 }  // namespace vrwkv::ops::cuda::hopper

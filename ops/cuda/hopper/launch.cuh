@@ -39,29 +39,4 @@ inline __nv_bfloat16* output(const at::Tensor& tensor) {
   return static_cast<__nv_bfloat16*>(tensor.mutable_data_ptr());
 }
 
-struct Launch {
-  dim3 blocks;
-  int threads;
-  int shared_bytes = 0;
-  /// Beside the kernel before, once all of that one's blocks have ended or called admit_dependents(). What it wrote
-  /// is there after await_predecessor().
-  bool early = false;
-};
-
-template <typename... Parameters, typename... Arguments>
-void launch(void (*kernel)(Parameters...), const Launch& how, const Arguments&... arguments) {
-  C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, how.shared_bytes));
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = how.early ? 1 : 0;
-  cudaLaunchConfig_t config{};
-  config.gridDim = how.blocks;
-  config.blockDim = static_cast<unsigned>(how.threads);
-  config.dynamicSmemBytes = static_cast<size_t>(how.shared_bytes);
-  config.stream = at::cuda::getCurrentCUDAStream();
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  C10_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
-}
-
 }  // namespace vrwkv::ops::cuda::hopper

@@ -15,10 +15,10 @@
 #include "ops/cuda/hopper/linear_residual_kernel.cuh"
 #include "ops/cuda/hopper/pack.cuh"
 #include "ops/linear_composites.h"
-#include "ops/optional_tensor.h"
 #include "ops/residual_add_check.h"
 #include "ops/token_shift_check.h"
 #include "ops/weight_casts.h"
+#include "ops/weight_packs.h"
 
 namespace vrwkv::ops::cuda::hopper {
 namespace {
@@ -43,15 +43,65 @@ unsigned resident_blocks(int64_t tokens, int tile) {
   return static_cast<unsigned>(std::min((tokens + of_cluster - 1) / of_cluster, most) * kClusterBlocks);
 }
 
-/// Weights in the order of the kernels, by a kernel that the one launched next may start beside; `packing` points into
+/// Weights in the order of the kernels, by a kernel that the one launched next may start beside; `packings` point into
 /// tensors that live as long as the call.
-at::Tensor pack(const Packing& packing, int squares, const at::TensorOptions& options) {
-  const int64_t units = 4 * static_cast<int64_t>(packing.chunks) + static_cast<int64_t>(squares) * kUnits;
-  at::Tensor packed = at::empty({units * kWeightUnit}, options.dtype(at::kByte));
+std::vector<at::Tensor> pack(const std::vector<Packing>& packings, int chunks, int squares,
+                             const at::TensorOptions& options) {
+  const int64_t units = 4 * static_cast<int64_t>(chunks) + static_cast<int64_t>(squares) * kUnits;
   static_assert(kPieces % kPackThreads == 0);
-  const dim3 grid(static_cast<unsigned>(units), kPieces / kPackThreads);
-  launch(pack_kernel, {grid, kPackThreads, 0, /*early=*/true}, packing, packed.mutable_data_ptr<uint8_t>());
-  return packed;
+  return pack_layers(packings, units * kWeightUnit, options,
+                     [&](const PackingList& list, unsigned layers, unsigned char* packed) {
+                       const dim3 grid(static_cast<unsigned>(units), kPieces / kPackThreads, layers);
+                       launch(pack_kernel, {grid, kPackThreads, 0, /*early=*/true}, list, packed);
+                     });
+}
+
+/// Weights of layers as pack() reads them.
+std::vector<at::Tensor> ready_weights(at::TensorList weights) {
+  std::vector<at::Tensor> result;
+  for (const at::Tensor& weight : weights) result.push_back(ready(weight, at::kFloat));
+  return result;
+}
+
+std::vector<at::Tensor> pack_token_shift_linear(at::TensorList weights) {
+  const at::Tensor& like = weights.front();
+  if (!has_wgmma(like.device()) || !std::all_of(weights.begin(), weights.end(), [&](const at::Tensor& weight) {
+        return is_matrix(weight, kChannels, kChannels, like);
+      })) {
+    return {};
+  }
+  const c10::cuda::CUDAGuard guard(like.device());
+  const std::vector<at::Tensor> inputs = ready_weights(weights);
+  std::vector<Packing> packings(weights.size() / kShiftLinears);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    packings[i / kShiftLinears].squares[i % kShiftLinears] = pointer<float>(inputs[i]);
+  }
+  return pack(packings, /*chunks=*/0, kShiftLinears, like.options());
+}
+
+/// Whether there is a kernel for these weights of a channel mix.
+bool serves_channel_mix(const at::Tensor& key, const at::Tensor& value, const at::Tensor& receptance,
+                        const at::Tensor& like) {
+  const int64_t hidden = key.dim() == 2 ? key.size(0) : 0;
+  return hidden > 0 && hidden % kHiddenChunk == 0 && is_matrix(key, hidden, kChannels, like) &&
+         is_matrix(value, kChannels, hidden, like) && is_matrix(receptance, kChannels, kChannels, like);
+}
+
+std::vector<at::Tensor> pack_channel_mix(at::TensorList weights) {
+  const at::Tensor& like = weights.front();
+  if (!has_wgmma(like.device())) return {};
+  const c10::cuda::CUDAGuard guard(like.device());
+  const std::vector<at::Tensor> inputs = ready_weights(weights);
+  const auto chunks = static_cast<int>(like.size(0) / kHiddenChunk);
+  std::vector<Packing> packings;
+  for (size_t i = 0; i + 2 < inputs.size(); i += 3) {
+    if (!serves_channel_mix(inputs[i], inputs[i + 1], inputs[i + 2], like) || inputs[i].sizes() != like.sizes()) {
+      return {};
+    }
+    packings.push_back(
+        {pointer<float>(inputs[i]), pointer<float>(inputs[i + 1]), chunks, pointer<float>(inputs[i + 2]), {}});
+  }
+  return pack(packings, chunks, /*squares=*/1, like.options());
 }
 
 /// Tokens with the norm of what is mixed.
@@ -92,6 +142,16 @@ struct Sum {
   double eps;
 };
 
+/// A layer's weights as a kernel reads them. Only beside their packing may it start early: it reads tokens at once,
+/// which the kernel before that one has written.
+struct Packed {
+  Packed(const PackOrder& order, at::TensorList weights)
+      : just_now(!kept_pack(order, weights).defined()), bytes(packed_weights(order, weights)) {}
+
+  bool just_now;
+  at::Tensor bytes;
+};
+
 bool shift_linear_is_fused(const at::Tensor& x, at::TensorList mixes, at::TensorList weights) {
   return serves(x) && mixes.size() == kShiftLinears && weights.size() == kShiftLinears &&
          std::all_of(weights.begin(), weights.end(),
@@ -109,20 +169,17 @@ std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList m
   const Shifted shifted(x, weight, bias, height, width);
   std::vector<at::Tensor> inputs, outputs;
   ShiftLinear arguments{shifted.pointers(), {}, nullptr, {}};
-  Packing packing{};
   for (size_t j = 0; j < kShiftLinears; ++j) {
     inputs.push_back(ready(mixes[j], at::kFloat));
     arguments.mixes[j] = pointer<float>(inputs.back());
-    inputs.push_back(ready(weights[j], at::kFloat));
-    packing.squares[j] = pointer<float>(inputs.back());
     outputs.push_back(at::empty_like(shifted.tokens));
     arguments.out[j] = output(outputs.back());
   }
-  const at::Tensor packed = pack(packing, kShiftLinears, x.options());
-  arguments.packed = packed.const_data_ptr<uint8_t>();
+  const Packed packed(kShiftLinearOrder, weights);
+  arguments.packed = packed.bytes.const_data_ptr<uint8_t>();
   launch(shift_linear_kernel,
          {resident_blocks(arguments.from.count, kLinearGroups * kRows), kLinearGroups * kWarpgroup, kShiftLinearShared,
-          /*early=*/true},
+          packed.just_now},
          arguments);
   return outputs;
 }
@@ -132,10 +189,8 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
                                                const at::Tensor& receptance, const at::Tensor& value,
                                                const OptionalTensor& norm_weight, const OptionalTensor& norm_bias,
                                                int64_t height, int64_t width, int64_t next, double eps) {
-  const int64_t hidden = key.dim() == 2 ? key.size(0) : 0;
-  const bool fused = serves(feed) && serves_residual(x, feed) && is_matrix(receptance, kChannels, kChannels, feed) &&
-                     hidden > 0 && hidden % kHiddenChunk == 0 && is_matrix(key, hidden, kChannels, feed) &&
-                     is_matrix(value, kChannels, hidden, feed) && next >= 0 && next <= 2;
+  const bool fused = serves(feed) && serves_residual(x, feed) && serves_channel_mix(key, value, receptance, feed) &&
+                     next >= 0 && next <= 2;
   if (!fused) {
     return channel_mix_composite(x, feed, mix_k, mix_r, key, receptance, value, norm_weight, norm_bias, height, width,
                                  next, eps);
@@ -145,16 +200,15 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
   const Shifted shifted(feed, norm_weight, norm_bias, height, width);
   const Sum sum(x, feed, next, eps);
   const at::Tensor k = ready(mix_k, at::kFloat), r = ready(mix_r, at::kFloat);
-  const at::Tensor keys = ready(key, at::kFloat), values = ready(value, at::kFloat),
-                   gate = ready(receptance, at::kFloat);
-  const int chunks = static_cast<int>(hidden / kHiddenChunk);
-  const at::Tensor packed =
-      pack({pointer<float>(keys), pointer<float>(values), chunks, pointer<float>(gate), {}}, 1, feed.options());
-  const ChannelMix arguments{
-      shifted.pointers(), pointer<float>(k), pointer<float>(r), packed.const_data_ptr<uint8_t>(), chunks,
-      sum.pointers()};
+  const Packed packed(kChannelMixOrder, {key, value, receptance});
+  const ChannelMix arguments{shifted.pointers(),
+                             pointer<float>(k),
+                             pointer<float>(r),
+                             packed.bytes.const_data_ptr<uint8_t>(),
+                             static_cast<int>(key.size(0) / kHiddenChunk),
+                             sum.pointers()};
   launch(channel_mix_kernel,
-         {resident_blocks(arguments.from.count, kMixGroups * kRows), kMixThreads, kMixShared, /*early=*/true},
+         {resident_blocks(arguments.from.count, kMixGroups * kRows), kMixThreads, kMixShared, packed.just_now},
          arguments);
   return {sum.y, sum.feed};
 }
@@ -201,6 +255,8 @@ TORCH_LIBRARY_IMPL(vrwkv, CUDA, m) {
   m.impl("token_shift_linear", token_shift_linear);
   m.impl("_token_shift_linear_is_fused", shift_linear_is_fused);
   m.impl("channel_mix", channel_mix);
+  m.impl("_pack_token_shift_linear", pack_token_shift_linear);
+  m.impl("_pack_channel_mix", pack_channel_mix);
   m.impl("linear_residual", linear_residual);
   m.impl("_linear_residual_forward", linear_residual_forward);
   m.impl("_linear_residual_is_fused", linear_residual_is_fused);

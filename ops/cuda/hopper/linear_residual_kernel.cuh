@@ -65,8 +65,7 @@ __global__ void __launch_bounds__(kSumGroups* kWarpgroup, 1)
     publish_barriers();
   }
   __syncthreads();
-  await_predecessor();
-  admit_dependents();
+  start_in_turn();
   if (threadIdx.x == 0) {
     weight_there.expect(kWeightBytes);
     for (int slab = 0; slab < kTileSlabs; ++slab) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/cuda/hopper/pack_layers.cuh"
 #include "ops/cuda/hopper/shift_linear_kernel.cuh"
 
 namespace vrwkv::ops::cuda::hopper {
@@ -13,14 +14,17 @@ struct Packing {
   const float* squares[kShiftLinears];  ///< [C, C] each, by columns; without the others.
 };
 
+using PackingList = PackList<Packing>;
+
 constexpr int kPackThreads = 256;
 constexpr int kPieces = kWeightUnit / 16;  ///< Of a unit: a thread's work.
 
-/// blockIdx.x: the unit; blockIdx.y: kPackThreads of its pieces.
+/// blockIdx.x: the unit; blockIdx.y: kPackThreads of its pieces; blockIdx.z: the layer.
 __global__ void __launch_bounds__(kPackThreads)
-    pack_kernel(const __grid_constant__ Packing packing, unsigned char* packed) {
+    pack_kernel(const __grid_constant__ PackingList list, unsigned char* packed) {
   await_predecessor();
   admit_dependents();
+  const Packing& packing = list.layers[blockIdx.z];
   const int unit = static_cast<int>(blockIdx.x), chunk = unit / 4, behind = unit - 4 * packing.chunks;
   const int piece = static_cast<int>(blockIdx.y) * kPackThreads + static_cast<int>(threadIdx.x);
   // A unit has kChannels rows of a narrow slab, or kSlab rows of three.
@@ -46,7 +50,8 @@ __global__ void __launch_bounds__(kPackThreads)
     const auto pair = load_vector<2>(from + slab * kNarrowSlab + (of_channels ? channel_at(place) : place));
     bits.values[i] = rounded_pair(pair.values[0], pair.values[1]);
   }
-  unsigned char* const to = packed + static_cast<int64_t>(unit) * kWeightUnit + slab * rows * kNarrowRow;
+  unsigned char* const to =
+      packed + (static_cast<int64_t>(blockIdx.z) * gridDim.x + unit) * kWeightUnit + slab * rows * kNarrowRow;
   store_vector(reinterpret_cast<uint32_t*>(to + narrow_offset(row, column)), bits);
 }
 

@@ -10,8 +10,8 @@
 
 #include "ops/cuda/hopper/launch.cuh"
 #include "ops/cuda/hopper/patch_embed_kernel.cuh"
-#include "ops/kept_weights.h"
 #include "ops/patch_embed_kernels.h"
+#include "ops/weight_packs.h"
 
 namespace vrwkv::ops::cuda::hopper {
 namespace {
@@ -32,17 +32,20 @@ bool is_fused(const at::Tensor& images, const at::Tensor& weight, const at::Tens
          places.sizes() == at::IntArrayRef({1, tokens, kEmbedChannels});
 }
 
-/// The weight as the kernel fetches it.
-at::Tensor pack(const at::Tensor& weight) {
+/// Weights as the kernel fetches them.
+std::vector<at::Tensor> pack(at::TensorList weights) {
   constexpr int kPieces = kEmbedUnit / 16;
   static_assert(kPieces % kEmbedPackThreads == 0);
-  const int64_t units = weight.size(1) * kSlabsOfChannel;
-  at::Tensor packed = at::empty({units * kEmbedUnit}, weight.options().dtype(at::kByte).requires_grad(false));
-  pack_embedding_kernel<<<dim3(static_cast<unsigned>(units), kPieces / kEmbedPackThreads), kEmbedPackThreads, 0,
-                          at::cuda::getCurrentCUDAStream()>>>(pointer<float>(weight),
-                                                              packed.mutable_data_ptr<uint8_t>());
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
-  return packed;
+  std::vector<at::Tensor> result;
+  for (const at::Tensor& weight : weights) {
+    const c10::cuda::CUDAGuard guard(weight.device());
+    const int64_t units = weight.size(1) * kSlabsOfChannel;
+    result.push_back(at::empty({units * kEmbedUnit}, weight.options().dtype(at::kByte).requires_grad(false)));
+    launch(pack_embedding_kernel,
+           {dim3(static_cast<unsigned>(units), kPieces / kEmbedPackThreads), kEmbedPackThreads, 0, /*early=*/true},
+           pointer<float>(weight), result.back().mutable_data_ptr<uint8_t>());
+  }
+  return result;
 }
 
 std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& images, const at::Tensor& weight, const at::Tensor& bias,
@@ -52,7 +55,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& images, const at::T
   const c10::cuda::CUDAGuard guard(images.device());
   const int64_t batch = images.size(0), tokens = places.size(1), units = images.size(1) * kSlabsOfChannel;
   const auto options = images.options();
-  const at::Tensor packed = packed_weights("patch_embed", weight, [&] { return pack(weight); });
+  const at::Tensor packed = packed_weights(kPatchEmbedOrder, weight);
   at::Tensor out = at::empty({batch, tokens, kEmbedChannels}, options.dtype(at::kBFloat16));
   at::Tensor rows = at::empty({keep_rows ? batch : 0, tokens, units * kSlab}, options.dtype(at::kBFloat16));
   const PatchEmbed arguments{pointer<float>(images),
@@ -67,10 +70,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& images, const at::T
                              keep_rows ? output(rows) : nullptr};
   const int64_t tiles = (arguments.count + kEmbedTile - 1) / kEmbedTile;
   const auto blocks = std::min<int64_t>(tiles, at::cuda::getCurrentDeviceProperties()->multiProcessorCount);
-  C10_CUDA_CHECK(cudaFuncSetAttribute(patch_embed_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kEmbedShared));
-  patch_embed_kernel<<<static_cast<unsigned>(blocks), kEmbedThreads, kEmbedShared, at::cuda::getCurrentCUDAStream()>>>(
-      arguments);
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(patch_embed_kernel, {static_cast<unsigned>(blocks), kEmbedThreads, kEmbedShared, /*early=*/true}, arguments);
   return {out, rows};
 }
 
@@ -88,6 +88,7 @@ TORCH_LIBRARY_IMPL(vrwkv, CUDA, m) {
   m.impl("patch_embed", patch_embed);
   m.impl("_patch_embed_is_fused", is_fused);
   m.impl("_patch_embed_forward", forward);
+  m.impl("_pack_patch_embed", pack);
 }
 
 }  // namespace vrwkv::ops::cuda::hopper

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/hopper/weight_ring.cuh"
 
 // Images to tokens in one kernel: patches are cut out and rounded on their way into the left factors of a product with
@@ -159,6 +160,7 @@ __global__ void __launch_bounds__(kEmbedThreads, 1) patch_embed_kernel(const __g
   const auto first_token = [&](int number) { return block_first + number * step + group * kRows; };
   const EmbedRing ring{shared + kEmbedGroups * kEmbedSlabs * kEmbedSlabBytes, arguments.packed, slabs, slabs * tiles,
                        state};
+  start_in_turn();
   if (threadIdx.x == 0) ring.start();
   for (int c = static_cast<int>(threadIdx.x); c < kEmbedChannels; c += kEmbedThreads) bias[c] = arguments.bias[c];
   __syncthreads();
@@ -237,6 +239,7 @@ __global__ void __launch_bounds__(kEmbedPackThreads)
   const int piece = static_cast<int>(blockIdx.y * kEmbedPackThreads + threadIdx.x);
   const int row = piece / (kSlab / kVector), column = piece % (kSlab / kVector) * kVector;
   const float* const from = weight + (static_cast<int64_t>(row) * gridDim.x + unit) * kSlab + column;
+  start_in_turn();
   pack_piece(packed + static_cast<int64_t>(unit) * kEmbedUnit, kEmbedChannels, row, column, load_vector<4>(from),
              load_vector<4>(from + 4));
 }

@@ -13,6 +13,7 @@
 #include "ops/cuda/hopper/shift_linear_backward.cuh"
 #include "ops/registered_operator.h"
 #include "ops/token_shift_check.h"
+#include "ops/weight_packs.h"
 
 namespace vrwkv::ops::cuda::hopper {
 namespace {
@@ -62,18 +63,36 @@ Lines divide_lines(int64_t length, int64_t count, int64_t inner, int64_t outer, 
           static_cast<int>(step),   static_cast<int>(per_tile), static_cast<int>(segments)};
 }
 
-at::Tensor data_gradient(const at::Tensor& x, const ShiftLinearParameters& parameters, const at::Tensor& gradients,
-                         int64_t height, int64_t width) {
-  const at::Tensor packed = at::empty({2 * kHalfBytes}, x.options().dtype(at::kByte));
-  pack_halves_kernel<<<8 * kLineSlabs, kChannels, 0, at::cuda::getCurrentCUDAStream()>>>(
-      parameters.weights[0], parameters.weights[1], parameters.weights[2], packed.mutable_data_ptr<uint8_t>());
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+/// Weights of layers as data_gradient_kernel fetches them.
+std::vector<at::Tensor> pack(at::TensorList weights) {
+  const at::Tensor& like = weights.front();
+  if (!has_wgmma(like.device()) || !std::all_of(weights.begin(), weights.end(), [&](const at::Tensor& weight) {
+        return is_matrix(weight, kChannels, kChannels, like);
+      })) {
+    return {};
+  }
+  const c10::cuda::CUDAGuard guard(like.device());
+  std::vector<at::Tensor> inputs;
+  std::vector<LinearWeights> layers(weights.size() / kGradients);
+  for (size_t i = 0; i < weights.size(); ++i) {
+    inputs.push_back(ready(weights[i], at::kFloat));
+    layers[i / kGradients].weights[i % kGradients] = pointer<float>(inputs.back());
+  }
+  return pack_layers(
+      layers, 2 * kHalfBytes, like.options(), [](const LinearWeightsList& list, unsigned count, unsigned char* packed) {
+        launch(pack_halves_kernel, {dim3(8 * kLineSlabs, 1, count), kChannels, 0, /*early=*/true}, list, packed);
+      });
+}
+
+at::Tensor data_gradient(const at::Tensor& x, const ShiftLinearParameters& parameters, const at::Tensor& packed,
+                         const at::Tensor& gradients, int64_t height, int64_t width) {
   at::Tensor gx = at::empty_like(x);
   const int64_t blocks = blocks_of(2), batch = x.size(0);
   launch(data_gradient_kernel,
          {.blocks = dim3(static_cast<unsigned>(2 * blocks)),
           .threads = (kLineGroups + 1) * kWarpgroup,
-          .shared_bytes = kDataGradientShared},
+          .shared_bytes = kDataGradientShared,
+          .early = true},
          DataGradient{pointer<__nv_bfloat16>(gradients),
                       {parameters.mixes[0], parameters.mixes[1], parameters.mixes[2]},
                       parameters.weight,
@@ -97,7 +116,8 @@ std::tuple<std::vector<at::Tensor>, at::Tensor> parameter_gradients(const at::Te
   launch(correlation_kernel,
          {.blocks = dim3(static_cast<unsigned>(count * kCorrelations)),
           .threads = (kSumGroups + 1) * kWarpgroup,
-          .shared_bytes = kCorrelationShared},
+          .shared_bytes = kCorrelationShared,
+          .early = true},
          Correlation{
              {pointer<__nv_bfloat16>(x), nullptr, nullptr, tokens, static_cast<int>(height), static_cast<int>(width)},
              map_of_rows(gradients.flatten(0, 1), kSlab, kTileSlabs),
@@ -112,17 +132,14 @@ std::tuple<std::vector<at::Tensor>, at::Tensor> parameter_gradients(const at::Te
     gweights.push_back(at::empty({kChannels, kChannels}, options));
     gweight = gweights.back().mutable_data_ptr<float>();
   }
-  parameter_gradients_kernel<<<kParameterBlocks, kParameterThreads, 0, at::cuda::getCurrentCUDAStream()>>>(arguments);
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  launch_dependent(parameter_gradients_kernel, kParameterBlocks, kParameterThreads, arguments);
   return {gweights, column_sums(sums, 0)};
 }
 
-std::tuple<at::Tensor, std::vector<at::Tensor>, at::Tensor> backward(const at::Tensor& x_in, at::TensorList mixes,
-                                                                     at::TensorList weights,
-                                                                     const OptionalTensor& weight,
-                                                                     const OptionalTensor& bias,
-                                                                     const at::Tensor& gradients_in, int64_t height,
-                                                                     int64_t width, std::array<bool, 2> needed) {
+std::tuple<at::Tensor, std::vector<at::Tensor>, at::Tensor> backward(
+    const at::Tensor& x_in, at::TensorList mixes, at::TensorList weights, const OptionalTensor& weight,
+    const OptionalTensor& bias, const OptionalTensor& packed, const at::Tensor& gradients_in, int64_t height,
+    int64_t width, std::array<bool, 2> needed) {
   check_token_shift_mix(x_in, mixes, weight, bias, height, width, std::nullopt);
   TORCH_CHECK(is_fused(x_in, mixes, weights),
               "_token_shift_linear_backward: what token_shift_linear's kernel serves expected, got x ", x_in.sizes(),
@@ -137,7 +154,10 @@ std::tuple<at::Tensor, std::vector<at::Tensor>, at::Tensor> backward(const at::T
   const ReadyParameters parameters(mixes, weights, weight, bias);
   std::tuple<at::Tensor, std::vector<at::Tensor>, at::Tensor> result;
   auto& [gx, gweights, sums] = result;
-  if (needed[0]) gx = data_gradient(x, parameters.pointers, gradients, height, width);
+  if (needed[0]) {
+    gx = data_gradient(x, parameters.pointers, packed ? *packed : packed_weights(kShiftLinearGradientOrder, weights),
+                       gradients, height, width);
+  }
   if (needed[1]) {
     std::tie(gweights, sums) = parameter_gradients(x, parameters.pointers, gradients, height, width);
   }
@@ -146,6 +166,9 @@ std::tuple<at::Tensor, std::vector<at::Tensor>, at::Tensor> backward(const at::T
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(vrwkv, CUDA, m) { m.impl("_token_shift_linear_backward", backward); }
+TORCH_LIBRARY_IMPL(vrwkv, CUDA, m) {
+  m.impl("_token_shift_linear_backward", backward);
+  m.impl("_pack_token_shift_linear_gradient", pack);
+}
 
 }  // namespace vrwkv::ops::cuda::hopper

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/hopper/correlation_kernel.cuh"
 
 // The gradients of token_shift_linear's parameters from its correlations. With n = x w + b, the layer norm's,
@@ -36,6 +37,7 @@ __global__ void __launch_bounds__(kParameterThreads, 1)
   constexpr int kAhead = 12;  // Parts whose loads are under way together.
   __shared__ Vector<float, 4> correlations[2][kRowsOfBlock][kColumnVectors];
   const ShiftLinearParameters& parameters = arguments.parameters;
+  start_in_turn();
   const int thread = static_cast<int>(threadIdx.x);
   const int first_row = static_cast<int>(blockIdx.x) * kRowsOfBlock, i = first_row / kChannels;
   {

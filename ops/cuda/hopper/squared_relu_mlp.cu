@@ -13,6 +13,7 @@
 #include "ops/cuda/hopper/wide_hidden_kernel.cuh"
 #include "ops/squared_relu_mlp_kernels.h"
 #include "ops/weight_casts.h"
+#include "ops/weight_packs.h"
 
 namespace vrwkv::ops::cuda::hopper {
 namespace {
@@ -20,13 +21,17 @@ namespace {
 constexpr int64_t kWideChannels = 256;  ///< From which on there is wide_hidden_kernel.
 
 /// Whether there are kernels for such sizes, on such a device.
+bool serves(int64_t channels, int64_t hidden, at::Device device) {
+  static_assert(HiddenBlock::kChunk == kSlab);
+  return (channels == HiddenBlock::kChannels || channels >= kWideChannels) && channels % kSlab == 0 && hidden > 0 &&
+         hidden % kSlab == 0 && has_wgmma(device);
+}
+
 bool serves(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {
   if (x.dim() == 0 || x.scalar_type() != at::kBFloat16 || key.dim() != 2) return false;
   const int64_t channels = x.size(-1), hidden = key.size(0);
-  static_assert(HiddenBlock::kChunk == kSlab);
-  return (channels == HiddenBlock::kChannels || channels >= kWideChannels) && channels % kSlab == 0 && hidden > 0 &&
-         hidden % kSlab == 0 && is_matrix(key, hidden, channels, x) && is_matrix(value, channels, hidden, x) &&
-         value.scalar_type() == at::kFloat && has_wgmma(x.device());
+  return serves(channels, hidden, x.device()) && is_matrix(key, hidden, channels, x) &&
+         is_matrix(value, channels, hidden, x) && value.scalar_type() == at::kFloat;
 }
 
 bool is_fused(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {
@@ -35,17 +40,52 @@ bool is_fused(const at::Tensor& x, const at::Tensor& key, const at::Tensor& valu
 
 unsigned processors() { return static_cast<unsigned>(at::cuda::getCurrentDeviceProperties()->multiProcessorCount); }
 
-/// The hidden channels, or where `hidden` is defined their gradient, for rows [tokens, C] and a weight [H, C], in the
-/// backward pass the transpose of one, aligned and in float32.
+/// Tiles of the wide kernel beside each other, for all hidden channels.
+int64_t wide_columns(int64_t hidden) { return (hidden + WideBlock::kHidden - 1) / WideBlock::kHidden; }
+
+/// Weights of layers as the kernels fetch them: keys [H, C], or values [C, H] transposed.
+template <bool transposed>
+std::vector<at::Tensor> pack(at::TensorList weights) {
+  const at::Tensor& like = weights.front();
+  if (like.dim() != 2) return {};
+  const int64_t hidden = like.size(transposed ? 1 : 0), channels = like.size(transposed ? 0 : 1);
+  const bool alike = std::all_of(weights.begin(), weights.end(), [&](const auto& weight) {
+    return is_matrix(weight, like.size(0), like.size(1), like);
+  });
+  if (!alike || !serves(channels, hidden, like.device())) return {};
+  const c10::cuda::CUDAGuard guard(like.device());
+  std::vector<at::Tensor> inputs;
+  std::vector<const float*> layers;
+  for (const at::Tensor& weight : weights) {
+    inputs.push_back(ready(weight, at::kFloat));
+    layers.push_back(pointer<float>(inputs.back()));
+  }
+  const int64_t stride = like.size(1), chunks = hidden / HiddenBlock::kChunk, slabs = channels / kSlab;
+  const auto grid = [](int64_t units, int64_t bytes, unsigned count) {
+    return dim3(static_cast<unsigned>(units), static_cast<unsigned>(bytes / 16 / kHiddenPackThreads), count);
+  };
+  if (channels == HiddenBlock::kChannels) {
+    return pack_layers(layers, chunks * HiddenBlock::kUnitBytes, like.options(),
+                       [&](const MatrixList& list, unsigned count, unsigned char* packed) {
+                         launch(pack_hidden_kernel<transposed>,
+                                {grid(chunks, HiddenBlock::kUnitBytes, count), kHiddenPackThreads, 0, /*early=*/true},
+                                list, stride, packed);
+                       });
+  }
+  const int64_t units = wide_columns(hidden) * slabs;
+  return pack_layers(layers, units * WideBlock::kUnitBytes, like.options(),
+                     [&](const MatrixList& list, unsigned count, unsigned char* packed) {
+                       launch(pack_wide_kernel<transposed>,
+                              {grid(units, WideBlock::kUnitBytes, count), kHiddenPackThreads, 0, /*early=*/true}, list,
+                              stride, static_cast<int>(hidden), static_cast<int>(slabs), packed);
+                     });
+}
+
+/// The hidden channels, or where `hidden` is defined their gradient, for rows [tokens, C] and a packed weight.
 template <bool backward>
-void run_narrow(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& hidden, const at::Tensor& out) {
+void run_narrow(const at::Tensor& rows, const at::Tensor& packed, const at::Tensor& hidden, const at::Tensor& out) {
   using Block = HiddenBlock;
   const int64_t tokens = rows.size(0), chunks = out.size(1) / Block::kChunk;
-  const at::Tensor packed = at::empty({chunks * Block::kUnitBytes}, rows.options().dtype(at::kByte));
-  const dim3 grid(static_cast<unsigned>(chunks), Block::kUnitBytes / 16 / kHiddenPackThreads);
-  pack_hidden_kernel<backward><<<grid, kHiddenPackThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-      pointer<float>(weight), weight.size(1), packed.mutable_data_ptr<uint8_t>());
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
   // As equal shares of all chunks of all tiles as there are multiprocessors: whole tiles would leave some of them idle.
   const int64_t items = (tokens + Block::kTokens - 1) / Block::kTokens * chunks;
   const int64_t of_block = (items + processors() - 1) / processors(), blocks = (items + of_block - 1) / of_block;
@@ -57,24 +97,18 @@ void run_narrow(const at::Tensor& rows, const at::Tensor& weight, const at::Tens
                               static_cast<int>(chunks),
                               items,
                               of_block};
-  launch(hidden_kernel<backward>, {static_cast<unsigned>(blocks), Block::kGroups * kWarpgroup, Block::kShared},
-         product);
+  launch(hidden_kernel<backward>,
+         {static_cast<unsigned>(blocks), Block::kGroups * kWarpgroup, Block::kShared, /*early=*/true}, product);
 }
 
 /// The same for more channels.
 template <bool backward>
-void run_wide(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& hidden, const at::Tensor& out) {
+void run_wide(const at::Tensor& rows, const at::Tensor& packed, const at::Tensor& hidden, const at::Tensor& out) {
   using Block = WideBlock;
   constexpr int64_t kMax = std::numeric_limits<int>::max();
   const int64_t tokens = rows.size(0), slabs = rows.size(1) / kSlab, width = out.size(1);
   TORCH_CHECK(tokens <= kMax && width <= kMax, "squared_relu_mlp: x is too large for one launch, ", rows.sizes());
-  const int64_t columns = (width + Block::kHidden - 1) / Block::kHidden, units = columns * slabs;
-  const at::Tensor packed = at::empty({units * Block::kUnitBytes}, rows.options().dtype(at::kByte));
-  const dim3 grid(static_cast<unsigned>(units), Block::kUnitBytes / 16 / kHiddenPackThreads);
-  pack_wide_kernel<backward><<<grid, kHiddenPackThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-      pointer<float>(weight), weight.size(1), static_cast<int>(width), static_cast<int>(slabs),
-      packed.mutable_data_ptr<uint8_t>());
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  const int64_t columns = wide_columns(width);
   const int64_t tiles = (tokens + Block::kTokens - 1) / Block::kTokens * columns;
   const WideProduct product{map_of_rows(rows, Block::kTokens, 1),
                             packed.const_data_ptr<uint8_t>(),
@@ -86,15 +120,15 @@ void run_wide(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor
                             static_cast<int>(columns),
                             tiles};
   const auto blocks = static_cast<unsigned>(std::min<int64_t>(tiles, processors()));
-  launch(wide_hidden_kernel<backward>, {blocks, Block::kThreads, Block::kShared}, product);
+  launch(wide_hidden_kernel<backward>, {blocks, Block::kThreads, Block::kShared, /*early=*/true}, product);
 }
 
 template <bool backward>
-at::Tensor hidden_product(const at::Tensor& rows, const at::Tensor& weight, int64_t width, const at::Tensor& hidden) {
+at::Tensor hidden_product(const at::Tensor& rows, const at::Tensor& packed, int64_t width, const at::Tensor& hidden) {
   at::Tensor out = at::empty({rows.size(0), width}, rows.options());
   if (out.numel() == 0) return out;
   const auto run = rows.size(1) == HiddenBlock::kChannels ? run_narrow<backward> : run_wide<backward>;
-  run(rows, ready(weight, at::kFloat), hidden, out);
+  run(rows, packed, hidden, out);
   return out;
 }
 
@@ -115,7 +149,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& x, const at::Tensor
   TORCH_CHECK(is_fused(x, key, value), "_squared_relu_mlp_forward: there is no kernel for x ", x.scalar_type(),
               x.sizes(), ", key ", key.scalar_type(), key.sizes(), ", value ", value.scalar_type(), value.sizes());
   const c10::cuda::CUDAGuard guard(x.device());
-  const at::Tensor hidden = hidden_product<false>(as_rows(x), key, key.size(0), {});
+  const at::Tensor hidden = hidden_product<false>(as_rows(x), packed_weights(kHiddenOrder, key), key.size(0), {});
   return {as_shape(at::linear(hidden, cast_weight(value, at::kBFloat16)), x), as_shape(hidden, x)};
 }
 
@@ -123,7 +157,9 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& x, const at::Tensor
 /// layers have them, they would lose digits and take another kernel.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& gy, const at::Tensor& x,
                                                         const at::Tensor& hidden, const at::Tensor& key,
-                                                        const at::Tensor& value, std::array<bool, 3> needed) {
+                                                        const at::Tensor& value,
+                                                        const std::optional<at::Tensor>& packed,
+                                                        std::array<bool, 3> needed) {
   TORCH_CHECK(
       serves(x, key, value) && gy.sizes() == x.sizes() && hidden.numel() == x.numel() / x.size(-1) * key.size(0),
       "_squared_relu_mlp_backward: there is no kernel for x ", x.scalar_type(), x.sizes(), ", gy ", gy.sizes(),
@@ -132,7 +168,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& gy, co
   const at::Tensor rows = as_rows(gy), h = as_rows(hidden);
   at::Tensor gx, gkey, gvalue;
   if (needed[0] || needed[1]) {
-    const at::Tensor gk = hidden_product<true>(rows, value, key.size(0), h);
+    const at::Tensor gk =
+        hidden_product<true>(rows, packed ? *packed : packed_weights(kHiddenGradientOrder, value), key.size(0), h);
     if (needed[0]) gx = as_shape(at::mm(gk, key.to(at::kBFloat16)), x);
     if (needed[1]) gkey = at::mm(gk.t(), as_rows(x), at::kFloat);
   }
@@ -151,6 +188,8 @@ TORCH_LIBRARY_IMPL(vrwkv, CUDA, m) {
   m.impl("_squared_relu_mlp_is_fused", is_fused);
   m.impl("_squared_relu_mlp_forward", forward);
   m.impl("_squared_relu_mlp_backward", backward);
+  m.impl("_pack_hidden", pack<false>);
+  m.impl("_pack_hidden_gradient", pack<true>);
 }
 
 }  // namespace vrwkv::ops::cuda::hopper

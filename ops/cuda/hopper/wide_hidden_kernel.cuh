@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/hopper/hidden_kernel.cuh"
 #include "ops/cuda/hopper/tensor_map.cuh"
 
@@ -185,6 +186,7 @@ __global__ void __launch_bounds__(WideBlock::kThreads, 1)
     publish_barriers();
   }
   __syncthreads();
+  start_in_turn();
   const int group = warpgroup();
   if (group == Block::kGroups) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Block::kFewRegisters));
@@ -200,10 +202,11 @@ __global__ void __launch_bounds__(WideBlock::kThreads, 1)
 
 /// Packs weights [H, C], element (h, c) at from[h * stride + c], or transposed from[c * stride + h]: units of
 /// WideBlock::kHidden hidden channels (those that there are not: 0) by a slab of C, of the same hidden channels slab
-/// after slab. blockIdx.x: the unit; blockIdx.y: kHiddenPackThreads of its pieces.
+/// after slab. blockIdx.x: the unit; blockIdx.y: kHiddenPackThreads of its pieces; blockIdx.z: the layer.
 template <bool transposed>
 __global__ void __launch_bounds__(kHiddenPackThreads)
-    pack_wide_kernel(const float* from, int64_t stride, int width, int slabs, unsigned char* packed) {
+    pack_wide_kernel(const __grid_constant__ MatrixList list, int64_t stride, int width, int slabs,
+                     unsigned char* packed) {
   using Block = WideBlock;
   constexpr int kPiecesOfRow = kSlab / kVector;
   const int unit = static_cast<int>(blockIdx.x);
@@ -212,9 +215,13 @@ __global__ void __launch_bounds__(kHiddenPackThreads)
   const int column = (transposed ? piece / Block::kHidden : piece % kPiecesOfRow) * kVector;
   const int64_t h = static_cast<int64_t>(unit / slabs) * Block::kHidden + row;
   Vector<float, 4> halves[2] = {};
-  if (h < width) read_weights<transposed>(from, stride, h, static_cast<int64_t>(unit % slabs) * kSlab + column, halves);
-  pack_piece(packed + static_cast<int64_t>(unit) * Block::kUnitBytes, Block::kHidden, row, column, halves[0],
-             halves[1]);
+  start_in_turn();
+  if (h < width) {
+    read_weights<transposed>(list.layers[blockIdx.z], stride, h, static_cast<int64_t>(unit % slabs) * kSlab + column,
+                             halves);
+  }
+  pack_piece(packed + (static_cast<int64_t>(blockIdx.z) * gridDim.x + unit) * Block::kUnitBytes, Block::kHidden, row,
+             column, halves[0], halves[1]);
 }
 
 }  // namespace vrwkv::ops::cuda::hopper
