@@ -28,13 +28,16 @@ enum class Exchange {
 
 enum class Pass { forward, backward };
 
+#ifndef WKV_SEG
+#define WKV_SEG 28
+#endif
 /// Tokens of one thread. What a segment takes anyway is as much as 20 tokens take in the kernels, whose limit is the
 /// number of instructions: so the more the better, while enough warps fit a multiprocessor. Where chunks wait for each
 /// other, small blocks of long segments do best.
 template <typename T, Exchange kExchange, Pass kPass>
 constexpr int kSegment = sizeof(T) != 4                                           ? 8
                          : kExchange == Exchange::none || kPass == Pass::backward ? 28
-                                                                                  : 49;
+                                                                                  : WKV_SEG;
 
 /// Tokens of a step of the loops over a segment.
 constexpr int kPart = 7;
@@ -101,6 +104,7 @@ struct GradientPointers {
 template <typename T, int kTokensIn, bool kAlone>
 struct Place {
   static constexpr int kTokens = kTokensIn;
+  static constexpr int kWidth = 1;  ///< Channels of a thread.
   int64_t sequence, b, channel;
   int64_t group_channel;  ///< First channel of the block.
   int64_t first_token;    ///< Of the segment.
@@ -135,6 +139,38 @@ struct Place {
   /// Index of the chunk's sums in [batch, chunks, channels].
   __device__ int64_t chunk_index(const Shape& shape) const {
     return (b * shape.chunks + chunk) * shape.channels + channel;
+  }
+};
+
+/// What a thread works on where it takes two neighbouring channels: kTokensIn tokens of each.
+template <int kTokensIn>
+struct PairPlace {
+  static constexpr int kTokens = kTokensIn;
+  static constexpr int kWidth = 2;
+  int64_t b, group_channel, first_row;
+  int chunk, warp, lane, count;
+
+  __device__ PairPlace(const Shape& shape, unsigned chunk_in, unsigned b_in, unsigned group) {
+    chunk = static_cast<int>(chunk_in);
+    b = b_in;
+    lane = static_cast<int>(threadIdx.x);
+    warp = static_cast<int>(threadIdx.y);
+    group_channel = static_cast<int64_t>(group) * kLanes * kWidth;
+    const int64_t first_token = (static_cast<int64_t>(chunk) * shape.warps + warp) * kTokens;
+    const int64_t left = shape.tokens - first_token;
+    count = left < 0 ? 0 : left < kTokens ? static_cast<int>(left) : kTokens;
+    first_row = b * shape.tokens + first_token;
+  }
+
+  __device__ bool inside(const Shape& shape, int c) const { return group_channel + lane * kWidth + c < shape.channels; }
+  /// Channel c; surplus ones are the last channel.
+  __device__ int64_t channel(const Shape& shape, int c) const {
+    const int64_t channel = group_channel + lane * kWidth + c;
+    return channel < shape.channels ? channel : shape.channels - 1;
+  }
+  /// Index of the chunk's sums in [batch, chunks, channels].
+  __device__ int64_t chunk_index(const Shape& shape, int c) const {
+    return (b * shape.chunks + chunk) * shape.channels + channel(shape, c);
   }
 };
 

@@ -9,7 +9,7 @@ namespace vrwkv::ops::cuda {
 /// Leaves the sums of the block's chunk in both directions. `beside` is what the block has left and right of this
 /// segment, `own` the segment's sums from the left and from the right.
 template <typename State, typename P, typename T, typename Join, typename Leave>
-__device__ __forceinline__ void leave_chunk(const P& place, const Shape& shape, const GlobalSums<T>& global,
+__device__ __forceinline__ void leave_chunk(const P& place, const Shape& shape, const ChunkSums<T>& global,
                                             const Sides<State>& beside, const Sides<State>& own, const Join& join,
                                             const Leave& leave) {
   if (!place.inside) return;
@@ -110,16 +110,7 @@ __device__ __forceinline__ Sides<Sums<T>> gathered_sums(const P& place, const Sh
   return {side(0), side(1)};
 }
 
-/// Keeps what comes in to the block's chunk, for the backward pass, or nothing where `kept` is null.
-template <typename P, typename T>
-__device__ __forceinline__ void keep_incoming(const P& place, const Shape& shape, const ChunkSums<T>& kept,
-                                              const Sides<Sums<T>>& incoming) {
-  if (kept.sums == nullptr || !place.inside) return;
-  if (place.warp == 0) store_sums(kept.at(0, place, shape), incoming.left);
-  if (place.warp == shape.warps - 1) store_sums(kept.at(1, place, shape), incoming.right);
-}
-
-/// What keep_incoming() kept of the chunk.
+/// What the forward pass has found to come in to the chunk.
 template <typename P, typename T>
 __device__ __forceinline__ Sides<Sums<T>> kept_incoming(const P& place, const Shape& shape, const ChunkSums<T>& kept) {
   return {load_sums(kept.at(0, place, shape)), load_sums(kept.at(1, place, shape))};

@@ -5,17 +5,22 @@
 
 #include "ops/cuda/bi_wkv_exact.cuh"
 #include "ops/cuda/bi_wkv_framed_backward.cuh"
+#include "ops/cuda/bi_wkv_pairs.cuh"
+#include "ops/cuda/bi_wkv_two_passes.cuh"
 
 namespace vrwkv::ops::cuda {
 
 // Parameters are __grid_constant__ so that exact functions can take their address without a copy in every thread.
 
+#ifndef WKV_REGS
+#define WKV_REGS 96
+#endif
 /// Registers of a thread: of blocks of 10 warps, three fit a multiprocessor, or two where more has to be kept, since
 /// shared memory leaves the first cache no room for what is spilled.
-template <typename T, Exchange kExchange>
-constexpr int kForwardRegisters = sizeof(T) != 4                   ? 128
-                                  : kExchange == Exchange::running ? 96
-                                                                   : 64;
+template <typename T, bool kAlone>
+constexpr int kForwardRegisters = sizeof(T) != 4 ? 128
+                                  : kAlone       ? 64
+                                                 : WKV_REGS;
 template <typename T, bool kTotalsOnly>
 constexpr int kBackwardRegisters = sizeof(T) != 4 ? 128
                                    : kTotalsOnly  ? 64
@@ -36,38 +41,53 @@ __device__ __forceinline__ void for_each_item(const Shape& shape, const Work& wo
   }
 }
 
-/// y, or sigmoid(r) y with a gate; and what comes in to each chunk of several, for the backward pass, unless `kept` is
-/// null.
-template <typename T, typename In, Exchange kExchange, bool kGated>
-__global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
+/// y, or sigmoid(r) y with a gate, of sequences of one chunk.
+template <typename T, typename In, bool kGated>
+__global__ void __maxnreg__((kForwardRegisters<T, true>))
     forward_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
-                   const __grid_constant__ GlobalSums<T> global, const __grid_constant__ ChunkSums<T> kept,
                    In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
   const SharedMemory<T> shared{memory, shape.warps};
-  using P = PlaceOf<T, kExchange, Pass::forward>;
-  for_each_item<P, kExchange>(shape, [&](unsigned item, const P& place) {
-    if constexpr (sizeof(T) == 4) {
-      if (framed_forward<kExchange, kGated>(shape, place, shared, inputs, global, kept, y)) return;
-    }
-    exact_forward<T, kExchange, P>(memory, shape, item, inputs, global, kept, y);
-  });
+  using P = PlaceOf<T, Exchange::none, Pass::forward>;
+  if constexpr (sizeof(T) == 4) {
+    if (framed_forward<kGated>(shape, P(shape, blockIdx.x), shared, inputs, y)) return;
+  }
+  exact_forward<T, true, P>(memory, shape, blockIdx.x, inputs, ChunkSums<T>{}, y);
 }
 
-/// The sums of each chunk, for Exchange::former.
-template <typename T, typename In>
-__global__ void __maxnreg__((kForwardRegisters<T, Exchange::former>))
-    totals_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
-                  const __grid_constant__ GlobalSums<T> totals) {
+/// The same of sequences of several chunks, and what comes in to each, for the backward pass.
+template <typename T, typename In, bool kGated>
+__global__ void __maxnreg__((kForwardRegisters<T, false>))
+    two_pass_kernel(const __grid_constant__ Shape shape, const __grid_constant__ TwoPasses<T> passes,
+                    const __grid_constant__ Inputs<T, In> inputs, const __grid_constant__ ChunkSums<T> incoming,
+                    In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
-  const SharedMemory<T> shared{memory, shape.warps};
-  using P = PlaceOf<T, Exchange::former, Pass::forward>;
-  for_each_item<P, Exchange::former>(shape, [&](unsigned item, const P& place) {
+  using P = PlaceOf<T, Exchange::running, Pass::forward>;
+  passes.run(shape, memory, [&](bool second, unsigned chunk, unsigned b, unsigned group, const auto& wait) {
     if constexpr (sizeof(T) == 4) {
-      if (framed_totals(shape, place, shared, inputs, totals)) return;
+      const PairPlace<P::kTokens> place(shape, chunk, b, group);
+      PairBlock<kGated, P::kTokens, In> block(shape, place, memory, inputs);
+      if (block.takes_frames()) {
+        if (second) {
+          block.write_outputs(passes.segments, incoming, wait, y);
+        } else {
+          block.leave_sums(passes.segments, incoming);
+        }
+        return;
+      }
     }
-    exact_totals<T, P>(memory, shape, item, inputs, totals);
-  });
+    if (second) wait();
+    const auto groups = static_cast<unsigned>(shape.groups);
+    for (unsigned half = 2 * group; half < groups && half < 2 * group + 2; ++half) {
+      const unsigned item = (b * groups + half) * static_cast<unsigned>(shape.chunks) + chunk;
+      __syncthreads();
+      if (second) {
+        exact_forward<T, false, P>(memory, shape, item, inputs, incoming, y);
+      } else {
+        exact_totals<T, P>(memory, shape, item, inputs, incoming);
+      }
+    }
+  }, incoming, inputs.w);
 }
 
 /// All gradients; with kTotalsOnly, the sums of gradient terms of each chunk, for Exchange::former.
