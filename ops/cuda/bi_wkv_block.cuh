@@ -28,6 +28,9 @@ enum class Exchange {
 
 enum class Pass { forward, backward };
 
+#ifndef WKV_CHUNK
+#define WKV_CHUNK 196
+#endif
 #ifndef WKV_SEG
 #define WKV_SEG 28
 #endif
@@ -47,7 +50,7 @@ constexpr int kPart = 7;
 template <typename T>
 constexpr int kTokensAlone = sizeof(T) == 4 ? 308 : 128;
 template <typename T>
-constexpr int kChunkTokens = sizeof(T) == 4 ? 196 : 80;
+constexpr int kChunkTokens = sizeof(T) == 4 ? WKV_CHUNK : 80;
 
 /// Exponentials and conditional choices of one thread. float uses the hardware's base-2 exponential, whose error is
 /// within a few ulp of the result for the arguments that matter here (at most 0, or near it).

@@ -269,15 +269,13 @@ struct PartTerms {
 
 /// y of a segment's tokens, from all that stands left and right of the segment, part by part.
 template <bool kGated, typename P, typename In>
-__device__ __forceinline__ void write_outputs(const Shape& shape, const P& place, const Frame& frame,
+__device__ __forceinline__ void write_outputs(const Shape& shape, const SegmentCopies<P, In>& copies, const Frame& frame,
                                               const ForwardTiles<In, P::kTokens>& tiles, Marks<P::kTokens>& marks,
                                               const SegmentSides& segment, In* y) {
   constexpr int kTokens = P::kTokens;
-  const int written = place.inside ? place.count : 0;
   FramedSums right = segment.sides.right;
   float power = frame.power(kTokens - kPart);
   const float power_step = frame.power(-kPart);
-  In* out = y + place.first_element + (kTokens - 1) * shape.channels;
 #pragma unroll 1
   for (int first = kTokens - kPart; first >= 0; first -= kPart) {
     const PartTerms part(frame, tiles.k + first * kLanes, tiles.v + first * kLanes,
@@ -290,11 +288,11 @@ __device__ __forceinline__ void write_outputs(const Shape& shape, const P& place
       if constexpr (kGated) {
         output.b = fmaf(output.b, fast_exp(-static_cast<float>(tiles.r[(first + i) * kLanes])), output.b);
       }
-      store_below(out, static_cast<In>(output.a * fast_reciprocal(output.b)), first + i, written);
-      out -= shape.channels;
+      tiles.k[(first + i) * kLanes] = static_cast<In>(output.a * fast_reciprocal(output.b));  // k is read.
       frame.push(right, part.ev[i], part.e[i]);
     }
   }
+  copies.write(tiles.k, y, shape.channels);
 }
 
 /// The forward pass of a sequence of one chunk. False, and nothing written, if a channel of the block takes no frame.
@@ -312,7 +310,7 @@ __device__ __forceinline__ bool framed_forward(const Shape& shape, const P& plac
   MarkedScan<P::kTokens> scan;
   scan_segment(scan, frame, place, tiles.k, tiles.v, shared);
   const SegmentSides segment{beside_segment(frame, place, shared)};
-  write_outputs<kGated>(shape, place, frame, tiles, scan.marks, segment, y);
+  write_outputs<kGated>(shape, copies, frame, tiles, scan.marks, segment, y);
   return true;
 }
 

@@ -12,6 +12,9 @@ namespace vrwkv::ops::cuda {
 
 // Parameters are __grid_constant__ so that exact functions can take their address without a copy in every thread.
 
+#ifndef WKV_BREGS
+#define WKV_BREGS 128
+#endif
 #ifndef WKV_REGS
 #define WKV_REGS 96
 #endif
@@ -24,7 +27,7 @@ constexpr int kForwardRegisters = sizeof(T) != 4 ? 128
 template <typename T, bool kTotalsOnly>
 constexpr int kBackwardRegisters = sizeof(T) != 4 ? 128
                                    : kTotalsOnly  ? 64
-                                                  : 128;
+                                                  : WKV_BREGS;
 
 /// What a block works on: with Exchange::running several items, one after the other. All sequences that the grid works
 /// on at a time are whole.
@@ -63,31 +66,34 @@ __global__ void __maxnreg__((kForwardRegisters<T, false>))
                     In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
   using P = PlaceOf<T, Exchange::running, Pass::forward>;
-  passes.run(shape, memory, [&](bool second, unsigned chunk, unsigned b, unsigned group, const auto& wait) {
+  const auto work = [&](const auto& item, const auto& wait) {
     if constexpr (sizeof(T) == 4) {
-      const PairPlace<P::kTokens> place(shape, chunk, b, group);
+      const PairPlace<P::kTokens> place(shape, item.chunk, item.b, item.group);
       PairBlock<kGated, P::kTokens, In> block(shape, place, memory, inputs);
+      block.start(item.second());
       if (block.takes_frames()) {
-        if (second) {
+        if (item.second()) {
           block.write_outputs(passes.segments, incoming, wait, y);
         } else {
           block.leave_sums(passes.segments, incoming);
         }
         return;
       }
+      finish_loads();
     }
-    if (second) wait();
+    if (item.second()) wait();
     const auto groups = static_cast<unsigned>(shape.groups);
-    for (unsigned half = 2 * group; half < groups && half < 2 * group + 2; ++half) {
-      const unsigned item = (b * groups + half) * static_cast<unsigned>(shape.chunks) + chunk;
+    for (unsigned group = 2 * item.group; group < groups && group < 2 * item.group + 2; ++group) {
       __syncthreads();
-      if (second) {
-        exact_forward<T, false, P>(memory, shape, item, inputs, incoming, y);
+      const unsigned index = (item.b * groups + group) * static_cast<unsigned>(shape.chunks) + item.chunk;
+      if (item.second()) {
+        exact_forward<T, false, P>(memory, shape, index, inputs, incoming, y);
       } else {
-        exact_totals<T, P>(memory, shape, item, inputs, incoming);
+        exact_totals<T, P>(memory, shape, index, inputs, incoming);
       }
     }
-  }, incoming, inputs.w);
+  };
+  passes.run(shape, memory, work, incoming, inputs.w);
 }
 
 /// All gradients; with kTotalsOnly, the sums of gradient terms of each chunk, for Exchange::former.

@@ -54,6 +54,16 @@ class PairBlock {
         sums_(reinterpret_cast<PairSums*>(memory + Tiles::bytes(shape.warps, false)) + place.lane),
         frames_{frame(0), frame(1)} {}
 
+  /// Starts to copy what the pass reads.
+  __device__ __forceinline__ void start(bool second) const {
+    const SegmentCopies<P, In> copies(place_, shape_);
+    copies.template start<kRow>(tiles_.k, inputs_.k, static_cast<In>(-INFINITY));  // So a missing term vanishes.
+    copies.template start<kRow>(tiles_.v, inputs_.v, static_cast<In>(0.0f));
+    if constexpr (kGated) {
+      if (second) copies.template start<kRow>(tiles_.r, inputs_.r, static_cast<In>(0.0f));
+    }
+  }
+
   __device__ __forceinline__ bool takes_frames() const {
     const int block = shape_.warps * kTokens;
     const bool fits = frames_[0].fits(block, shape_.tokens) && frames_[1].fits(block, shape_.tokens);
@@ -62,8 +72,6 @@ class PairBlock {
 
   /// The first pass.
   __device__ __forceinline__ void leave_sums(const SegmentMemory& segments, const ChunkSums<float>& sums) {
-    const SegmentCopies<P, In> copies(place_, shape_);
-    start(copies);
     finish_loads();
     PairSums left, right;
     scan_segment(left, right);
@@ -98,9 +106,6 @@ class PairBlock {
   template <typename Wait>
   __device__ __forceinline__ void write_outputs(const SegmentMemory& segments, const ChunkSums<float>& incoming,
                                                 const Wait& wait, In* y) {
-    const SegmentCopies<P, In> copies(place_, shape_);
-    start(copies);
-    if constexpr (kGated) copies.template start<kRow>(tiles_.r, inputs_.r, static_cast<In>(0.0f));
     wait();
     PairSums left, right;
     enter(left, right, segments, incoming);
@@ -148,7 +153,7 @@ class PairBlock {
         push(right, terms, i);
       }
     }
-    copies.write(tiles_.k, y);
+    SegmentCopies<P, In>(place_, shape_).write(tiles_.k, y, shape_.channels);
   }
 
  private:
@@ -186,11 +191,6 @@ class PairBlock {
   }
   __device__ __forceinline__ Sums<float>* chunk(const ChunkSums<float>& sums, int direction, int c) const {
     return sums.sums + (direction * shape_.batch * shape_.chunks * shape_.channels + place_.chunk_index(shape_, c));
-  }
-
-  __device__ __forceinline__ void start(const SegmentCopies<P, In>& copies) const {
-    copies.template start<kRow>(tiles_.k, inputs_.k, static_cast<In>(-INFINITY));  // So a missing term vanishes.
-    copies.template start<kRow>(tiles_.v, inputs_.v, static_cast<In>(0.0f));
   }
 
   __device__ __forceinline__ void push(PairSums& state, const PairTerms<In>& terms, int i) const {

@@ -15,7 +15,7 @@ class SegmentCopies {
   __device__ __forceinline__ SegmentCopies(const P& place, const Shape& shape)
       : channels_(shape.channels),
         group_channel_(place.group_channel),
-        first_(place.first_row * shape.channels + place.group_channel),
+        first_row_(place.first_row),
         lane_(place.lane),
         count_(place.count),
         wide_(shape.vectorized) {}
@@ -27,14 +27,14 @@ class SegmentCopies {
     if (!wide_) {
 #pragma unroll
       for (int c = 0; c < kWidth; ++c) {
-        const In* from = tensor + first_ + column(c);
+        const In* from = tensor + (first_row_ * channels_ + group_channel_ + column(c));
 #pragma unroll 4
         for (int i = 0; i < kTokens; ++i) tile[i * kRow + c] = i < count_ ? from[i * channels_] : missing;
       }
       return;
     }
     const int row = lane_ / kPieces, first = lane_ % kPieces * kPiece;
-    const In* from = tensor + (first_ + least(first, channels_ - group_channel_ - kPiece) + row * channels_);
+    const In* from = tensor + (first_row_ * channels_ + group_channel_ + least(first, channels_ - group_channel_ - kPiece) + row * channels_);
     In* to = tile - lane_ * kWidth + row * kRow + first;
     if (count_ == kTokens) {  // The same in the whole warp; without it, every copy would be a branch.
 #pragma unroll
@@ -58,27 +58,28 @@ class SegmentCopies {
     }
   }
 
-  /// Copies the rows of a tile, whose columns all lanes have written, to `tensor`.
-  __device__ __forceinline__ void write(const In* tile, In* tensor) const {
+  /// Copies the rows of a tile, whose columns all lanes have written, to `tensor`, whose tokens are `stride` apart.
+  __device__ __forceinline__ void write(const In* tile, In* tensor, int64_t stride) const {
+    constexpr int kRow = kLanes * kWidth;
     __syncwarp();
+    tensor += first_row_ * stride + group_channel_;
     if (!wide_) {
 #pragma unroll
       for (int c = 0; c < kWidth; ++c) {
         if (group_channel_ + lane_ * kWidth + c >= channels_) continue;
-        In* to = tensor + first_ + column(c);
 #pragma unroll 1
-        for (int i = 0; i < count_; ++i) to[i * channels_] = tile[i * kLanes * kWidth + c];
+        for (int i = 0; i < count_; ++i) tensor[i * stride + column(c)] = tile[i * kRow + c];
       }
       return;
     }
     const int row = lane_ / kPieces, first = lane_ % kPieces * kPiece;
-    In* to = tensor + (first_ + first + row * channels_);
-    const In* from = tile - lane_ * kWidth + row * kLanes * kWidth + first;
+    In* to = tensor + (first + row * stride);
+    const In* from = tile - lane_ * kWidth + row * kRow + first;
     const int count = group_channel_ + first < channels_ ? count_ : 0;
 #pragma unroll
-    for (int round = 0; round < kRounds; ++round, to += kRows * channels_) {
+    for (int round = 0; round < kRounds; ++round, to += kRows * stride) {
       if (round * kRows + row < count) {
-        *reinterpret_cast<Piece*>(to) = *reinterpret_cast<const Piece*>(from + round * kRows * kLanes * kWidth);
+        *reinterpret_cast<Piece*>(to) = *reinterpret_cast<const Piece*>(from + round * kRows * kRow);
       }
     }
   }
@@ -99,7 +100,7 @@ class SegmentCopies {
     return least(lane_ * kWidth + c, channels_ - 1 - group_channel_);
   }
 
-  int64_t channels_, group_channel_, first_;
+  int64_t channels_, group_channel_, first_row_;
   int lane_, count_;
   bool wide_;
 };

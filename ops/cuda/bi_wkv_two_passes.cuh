@@ -28,66 +28,67 @@ struct TwoPasses {
   __device__ unsigned* arrived(unsigned sequence) const { return counters + 1 + sequence; }
   __device__ unsigned* done(unsigned sequence) const { return counters + 1 + sequences + sequence; }
 
-  /// Calls work(second, chunk, b, group, wait) for each item that the block takes.
+  /// A chunk in one of the passes, or nothing more to do.
+  struct Item {
+    unsigned pass, chunk, b, group;
+    __device__ bool second() const { return pass == 1; }
+  };
+
+  /// Calls work(item, wait) for each item that the block takes; after wait() it may read what comes in to the chunk.
   template <typename Work>
   __device__ __forceinline__ void run(const Shape& shape, char* memory, const Work& work, const ChunkSums<T>& sums,
                                       const T* w) const {
-    __shared__ unsigned shared_ticket, shared_last;
+    __shared__ Item shared_item;
+    __shared__ bool last;
     const auto chunks = static_cast<unsigned>(shape.chunks);
-    const unsigned leading = lag * chunks, both = 2 * (sequences - lag) * chunks, items = 2 * sequences * chunks;
     const bool leads = threadIdx.x == 0 && threadIdx.y == 0;
     unsigned ticket = leads ? atomicAdd(counters, 1U) : 0U;
     while (true) {
-      if (leads) shared_ticket = ticket;
+      if (leads) shared_item = item_of(ticket, chunks);
       __syncthreads();
-      const unsigned item = shared_ticket;
-      if (item >= items) return;
+      const Item item = shared_item;
+      if (item.pass > 1) return;
       if (leads) ticket = atomicAdd(counters, 1U);
-      bool second;
-      unsigned sequence, chunk;
-      if (item < leading) {
-        second = false;
-        sequence = item / chunks;
-        chunk = item % chunks;
-      } else if (item - leading < both) {
-        const unsigned step = item - leading, rest = step % (2 * chunks);
-        second = rest % 2 != 0;
-        sequence = step / (2 * chunks) + (second ? 0 : lag);
-        chunk = rest / 2;
-      } else {
-        const unsigned step = item - leading - both;
-        second = true;
-        sequence = sequences - lag + step / chunks;
-        chunk = step % chunks;
-      }
-      const unsigned b = sequence / groups, group = sequence % groups;
-      work(second, chunk, b, group, [&] {
+      const unsigned sequence = item.b * groups + item.group;
+      const ::cuda::atomic_ref<unsigned, ::cuda::thread_scope_device> is_done(*done(sequence));
+      work(item, [&] {
         if (leads) {
-          const ::cuda::atomic_ref<unsigned, ::cuda::thread_scope_device> flag(*done(sequence));
-          while (flag.load(::cuda::memory_order_acquire) == 0) __nanosleep(20);
+          while (is_done.load(::cuda::memory_order_acquire) == 0) __nanosleep(20);
         }
         __syncthreads();
       });
       __syncthreads();
-      if (!second) {
-        if (leads) {
-          const ::cuda::atomic_ref<unsigned, ::cuda::thread_scope_device> count(*arrived(sequence));
-          shared_last = count.fetch_add(1, ::cuda::memory_order_acq_rel) + 1 == chunks ? 1U : 0U;
-        }
-        __syncthreads();
-        if (shared_last != 0) {
-          combine(shape, memory, sums, w, b, group);
-          __syncthreads();
-          if (leads) {
-            const ::cuda::atomic_ref<unsigned, ::cuda::thread_scope_device> flag(*done(sequence));
-            flag.store(1, ::cuda::memory_order_release);
-          }
-        }
+      if (item.second()) continue;
+      if (leads) {
+        const ::cuda::atomic_ref<unsigned, ::cuda::thread_scope_device> count(*arrived(sequence));
+        last = count.fetch_add(1, ::cuda::memory_order_acq_rel) + 1 == chunks;
       }
+      __syncthreads();
+      if (!last) continue;
+      combine(shape, memory, sums, w, item.b, item.group);
+      __syncthreads();
+      if (leads) is_done.store(1, ::cuda::memory_order_release);
     }
   }
 
  private:
+  /// First come the items of the first pass of `lag` sequences, then alternately one of the first and one of the second
+  /// pass, then the rest of the second.
+  __device__ Item item_of(unsigned ticket, unsigned chunks) const {
+    const unsigned leading = lag * chunks, both = 2 * (sequences - lag) * chunks;
+    unsigned pass = 0, index = ticket;  // Of the pass's items.
+    if (ticket >= leading + both) {
+      pass = ticket < 2 * sequences * chunks ? 1 : 2;
+      index = ticket - sequences * chunks;
+    } else if (ticket >= leading) {
+      const unsigned step = ticket - leading;
+      pass = step % 2;
+      index = step / 2 + (pass == 0 ? leading : 0);
+    }
+    const unsigned sequence = index / chunks, b = sequence / groups;
+    return {pass, index - sequence * chunks, b, sequence - b * groups};
+  }
+
   /// Replaces the sums of all chunks of a sequence by what comes in to each. Each direction is divided among half of the
   /// warps.
   static __device__ __forceinline__ void combine(const Shape& shape, char* memory, const ChunkSums<T>& sums, const T* w,
