@@ -32,7 +32,7 @@ enum class Pass { forward, backward };
 #define WKV_CHUNK 196
 #endif
 #ifndef WKV_SEG
-#define WKV_SEG 28
+#define WKV_SEG 49
 #endif
 /// Tokens of one thread. What a segment takes anyway is as much as 20 tokens take in the kernels, whose limit is the
 /// number of instructions: so the more the better, while enough warps fit a multiprocessor. Where chunks wait for each
@@ -140,7 +140,7 @@ struct Place {
   }
 
   /// Index of the chunk's sums in [batch, chunks, channels].
-  __device__ int64_t chunk_index(const Shape& shape) const {
+  __device__ int64_t chunk_index(const Shape& shape, int /*c*/ = 0) const {
     return (b * shape.chunks + chunk) * shape.channels + channel;
   }
 };
@@ -150,6 +150,7 @@ template <int kTokensIn>
 struct PairPlace {
   static constexpr int kTokens = kTokensIn;
   static constexpr int kWidth = 2;
+  int64_t sequence;  ///< The first of the two.
   int64_t b, group_channel, first_row;
   int chunk, warp, lane, count;
 
@@ -158,6 +159,7 @@ struct PairPlace {
     b = b_in;
     lane = static_cast<int>(threadIdx.x);
     warp = static_cast<int>(threadIdx.y);
+    sequence = b * shape.groups + static_cast<int64_t>(group) * kWidth;
     group_channel = static_cast<int64_t>(group) * kLanes * kWidth;
     const int64_t first_token = (static_cast<int64_t>(chunk) * shape.warps + warp) * kTokens;
     const int64_t left = shape.tokens - first_token;
@@ -202,8 +204,8 @@ template <typename T>
 struct ChunkSums {
   Sums<T>* sums;
   template <typename P>
-  __device__ Sums<T>* at(int direction, const P& place, const Shape& shape) const {
-    return &sums[direction * shape.batch * shape.chunks * shape.channels + place.chunk_index(shape)];
+  __device__ Sums<T>* at(int direction, const P& place, const Shape& shape, int c = 0) const {
+    return &sums[direction * shape.batch * shape.chunks * shape.channels + place.chunk_index(shape, c)];
   }
 };
 

@@ -72,7 +72,7 @@ __device__ Sides<Sums<T>> exact_segment(const P& place, const SharedMemory<T>& s
 /// Leaves the sums of a chunk, from those of its segments. After exact_segment(), which gave `own`.
 template <typename P, typename T, typename In>
 __device__ void exact_chunk(const Exact<T, In, P>& exact, const P& place, const Shape& shape,
-                            const SharedMemory<T>& shared, const ChunkSums<T>& totals, const Sides<Sums<T>>& own) {
+                            const SharedMemory<T>& shared, const GlobalSums<T>& totals, const Sides<Sums<T>>& own) {
   const auto join = [&](Sums<T>& state, const Sums<T>& segment) { exact.join(state, segment); };
   Sides<Sums<T>> beside{exact.none(), exact.none()};
   join_segments(beside, place, shared, join);
@@ -89,9 +89,9 @@ __device__ Sides<Sums<T>> exact_incoming(const Exact<T, In, P>& exact, const P& 
     exact_chunk(exact, place, shape, shared, global, own);
     meet_sequence(place, shape, global);
   }
-  gather_chunks(place, shape, shared, exact.w, global);
+  gather_chunks(place, shape, shared.gathered(), {exact.w}, global);
   __syncthreads();
-  return gathered_sums(place, shape, shared);
+  return gathered_sums(place, shape, shared.gathered());
 }
 
 /// Makes of what comes in to the chunk what stands left and right of the thread's segment. After exact_segment().
@@ -121,16 +121,15 @@ __device__ void exact_outputs(const Exact<T, In, P>& exact, const Sides<Sums<T>>
   }
 }
 
-/// y of a chunk. `incoming`: what comes in to the chunks, where there are several.
-template <typename T, bool kAlone, typename P, typename In>
+template <typename T, Exchange kExchange, typename P, typename In>
 __device__ __noinline__ void exact_forward(char* memory, const Shape& shape, unsigned item, const Inputs<T, In>& inputs,
-                                           const ChunkSums<T>& incoming, In* y) {
+                                           const GlobalSums<T>& global, const ChunkSums<T>& kept, In* y) {
   const SharedMemory<T> shared{memory, shape.warps};
   const P place(shape, item);
   const Exact<T, In, P> exact(inputs, place, shape);
-  exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
-  Sides<Sums<T>> sides{exact.none(), exact.none()};
-  if constexpr (!kAlone) sides = kept_incoming(place, shape, incoming);
+  const auto own = exact_segment(place, shared, [&](Sums<T>& state, int i) { exact.push(state, i); });
+  Sides<Sums<T>> sides = exact_incoming<kExchange>(exact, place, shape, shared, global, own);
+  if constexpr (kExchange != Exchange::none) keep_incoming(place, shape, kept, sides);
   join_beside(sides, exact, place, shared);
   Sums<T> right[P::kTokens];
   exact_outputs(exact, sides, place.count, right, [&](int i, const Output<T>& out) {
@@ -143,7 +142,7 @@ __device__ __noinline__ void exact_forward(char* memory, const Shape& shape, uns
 /// The sums of a chunk in both directions.
 template <typename T, typename P, typename In>
 __device__ __noinline__ void exact_totals(char* memory, const Shape& shape, unsigned item, const Inputs<T, In>& inputs,
-                                          const ChunkSums<T>& totals) {
+                                          const GlobalSums<T>& totals) {
   const SharedMemory<T> shared{memory, shape.warps};
   const P place(shape, item);
   const Exact<T, In, P> exact(inputs, place, shape);

@@ -9,14 +9,29 @@ template <typename T, typename In>
 using ForwardLauncher = Launcher<T, In, Pass::forward>;
 
 template <bool kGated, typename T, typename In>
-void run(const ForwardLauncher<T, In>& launcher, const at::Tensor& incoming, In* y) {
+void run(const ForwardLauncher<T, In>& launcher, const at::Tensor& sums, In* y) {
   const Shape& shape = launcher.shape();
+  const Inputs<T, In> inputs = launcher.inputs();
+  const ChunkSums<T> kept = launcher.pointer(sums);
   if (shape.chunks == 1) {
-    launcher.launch(forward_kernel<T, In, kGated>, launcher.template forward_tiles<Exchange::none>(), shape,
-                    launcher.inputs(), y);
+    launcher.launch(forward_kernel<T, In, Exchange::none, kGated>, launcher.template forward_tiles<Exchange::none>(),
+                    shape, inputs, GlobalSums<T>{}, kept, y);
     return;
   }
-  launcher.template launch_two_passes<kGated>(two_pass_kernel<T, In, kGated>, launcher.pointer(incoming), y);
+  const int tiles = launcher.template forward_tiles<Exchange::running>();
+  const typename ForwardLauncher<T, In>::ExchangeMemory exchange(launcher);
+  if constexpr (sizeof(T) == 4) {
+    using Block = PairBlock<kGated, kSegment<T, Exchange::running, Pass::forward>, In>;
+    const auto kernel = pair_kernel<T, In, kGated>;
+    const int bytes = Block::bytes(shape.warps) - SharedMemory<T>::bytes(shape.warps);
+    const int64_t pairs = shape.batch * ((shape.groups + 1) / 2);
+    if (const int64_t blocks = launcher.running_blocks(kernel, bytes, pairs); blocks > 0) {
+      launcher.launch_running(kernel, bytes, blocks, shape, inputs, exchange.pointers(), kept, y);
+      return;
+    }
+  }
+  launcher.launch(totals_kernel<T, In>, tiles, shape, inputs, exchange.pointers());
+  launcher.launch(forward_kernel<T, In, Exchange::former, kGated>, tiles, shape, inputs, exchange.pointers(), kept, y);
 }
 
 }  // namespace
@@ -27,11 +42,10 @@ BiWkvOutput bi_wkv_forward(const at::Tensor& w, const at::Tensor& u, const at::T
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, k.scalar_type(), "bi_wkv", [&] {
     using T = at::opmath_type<scalar_t>;
     const ForwardLauncher<T, scalar_t> launcher(w, u, k, v, r);
-    const at::Tensor incoming = launcher.chunk_sums();
-    if (keeps_sums) out.sums = incoming;
+    if (keeps_sums) out.sums = launcher.chunk_sums();
     if (out.y.numel() == 0) return;
     const auto run_gated = launcher.gated() ? run<true, T, scalar_t> : run<false, T, scalar_t>;
-    run_gated(launcher, incoming, out.y.mutable_data_ptr<scalar_t>());
+    run_gated(launcher, out.sums, out.y.mutable_data_ptr<scalar_t>());
   });
   return out;
 }

@@ -48,7 +48,6 @@ class Frame {
 
   __device__ void set(float largest) { frame_ = ceilf(largest * kLog2e); }
   __device__ float value() const { return frame_; }
-  __device__ void restore(float value) { frame_ = value; }
   /// e^k in the frame.
   __device__ float term(float k) const { return fast_exp2(fmaf(k, kLog2e, -frame_)); }
 
@@ -173,6 +172,17 @@ __device__ __forceinline__ void widen_segment(SegmentSides& segment, Frame& fram
   segment.sides = widen_sides(frame, place, shape, segment.sides, segment.rescale, frame.enter(incoming));
 }
 
+/// Leaves the block's sums for others, of which `own` is this segment's share; `beside` is what beside_segment() gave.
+template <typename P>
+__device__ __forceinline__ void leave_framed(const Frame& frame, const P& place, const Shape& shape,
+                                             const GlobalSums<float>& global, const Sides<FramedSums>& beside,
+                                             const Sides<FramedSums>& own) {
+  leave_chunk(
+      place, shape, global, beside, own,
+      [&](FramedSums& state, const FramedSums& segment) { frame.join(state, segment); },
+      [&](const FramedSums& state) { return frame.leave(state); });
+}
+
 /// Sums beside the parts of a segment: left as they come, taken last first. They shift through registers, which have no
 /// index. The parts are steps of a loop since the code of all tokens in a row would not fit the caches of instructions,
 /// of which every warp needs another place.
@@ -295,22 +305,53 @@ __device__ __forceinline__ void write_outputs(const Shape& shape, const SegmentC
   copies.write(tiles.k, y, shape.channels);
 }
 
-/// The forward pass of a sequence of one chunk. False, and nothing written, if a channel of the block takes no frame.
-template <bool kGated, typename P, typename In>
+/// The forward pass of a chunk. False, and nothing written, if a channel of the block takes no frame.
+template <Exchange kExchange, bool kGated, typename P, typename In>
 __device__ __forceinline__ bool framed_forward(const Shape& shape, const P& place, const SharedMemory<float>& shared,
-                                               const Inputs<float, In>& inputs, In* y) {
-  Frame frame(inputs.w[place.channel], inputs.u[place.channel], P::kTokens);
+                                               const Inputs<float, In>& inputs, const GlobalSums<float>& global,
+                                               const ChunkSums<float>& kept, In* y) {
+  const float w = inputs.w[place.channel];
+  Frame frame(w, inputs.u[place.channel], P::kTokens);
   if (!takes_frame<P>(frame, shape)) return false;
   const ForwardTiles<In, P::kTokens> tiles(shared.tiles(), place, shape.warps);
   const SegmentCopies<P, In> copies(place, shape);
   copies.template start<kLanes>(tiles.k, inputs.k, static_cast<In>(-INFINITY));  // So a missing term vanishes.
   copies.template start<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f));
   if constexpr (kGated) copies.template start<kLanes>(tiles.r, inputs.r, static_cast<In>(0.0f));
+  if constexpr (kExchange == Exchange::former) gather_chunks(place, shape, shared.gathered(), {w}, global);
   finish_loads();
   MarkedScan<P::kTokens> scan;
   scan_segment(scan, frame, place, tiles.k, tiles.v, shared);
-  const SegmentSides segment{beside_segment(frame, place, shared)};
+  SegmentSides segment{beside_segment(frame, place, shared)};
+  if constexpr (kExchange == Exchange::running) {
+    leave_framed(frame, place, shape, global, segment.sides, scan.own);
+    meet_sequence(place, shape, global);
+    gather_chunks(place, shape, shared.gathered(), {w}, global);
+    __syncthreads();
+  }
+  if constexpr (kExchange != Exchange::none) {
+    const Sides<Sums<float>> incoming = gathered_sums(place, shape, shared.gathered());
+    keep_incoming(place, shape, kept, incoming);
+    widen_segment(segment, frame, place, shape, incoming);
+  }
   write_outputs<kGated>(shape, copies, frame, tiles, scan.marks, segment, y);
+  return true;
+}
+
+/// Leaves the sums of a chunk. False, and nothing written, if a channel of the block takes no frame.
+template <typename P, typename In>
+__device__ __forceinline__ bool framed_totals(const Shape& shape, const P& place, const SharedMemory<float>& shared,
+                                              const Inputs<float, In>& inputs, const GlobalSums<float>& totals) {
+  Frame frame(inputs.w[place.channel], inputs.u[place.channel], P::kTokens);
+  if (!takes_frame<P>(frame, shape)) return false;
+  const ForwardTiles<In, P::kTokens> tiles(shared.tiles(), place, shape.warps);
+  const SegmentCopies<P, In> copies(place, shape);
+  copies.template start<kLanes>(tiles.k, inputs.k, static_cast<In>(-INFINITY));
+  copies.template start<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f));
+  finish_loads();
+  MarkedScan<P::kTokens> scan;
+  scan_segment(scan, frame, place, tiles.k, tiles.v, shared);
+  leave_framed(frame, place, shape, totals, beside_segment(frame, place, shared), scan.own);
   return true;
 }
 

@@ -6,7 +6,6 @@
 #include "ops/cuda/bi_wkv_exact.cuh"
 #include "ops/cuda/bi_wkv_framed_backward.cuh"
 #include "ops/cuda/bi_wkv_pairs.cuh"
-#include "ops/cuda/bi_wkv_two_passes.cuh"
 
 namespace vrwkv::ops::cuda {
 
@@ -16,14 +15,14 @@ namespace vrwkv::ops::cuda {
 #define WKV_BREGS 128
 #endif
 #ifndef WKV_REGS
-#define WKV_REGS 96
+#define WKV_REGS 128
 #endif
 /// Registers of a thread: of blocks of 10 warps, three fit a multiprocessor, or two where more has to be kept, since
 /// shared memory leaves the first cache no room for what is spilled.
-template <typename T, bool kAlone>
-constexpr int kForwardRegisters = sizeof(T) != 4 ? 128
-                                  : kAlone       ? 64
-                                                 : WKV_REGS;
+template <typename T, Exchange kExchange>
+constexpr int kForwardRegisters = sizeof(T) != 4                   ? 128
+                                  : kExchange == Exchange::running ? 96
+                                                                   : 64;
 template <typename T, bool kTotalsOnly>
 constexpr int kBackwardRegisters = sizeof(T) != 4 ? 128
                                    : kTotalsOnly  ? 64
@@ -44,56 +43,69 @@ __device__ __forceinline__ void for_each_item(const Shape& shape, const Work& wo
   }
 }
 
-/// y, or sigmoid(r) y with a gate, of sequences of one chunk.
-template <typename T, typename In, bool kGated>
-__global__ void __maxnreg__((kForwardRegisters<T, true>))
+/// y, or sigmoid(r) y with a gate; and what comes in to each chunk of several, for the backward pass, unless `kept` is
+/// null.
+template <typename T, typename In, Exchange kExchange, bool kGated>
+__global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
     forward_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
+                   const __grid_constant__ GlobalSums<T> global, const __grid_constant__ ChunkSums<T> kept,
                    In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
   const SharedMemory<T> shared{memory, shape.warps};
-  using P = PlaceOf<T, Exchange::none, Pass::forward>;
-  if constexpr (sizeof(T) == 4) {
-    if (framed_forward<kGated>(shape, P(shape, blockIdx.x), shared, inputs, y)) return;
-  }
-  exact_forward<T, true, P>(memory, shape, blockIdx.x, inputs, ChunkSums<T>{}, y);
+  using P = PlaceOf<T, kExchange, Pass::forward>;
+  for_each_item<P, kExchange>(shape, [&](unsigned item, const P& place) {
+    if constexpr (sizeof(T) == 4) {
+      if (framed_forward<kExchange, kGated>(shape, place, shared, inputs, global, kept, y)) return;
+    }
+    exact_forward<T, kExchange, P>(memory, shape, item, inputs, global, kept, y);
+  });
 }
 
-/// The same of sequences of several chunks, and what comes in to each, for the backward pass.
+/// The same over sequences of several chunks that meet while it runs, 64 channels a block.
 template <typename T, typename In, bool kGated>
-__global__ void __maxnreg__((kForwardRegisters<T, false>))
-    two_pass_kernel(const __grid_constant__ Shape shape, const __grid_constant__ TwoPasses<T> passes,
-                    const __grid_constant__ Inputs<T, In> inputs, const __grid_constant__ ChunkSums<T> incoming,
-                    In* __restrict__ y) {
+__global__ void __maxnreg__(WKV_REGS)
+    pair_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
+                const __grid_constant__ GlobalSums<T> global, const __grid_constant__ ChunkSums<T> kept,
+                In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
   using P = PlaceOf<T, Exchange::running, Pass::forward>;
-  const auto work = [&](const auto& item, const auto& wait) {
-    if constexpr (sizeof(T) == 4) {
-      const PairPlace<P::kTokens> place(shape, item.chunk, item.b, item.group);
-      PairBlock<kGated, P::kTokens, In> block(shape, place, memory, inputs);
-      block.start(item.second());
-      if (block.takes_frames()) {
-        if (item.second()) {
-          block.write_outputs(passes.segments, incoming, wait, y);
-        } else {
-          block.leave_sums(passes.segments, incoming);
-        }
-        return;
-      }
-      finish_loads();
+  const auto chunks = static_cast<unsigned>(shape.chunks), groups = static_cast<unsigned>(shape.groups);
+  const unsigned pairs = (groups + 1) / 2;
+  const unsigned items = static_cast<unsigned>(shape.batch) * pairs * chunks;
+  for (unsigned item = blockIdx.x; item < items; item += gridDim.x) {
+    const unsigned sequence = item / chunks, chunk = item % chunks, b = sequence / pairs, pair = sequence % pairs;
+    const PairPlace<P::kTokens> place(shape, chunk, b, pair);
+    PairBlock<kGated, P::kTokens, In> block(shape, place, memory, inputs);
+    block.start();
+    if (block.takes_frames()) {
+      block.run(global, kept, y);
+      __syncthreads();  // Shared memory is read.
+      continue;
     }
-    if (item.second()) wait();
-    const auto groups = static_cast<unsigned>(shape.groups);
-    for (unsigned group = 2 * item.group; group < groups && group < 2 * item.group + 2; ++group) {
+    finish_loads();
+    for (unsigned group = 2 * pair; group < groups && group < 2 * pair + 2; ++group) {
       __syncthreads();
-      const unsigned index = (item.b * groups + group) * static_cast<unsigned>(shape.chunks) + item.chunk;
-      if (item.second()) {
-        exact_forward<T, false, P>(memory, shape, index, inputs, incoming, y);
-      } else {
-        exact_totals<T, P>(memory, shape, index, inputs, incoming);
-      }
+      exact_forward<T, Exchange::running, P>(memory, shape, (b * groups + group) * chunks + chunk, inputs, global, kept,
+                                             y);
     }
-  };
-  passes.run(shape, memory, work, incoming, inputs.w);
+    __syncthreads();
+  }
+}
+
+/// The sums of each chunk, for Exchange::former.
+template <typename T, typename In>
+__global__ void __maxnreg__((kForwardRegisters<T, Exchange::former>))
+    totals_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
+                  const __grid_constant__ GlobalSums<T> totals) {
+  extern __shared__ __align__(16) char memory[];
+  const SharedMemory<T> shared{memory, shape.warps};
+  using P = PlaceOf<T, Exchange::former, Pass::forward>;
+  for_each_item<P, Exchange::former>(shape, [&](unsigned item, const P& place) {
+    if constexpr (sizeof(T) == 4) {
+      if (framed_totals(shape, place, shared, inputs, totals)) return;
+    }
+    exact_totals<T, P>(memory, shape, item, inputs, totals);
+  });
 }
 
 /// All gradients; with kTotalsOnly, the sums of gradient terms of each chunk, for Exchange::former.

@@ -13,9 +13,6 @@
 #include "ops/cuda/bi_wkv_kernels.cuh"
 #include "ops/cuda/vector.cuh"
 
-#ifndef WKV_LAG
-#define WKV_LAG 125
-#endif
 namespace vrwkv::ops::cuda {
 
 /// Contiguous inputs of one call and their division, for accumulation type T and storage type In. `r` may be undefined.
@@ -94,7 +91,7 @@ class Launcher {
   /// Blocks for Exchange::running: whole sequences, as few as let the kernel take all in as few turns as it can with
   /// what the device holds at once; 0 if that is not even one sequence.
   template <typename Kernel>
-  int64_t running_blocks(Kernel kernel, int tile_bytes) const {
+  int64_t running_blocks(Kernel kernel, int tile_bytes, int64_t sequences) const {
     const cudaLaunchConfig_t config = configure(kernel, tile_bytes, shape_.items());
     int blocks = 0;
     C10_CUDA_CHECK(
@@ -102,8 +99,8 @@ class Launcher {
     const int64_t at_once =
         static_cast<int64_t>(blocks) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount / shape_.chunks;
     if (at_once == 0) return 0;
-    const int64_t turns = (shape_.sequences() + at_once - 1) / at_once;
-    return (shape_.sequences() + turns - 1) / turns * shape_.chunks;
+    const int64_t turns = (sequences + at_once - 1) / at_once;
+    return (sequences + turns - 1) / turns * shape_.chunks;
   }
 
   /// Launches `kernel` with a block for every item.
@@ -124,34 +121,6 @@ class Launcher {
     config.attrs = &cooperative;
     config.numAttrs = 1;
     C10_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
-  }
-
-  /// Launches the kernel of two passes; `sums` becomes what comes in to each chunk.
-  template <bool kGated, typename Kernel>
-  void launch_two_passes(Kernel kernel, const ChunkSums<T>& sums, In* y) const {
-    constexpr int kTokens = kSegment<T, Exchange::running, Pass::forward>;
-    constexpr int kGroup = 2 * kLanes;
-    int shared = SharedMemory<T>::bytes(shape_.warps);
-    if constexpr (sizeof(T) == 4) shared = std::max(shared, PairBlock<kGated, kTokens, In>::bytes(shape_.warps));
-    const int64_t groups = (shape_.channels + kGroup - 1) / kGroup, sequences = shape_.batch * groups;
-    cudaLaunchConfig_t config = configure(kernel, shared - SharedMemory<T>::bytes(shape_.warps), 2 * sequences * shape_.chunks);
-    int resident = 0;
-    C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kLanes * shape_.warps,
-                                                                 config.dynamicSmemBytes));
-    resident *= at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
-    config.gridDim.x = std::min<unsigned>(config.gridDim.x, resident);
-    const int64_t lag = std::min<int64_t>(sequences, (resident * WKV_LAG + shape_.chunks * 100 - 1) / (shape_.chunks * 100));
-    const at::Tensor segments = scratch({sequences * shape_.chunks, shape_.warps * 4 + 1, kGroup});
-    const at::Tensor counters = at::zeros({1 + 2 * sequences}, segments.options().dtype(at::kInt));
-    auto* const beside = reinterpret_cast<float*>(segments.mutable_data_ptr<T>());
-    const TwoPasses<T> passes{
-        .segments = {reinterpret_cast<float4*>(beside), beside + sequences * shape_.chunks * shape_.warps * 4 * kGroup},
-        .counters = reinterpret_cast<unsigned*>(counters.mutable_data_ptr<int>()),
-        .groups = static_cast<unsigned>(groups),
-        .sequences = static_cast<unsigned>(sequences),
-        .lag = static_cast<unsigned>(lag)};
-    C10_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, shape_, passes, inputs(), sums, y));
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
 

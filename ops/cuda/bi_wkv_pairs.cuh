@@ -1,10 +1,10 @@
 #pragma once
 
-// The two passes of bi_wkv_two_passes.cuh in float32 with one exponential a token (bi_wkv_framed.cuh), for pairs of
-// neighbouring channels: a thread reads and writes both in one access, which saves a sixth of the instructions.
+// The forward pass over sequences of several chunks in float32 with one exponential a token (bi_wkv_framed.cuh), for
+// pairs of neighbouring channels: a thread reads and writes both in one access, and twice as much of a sequence is on
+// the device at once.
 
 #include "ops/cuda/bi_wkv_framed.cuh"
-#include "ops/cuda/bi_wkv_two_passes.cuh"
 #include "ops/cuda/chunk.cuh"
 
 namespace vrwkv::ops::cuda {
@@ -41,8 +41,7 @@ class PairBlock {
 
   /// Of shared memory.
   static int bytes(int warps) {
-    const int tile = Tiles::bytes(warps, false) / 2, sums = 2 * warps * kLanes * static_cast<int>(sizeof(PairSums));
-    return 2 * tile + (kGated ? std::max(tile, sums) : sums);
+    return Tiles::bytes(warps, false) + 2 * warps * kLanes * static_cast<int>(sizeof(PairSums));
   }
 
   __device__ __forceinline__ PairBlock(const Shape& shape, const P& place, char* memory,
@@ -52,16 +51,14 @@ class PairBlock {
         inputs_(inputs),
         tiles_(memory, place, shape.warps),
         sums_(reinterpret_cast<PairSums*>(memory + Tiles::bytes(shape.warps, false)) + place.lane),
+        w_{inputs.w[place.channel(shape, 0)], inputs.w[place.channel(shape, 1)]},
         frames_{frame(0), frame(1)} {}
 
-  /// Starts to copy what the pass reads.
-  __device__ __forceinline__ void start(bool second) const {
+  /// Starts to copy k and v.
+  __device__ __forceinline__ void start() const {
     const SegmentCopies<P, In> copies(place_, shape_);
     copies.template start<kRow>(tiles_.k, inputs_.k, static_cast<In>(-INFINITY));  // So a missing term vanishes.
     copies.template start<kRow>(tiles_.v, inputs_.v, static_cast<In>(0.0f));
-    if constexpr (kGated) {
-      if (second) copies.template start<kRow>(tiles_.r, inputs_.r, static_cast<In>(0.0f));
-    }
   }
 
   __device__ __forceinline__ bool takes_frames() const {
@@ -70,11 +67,12 @@ class PairBlock {
     return __all_sync(0xffffffffU, fits) != 0;
   }
 
-  /// The first pass.
-  __device__ __forceinline__ void leave_sums(const SegmentMemory& segments, const ChunkSums<float>& sums) {
+  /// The chunk's forward pass.
+  __device__ __forceinline__ void run(const GlobalSums<float>& global, const ChunkSums<float>& kept, In* y) {
     finish_loads();
     PairSums left, right;
-    scan_segment(left, right);
+    PairMarks marks;
+    scan_segment(left, right, marks);
     PairSums beside_left, beside_right;
 #pragma unroll 2
     for (int warp = 0; warp < place_.warp; ++warp) join(beside_left, sums_[warp * kLanes]);
@@ -82,77 +80,20 @@ class PairBlock {
     for (int warp = shape_.warps - 1; warp > place_.warp; --warp) {
       join(beside_right, sums_[(shape_.warps + warp) * kLanes]);
     }
-    float4* beside = segments.beside + (item() * shape_.warps + place_.warp) * 2 * kLanes + 2 * place_.lane;
+    leave(left, right, beside_left, beside_right, global);
+    meet_sequence(place_, shape_, global);
+    // All have read the segments' sums, whose memory takes what is gathered.
+    auto* const gathered = reinterpret_cast<Sums<float>*>(sums_ - place_.lane);
+    gather_chunks(place_, shape_, gathered, w_, global);
+    __syncthreads();
+    float rescale[2];
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      beside[c] = {beside_left.of[c].a, beside_left.of[c].b, beside_right.of[c].a, beside_right.of[c].b};
+      const Sides<Sums<float>> incoming = gathered_sums(place_, shape_, gathered, c);
+      keep(kept, incoming, c);
+      rescale[c] = enter(beside_left.of[c], beside_right.of[c], incoming, c);
     }
-    join(beside_left, left);
-    join(beside_right, right);
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      const Frame& frame = frames_[c];
-      if (place_.warp == 0) {
-        segments.frames[item() * 2 * kLanes + 2 * place_.lane + c] = frame.value();
-        if (place_.inside(shape_, c)) store_sums(chunk(sums, 1, c), frame.leave(beside_right.of[c]));
-      }
-      if (place_.warp == shape_.warps - 1 && place_.inside(shape_, c)) {
-        store_sums(chunk(sums, 0, c), frame.leave(beside_left.of[c]));
-      }
-    }
-  }
-
-  /// The second pass, which may use what others have left after wait().
-  template <typename Wait>
-  __device__ __forceinline__ void write_outputs(const SegmentMemory& segments, const ChunkSums<float>& incoming,
-                                                const Wait& wait, In* y) {
-    wait();
-    PairSums left, right;
-    enter(left, right, segments, incoming);
-    finish_loads();
-
-    PairMarks marks;
-#pragma unroll 1
-    for (int first = 0; first < kTokens - kPart; first += kPart) {
-      marks.leave(left);
-      const PairTerms<In> terms(frames_, tiles_.k + first * kRow, tiles_.v + first * kRow);
-#pragma unroll
-      for (int i = 0; i < kPart; ++i) push(left, terms, i);
-    }
-    marks.leave(left);
-
-#pragma unroll 1
-    for (int first = kTokens - kPart; first >= 0; first -= kPart) {
-      const PairTerms<In> terms(frames_, tiles_.k + first * kRow, tiles_.v + first * kRow);
-      PairSums with_own[kPart];
-      left = marks.take();
-#pragma unroll
-      for (int i = 0; i < kPart; ++i) {
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          with_own[i].of[c] = {fmaf(frames_[c].bonus, terms.ev[c][i], left.of[c].a),
-                               fmaf(frames_[c].bonus, terms.e[c][i], left.of[c].b)};
-        }
-        push(left, terms, i);
-      }
-#pragma unroll
-      for (int i = kPart - 1; i >= 0; --i) {
-        const int token = (first + i) * kRow;
-        Chunk<In, 2> gate;
-        if constexpr (kGated) gate = load_chunk<2>(tiles_.r + token);
-        float out[2];
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          const FramedSums& own = with_own[i].of[c];
-          float below = own.b + right.of[c].b;
-          // Times 1 / (1 + e^{-r}), in one division.
-          if constexpr (kGated) below = fmaf(below, fast_exp(-gate[c]), below);
-          out[c] = (own.a + right.of[c].a) * fast_reciprocal(below);
-        }
-        store_chunk<2>(tiles_.k + token, out);  // Read already.
-        push(right, terms, i);
-      }
-    }
+    write_outputs(beside_left, beside_right, rescale, marks);
     SegmentCopies<P, In>(place_, shape_).write(tiles_.k, y, shape_.channels);
   }
 
@@ -168,29 +109,130 @@ class PairBlock {
       for (int i = 0; i < kCount - 1; ++i) marks_[i] = marks_[i + 1];
       marks_[kCount - 1] = sums;
     }
+    /// None at the end, beside the outermost part.
     __device__ __forceinline__ PairSums take() {
       const PairSums last = marks_[kCount - 1];
 #pragma unroll
       for (int i = kCount - 1; i > 0; --i) marks_[i] = marks_[i - 1];
+      marks_[0] = {};
       return last;
     }
 
    private:
-    static constexpr int kCount = kTokens / kPart;
+    static constexpr int kCount = kTokens / kPart - 1;
     PairSums marks_[kCount];
   };
 
   __device__ __forceinline__ Frame frame(int c) const {
     const int64_t channel = place_.channel(shape_, c);
-    return {inputs_.w[channel], inputs_.u[channel], kTokens};
+    return {w_[c], inputs_.u[channel], kTokens};
   }
-  /// Number of the chunk.
-  __device__ __forceinline__ int64_t item() const {
-    const int64_t groups = (shape_.channels + kRow - 1) / kRow;
-    return (place_.b * groups + place_.group_channel / kRow) * shape_.chunks + place_.chunk;
+
+  /// Leaves the chunk's sums for others: `left` and `right` are the segment's, `beside` those left and right of it.
+  __device__ __forceinline__ void leave(PairSums left, PairSums right, const PairSums& beside_left,
+                                        const PairSums& beside_right, const GlobalSums<float>& global) const {
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      if (!place_.inside(shape_, c)) continue;
+      FramedSums state = beside_left.of[c];
+      if (place_.warp == shape_.warps - 1) {
+        frames_[c].join(state, left.of[c]);
+        store_sums(global.at(0, place_, shape_, c), frames_[c].leave(state));
+      }
+      if (place_.warp == 0) {
+        state = beside_right.of[c];
+        frames_[c].join(state, right.of[c]);
+        store_sums(global.at(1, place_, shape_, c), frames_[c].leave(state));
+      }
+    }
   }
-  __device__ __forceinline__ Sums<float>* chunk(const ChunkSums<float>& sums, int direction, int c) const {
-    return sums.sums + (direction * shape_.batch * shape_.chunks * shape_.channels + place_.chunk_index(shape_, c));
+
+  /// Keeps what comes in to the chunk for the backward pass, or nothing where `kept` is null.
+  __device__ __forceinline__ void keep(const ChunkSums<float>& kept, const Sides<Sums<float>>& incoming, int c) const {
+    if (kept.sums == nullptr || !place_.inside(shape_, c)) return;
+    if (place_.warp == 0) store_sums(kept.at(0, place_, shape_, c), incoming.left);
+    if (place_.warp == shape_.warps - 1) store_sums(kept.at(1, place_, shape_, c), incoming.right);
+  }
+
+  /// Adds what comes in from other chunks, which may raise the frame, to what stands beside the segment; gives what the
+  /// segment's own sums have to be multiplied by.
+  __device__ __forceinline__ float enter(FramedSums& left, FramedSums& right, const Sides<Sums<float>>& incoming,
+                                         int c) {
+    SegmentSides segment{{left, right}};
+    widen_segment(segment, frames_[c], place_, shape_, incoming);
+    left = segment.sides.left;
+    right = segment.sides.right;
+    return segment.rescale;
+  }
+
+  /// The gates' logits of a part.
+  __device__ __forceinline__ void load_gates(Chunk<In, 2> (&gates)[kPart], int first) const {
+    const int64_t column = place_.group_channel + 2 * place_.lane;
+    const In* from = inputs_.r + ((place_.first_row + first) * shape_.channels + column);
+    if (shape_.vectorized && first + kPart <= place_.count) {
+      if (column >= shape_.channels) from -= column;
+#pragma unroll
+      for (int i = 0; i < kPart; ++i, from += shape_.channels) gates[i] = load_chunk<2>(from);
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < kPart; ++i, from += shape_.channels) {
+      const bool is_token = first + i < place_.count;
+      const float values[2] = {is_token && column < shape_.channels ? static_cast<float>(from[0]) : 0.0f,
+                               is_token && column + 1 < shape_.channels ? static_cast<float>(from[1]) : 0.0f};
+      gates[i] = Chunk<In, 2>::rounded(values);
+    }
+  }
+
+  /// y of the segment's tokens, in the place of k. `left` and `right`: all that stands beside the segment.
+  __device__ __forceinline__ void write_outputs(const PairSums& left, PairSums right, const float (&rescale)[2],
+                                                PairMarks& marks) const {
+    float power[2], power_step[2];
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      power[c] = frames_[c].power(kTokens - kPart);
+      power_step[c] = frames_[c].power(-kPart);
+    }
+    Chunk<In, 2> gates[kPart], next_gates[kPart];
+    if constexpr (kGated) load_gates(next_gates, kTokens - kPart);
+#pragma unroll 1
+    for (int first = kTokens - kPart; first >= 0; first -= kPart) {
+      if constexpr (kGated) {
+#pragma unroll
+        for (int i = 0; i < kPart; ++i) gates[i] = next_gates[i];
+        if (first > 0) load_gates(next_gates, first - kPart);
+      }
+      const PairTerms<In> terms(frames_, tiles_.k + first * kRow, tiles_.v + first * kRow);
+      PairSums with_own[kPart], state = marks.take();
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        state.of[c] = widen(state.of[c], rescale[c], power[c], left.of[c]);
+        power[c] *= power_step[c];
+      }
+#pragma unroll
+      for (int i = 0; i < kPart; ++i) {
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          with_own[i].of[c] = {fmaf(frames_[c].bonus, terms.ev[c][i], state.of[c].a),
+                               fmaf(frames_[c].bonus, terms.e[c][i], state.of[c].b)};
+        }
+        push(state, terms, i);
+      }
+#pragma unroll
+      for (int i = kPart - 1; i >= 0; --i) {
+        float out[2];
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          const FramedSums& own = with_own[i].of[c];
+          float below = own.b + right.of[c].b;
+          // Times 1 / (1 + e^{-r}), in one division.
+          if constexpr (kGated) below = fmaf(below, fast_exp(-gates[i][c]), below);
+          out[c] = (own.a + right.of[c].a) * fast_reciprocal(below);
+        }
+        store_chunk<2>(tiles_.k + (first + i) * kRow, out);
+        push(right, terms, i);
+      }
+    }
   }
 
   __device__ __forceinline__ void push(PairSums& state, const PairTerms<In>& terms, int i) const {
@@ -204,13 +246,14 @@ class PairBlock {
 
   /// The segment's sums in both directions, which shared memory then has for all warps. In the frame 1 or, if they are
   /// not moderate in it, that of the largest key.
-  __device__ __forceinline__ void scan_segment(PairSums& left, PairSums& right) {
+  __device__ __forceinline__ void scan_segment(PairSums& left, PairSums& right, PairMarks& marks) {
 #pragma unroll 1
     for (bool framed = false;; framed = true) {
       float passed[2] = {1.0f, 1.0f};
       left = right = PairSums{};
 #pragma unroll 1
       for (int first = 0; first < kTokens; first += kPart) {
+        if (first > 0) marks.leave(left);
         const PairTerms<In> terms(frames_, tiles_.k + first * kRow, tiles_.v + first * kRow);
         PairSums part;
 #pragma unroll
@@ -263,31 +306,12 @@ class PairBlock {
     }
   }
 
-  /// What stands left and right of the segment: the chunk's share, which the first pass has left, and what comes in.
-  __device__ __forceinline__ void enter(PairSums& left, PairSums& right, const SegmentMemory& segments,
-                                        const ChunkSums<float>& incoming) {
-    const float4* beside = segments.beside + (item() * shape_.warps + place_.warp) * 2 * kLanes + 2 * place_.lane;
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      Frame& frame = frames_[c];
-      const float old_frame = segments.frames[item() * 2 * kLanes + 2 * place_.lane + c];
-      const float4 share = beside[c];
-      const Sides<Sums<float>> outside{load_sums(chunk(incoming, 0, c)), load_sums(chunk(incoming, 1, c))};
-      frame.restore(old_frame);
-      frame.raise(outside);
-      const float rescale = fast_exp2(old_frame - frame.value());
-      const Sides<FramedSums> sides = frame.enter(outside);
-      left.of[c] = widen({share.x, share.y}, rescale, frame.power(place_.warp * kTokens), sides.left);
-      right.of[c] =
-          widen({share.z, share.w}, rescale, frame.power((shape_.warps - 1 - place_.warp) * kTokens), sides.right);
-    }
-  }
-
   const Shape& shape_;
   const P& place_;
   const Inputs<float, In>& inputs_;
   Tiles tiles_;
-  PairSums* sums_;  ///< [2][warps][lanes] each segment's sums in both directions; of the first pass.
+  PairSums* sums_;  ///< [2][warps][lanes] each segment's sums in both directions.
+  float w_[2];
   Frame frames_[2];
 };
 
