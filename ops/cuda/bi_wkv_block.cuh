@@ -28,19 +28,13 @@ enum class Exchange {
 
 enum class Pass { forward, backward };
 
-#ifndef WKV_CHUNK
-#define WKV_CHUNK 196
-#endif
-#ifndef WKV_SEG
-#define WKV_SEG 49
-#endif
 /// Tokens of one thread. What a segment takes anyway is as much as 20 tokens take in the kernels, whose limit is the
 /// number of instructions: so the more the better, while enough warps fit a multiprocessor. Where chunks wait for each
 /// other, small blocks of long segments do best.
 template <typename T, Exchange kExchange, Pass kPass>
 constexpr int kSegment = sizeof(T) != 4                                           ? 8
                          : kExchange == Exchange::none || kPass == Pass::backward ? 28
-                                                                                  : WKV_SEG;
+                                                                                  : 49;
 
 /// Tokens of a step of the loops over a segment.
 constexpr int kPart = 7;
@@ -50,7 +44,7 @@ constexpr int kPart = 7;
 template <typename T>
 constexpr int kTokensAlone = sizeof(T) == 4 ? 308 : 128;
 template <typename T>
-constexpr int kChunkTokens = sizeof(T) == 4 ? WKV_CHUNK : 80;
+constexpr int kChunkTokens = sizeof(T) == 4 ? 196 : 80;
 
 /// Exponentials and conditional choices of one thread. float uses the hardware's base-2 exponential, whose error is
 /// within a few ulp of the result for the arguments that matter here (at most 0, or near it).
@@ -81,6 +75,8 @@ struct Shape {
   bool vectorized;  ///< Rows of all tensors can be read 16 bytes at a time.
 
   __host__ __device__ int64_t sequences() const { return batch * groups; }
+  /// Where a block takes two groups.
+  __host__ __device__ int64_t pair_sequences() const { return batch * ((groups + 1) / 2); }
   __host__ __device__ int64_t items() const { return sequences() * chunks; }
 };
 

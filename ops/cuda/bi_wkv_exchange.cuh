@@ -43,7 +43,8 @@ __device__ __forceinline__ void meet_sequence(const P& place, const Shape& shape
 }
 
 /// Adds sums(0, c) to sums(count - 1, c), which stand at the same place and have no n, to to[c]: several at a time, so
-/// that their exponentials do not wait for each other.
+/// that their loads and exponentials do not wait for each other, and without branches: behind the end, the last counts
+/// for nothing.
 template <int kAtOnce, int kWidth, typename T, typename Get>
 __device__ __forceinline__ void add_sums(Sums<T> (&to)[kWidth], int count, const Get& sums) {
   using M = ScalarMath<T>;
@@ -54,8 +55,8 @@ __device__ __forceinline__ void add_sums(Sums<T> (&to)[kWidth], int count, const
     for (int i = 0; i < kAtOnce; ++i) {
 #pragma unroll
       for (int c = 0; c < kWidth; ++c) {
-        clear<M>(terms[c][i]);
-        if (first + i < count) terms[c][i] = sums(first + i, c);
+        terms[c][i] = sums(first + i < count ? first + i : count - 1, c);
+        if (first + i >= count) terms[c][i].key = empty_key<T>();
       }
     }
 #pragma unroll
@@ -89,7 +90,7 @@ __device__ __forceinline__ void gather_chunks(const P& place, const Shape& shape
   if (worker >= workers) return;
   const T tokens = static_cast<T>(shape.warps * P::kTokens);
   const int count = direction == 0 ? place.chunk : shape.chunks - 1 - place.chunk;
-  const int64_t step = (direction == 0 ? -1 : 1) * shape.channels;
+  const int step = (direction == 0 ? -1 : 1) * static_cast<int>(shape.channels);
   const Sums<T>* here[kWidth];
   Sums<T> sums[kWidth];
 #pragma unroll
@@ -99,7 +100,7 @@ __device__ __forceinline__ void gather_chunks(const P& place, const Shape& shape
   }
   add_sums<5>(sums, (count - worker + workers - 1) / workers, [&](int i, int c) {
     const int between = i * workers + worker;  // Chunks that lie nearer.
-    Sums<T> found = load_sums(here[c] + (between + 1) * step);
+    Sums<T> found = load_sums(here[c] + static_cast<int64_t>(between + 1) * step);
     found.key -= (found.n + static_cast<T>(between) * tokens) * w[c];
     found.n = T(0);
     return found;

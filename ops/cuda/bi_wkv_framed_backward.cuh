@@ -46,10 +46,8 @@ __device__ __forceinline__ bool framed_backward(const Shape& shape, const P& pla
   FramedSums right = segment.sides.right;
   SegmentScan readers;
   Marks<kTokens> readers_marks;
-  In* gr = nullptr;
-  if constexpr (kGated) {
-    gr = gradients.gr + ((place.first_row + kTokens - 1) * gradients.stride + place.channel);
-  }
+  const int64_t first_gradient = place.first_row * gradients.stride + place.channel;
+  In* gr = kGated ? gradients.gr + (first_gradient + (kTokens - 1) * gradients.stride) : nullptr;
 #pragma unroll 1
   for (int first = kTokens - kPart; first >= 0; first -= kPart) {
     const PartTerms part(frame, tiles.k + first * kLanes, tiles.v + first * kLanes,
@@ -112,6 +110,8 @@ __device__ __forceinline__ bool framed_backward(const Shape& shape, const P& pla
   // From left to right: gk and gv.
   power = frame.power(kTokens - kPart);
   FramedSums left = sides.left;
+  In* gk = gradients.gk + first_gradient;
+  In* gv = gradients.gv + first_gradient;
 #pragma unroll 1
   for (int first = 0; first < kTokens; first += kPart) {
     FramedSums right_of[kPart], state = widen(readers_marks.take(), 1.0f, power, sides.right);
@@ -131,16 +131,15 @@ __device__ __forceinline__ bool framed_backward(const Shape& shape, const P& pla
       const float from_right = term * fmaf(v, right_of[i].a, -right_of[i].b);
       const float from_left = term * fmaf(v, left.a, -left.b);
       const float own_term = term * frame.bonus;
-      // k and v are read.
-      tiles.k[(first + i) * kLanes] = static_cast<In>(from_right + from_left + own_term * fmaf(v, q[i], -h[i]));
-      tiles.v[(first + i) * kLanes] = static_cast<In>(fmaf(term, right_of[i].a + left.a, own_term * q[i]));
+      store_below(gk, static_cast<In>(from_right + from_left + own_term * fmaf(v, q[i], -h[i])), first + i, written);
+      store_below(gv, static_cast<In>(fmaf(term, right_of[i].a + left.a, own_term * q[i])), first + i, written);
+      gk += gradients.stride;
+      gv += gradients.stride;
       moment += from_right - from_left;
       moment_by_token = fmaf(static_cast<float>(first + i), from_right - from_left, moment_by_token);
       frame.push(left, q[i], h[i]);
     }
   }
-  copies.write(tiles.k, gradients.gk, gradients.stride);
-  copies.write(tiles.v, gradients.gv, gradients.stride);
   const float first = static_cast<float>(place.first_token) - 0.5f * static_cast<float>(shape.tokens - 1);
   write_parts(gradients, fmaf(first, moment, moment_by_token) - gu, gu, shape, place, shared);
   return true;

@@ -11,12 +11,6 @@ namespace vrwkv::ops::cuda {
 
 // Parameters are __grid_constant__ so that exact functions can take their address without a copy in every thread.
 
-#ifndef WKV_BREGS
-#define WKV_BREGS 128
-#endif
-#ifndef WKV_REGS
-#define WKV_REGS 128
-#endif
 /// Registers of a thread: of blocks of 10 warps, three fit a multiprocessor, or two where more has to be kept, since
 /// shared memory leaves the first cache no room for what is spilled.
 template <typename T, Exchange kExchange>
@@ -26,7 +20,7 @@ constexpr int kForwardRegisters = sizeof(T) != 4                   ? 128
 template <typename T, bool kTotalsOnly>
 constexpr int kBackwardRegisters = sizeof(T) != 4 ? 128
                                    : kTotalsOnly  ? 64
-                                                  : WKV_BREGS;
+                                                  : 128;
 
 /// What a block works on: with Exchange::running several items, one after the other. All sequences that the grid works
 /// on at a time are whole.
@@ -63,7 +57,7 @@ __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
 
 /// The same over sequences of several chunks that meet while it runs, 64 channels a block.
 template <typename T, typename In, bool kGated>
-__global__ void __maxnreg__(WKV_REGS)
+__global__ void __maxnreg__(128)
     pair_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
                 const __grid_constant__ GlobalSums<T> global, const __grid_constant__ ChunkSums<T> kept,
                 In* __restrict__ y) {
