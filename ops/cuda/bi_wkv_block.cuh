@@ -2,8 +2,8 @@
 
 // How the tokens of Bi-WKV are divided, and how sums travel between the parts.
 //
-// A thread has one channel and a segment of kSegment consecutive tokens. A thread block has 32 channels (its lanes) and
-// several segments (its warps); its tokens are a chunk. Segments meet in shared memory, the chunks of a
+// A thread has one channel (two in bi_wkv_pairs.cuh) and a segment of kSegment consecutive tokens. A thread block has
+// 32 lanes and several segments (its warps); its tokens are a chunk. Segments meet in shared memory, the chunks of a
 // sequence in global memory: while the kernel runs where all chunks of a sequence can be on the device at once, else
 // between two launches.
 
@@ -75,8 +75,9 @@ struct Shape {
   bool vectorized;  ///< Rows of all tensors can be read 16 bytes at a time.
 
   __host__ __device__ int64_t sequences() const { return batch * groups; }
-  /// Where a block takes two groups.
-  __host__ __device__ int64_t pair_sequences() const { return batch * ((groups + 1) / 2); }
+  // Where a block takes two groups:
+  __host__ __device__ int pair_groups() const { return (groups + 1) / 2; }
+  __host__ __device__ int64_t pair_sequences() const { return batch * pair_groups(); }
   __host__ __device__ int64_t items() const { return sequences() * chunks; }
 };
 

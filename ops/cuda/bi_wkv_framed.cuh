@@ -186,27 +186,27 @@ __device__ __forceinline__ void leave_framed(const Frame& frame, const P& place,
 /// Sums beside the parts of a segment: left as they come, taken last first. They shift through registers, which have no
 /// index. The parts are steps of a loop since the code of all tokens in a row would not fit the caches of instructions,
 /// of which every warp needs another place.
-template <int kTokens>
+template <int kTokens, typename State = FramedSums>
 class Marks {
  public:
-  __device__ __forceinline__ void leave(const FramedSums& sums) {
+  __device__ __forceinline__ void leave(const State& sums) {
 #pragma unroll
     for (int i = 0; i < kCount - 1; ++i) marks_[i] = marks_[i + 1];
     marks_[kCount - 1] = sums;
   }
   /// None at the end, beside the outermost part.
-  __device__ __forceinline__ FramedSums take() {
-    const FramedSums last = marks_[kCount - 1];
+  __device__ __forceinline__ State take() {
+    const State last = marks_[kCount - 1];
 #pragma unroll
     for (int i = kCount - 1; i > 0; --i) marks_[i] = marks_[i - 1];
-    marks_[0] = {0.0f, 0.0f};
+    marks_[0] = State{};
     return last;
   }
 
  private:
   static constexpr int kCount = kTokens / kPart - 1;
   static_assert(kTokens % kPart == 0 && kCount > 0);
-  FramedSums marks_[kCount]{};
+  State marks_[kCount]{};
 };
 
 /// Whether a segment's sums b in both directions keep so far from the ends of float32 that they need no frame, as those
@@ -236,7 +236,6 @@ struct MarkedScan {
     }
     own = {scan.from_left, scan.from_right};
   }
-
 };
 
 /// Scans the segment and puts its sums where the block's others see them: in the frame 1 if all segments' sums are
@@ -279,9 +278,9 @@ struct PartTerms {
 
 /// y of a segment's tokens, from all that stands left and right of the segment, part by part.
 template <bool kGated, typename P, typename In>
-__device__ __forceinline__ void write_outputs(const Shape& shape, const SegmentCopies<P, In>& copies, const Frame& frame,
-                                              const ForwardTiles<In, P::kTokens>& tiles, Marks<P::kTokens>& marks,
-                                              const SegmentSides& segment, In* y) {
+__device__ __forceinline__ void write_outputs(const Shape& shape, const SegmentCopies<P, In>& copies,
+                                              const Frame& frame, const ForwardTiles<In, P::kTokens>& tiles,
+                                              Marks<P::kTokens>& marks, const SegmentSides& segment, In* y) {
   constexpr int kTokens = P::kTokens;
   FramedSums right = segment.sides.right;
   float power = frame.power(kTokens - kPart);

@@ -29,7 +29,8 @@ __device__ __forceinline__ bool framed_backward(const Shape& shape, const P& pla
   copies.template start<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f));
   copies.template start<Tiles::kRow>(tiles.gy, gradients.gy, static_cast<In>(0.0f));
   if constexpr (kGated) copies.template start<Tiles::kRow>(tiles.r, inputs.r, static_cast<In>(0.0f));
-  if constexpr (kExchange == Exchange::former && !kTotalsOnly) gather_chunks(place, shape, shared.gathered(), {w}, global);
+  if constexpr (kExchange == Exchange::former && !kTotalsOnly)
+    gather_chunks(place, shape, shared.gathered(), {w}, global);
   Sides<Sums<float>> beside_chunk;
   if constexpr (kExchange != Exchange::none) beside_chunk = kept_incoming(place, shape, kept);
   finish_loads();

@@ -55,7 +55,8 @@ __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
   });
 }
 
-/// The same over sequences of several chunks that meet while it runs, 64 channels a block.
+/// The same over sequences of several chunks that meet while it runs, 64 channels a block: four blocks fit a
+/// multiprocessor.
 template <typename T, typename In, bool kGated>
 __global__ void __maxnreg__(128)
     pair_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
@@ -64,8 +65,8 @@ __global__ void __maxnreg__(128)
   extern __shared__ __align__(16) char memory[];
   using P = PlaceOf<T, Exchange::running, Pass::forward>;
   const auto chunks = static_cast<unsigned>(shape.chunks), groups = static_cast<unsigned>(shape.groups);
-  const unsigned pairs = (groups + 1) / 2;
-  const unsigned items = static_cast<unsigned>(shape.batch) * pairs * chunks;
+  const auto pairs = static_cast<unsigned>(shape.pair_groups());
+  const unsigned items = static_cast<unsigned>(shape.pair_sequences()) * chunks;
   for (unsigned item = blockIdx.x; item < items; item += gridDim.x) {
     const unsigned sequence = item / chunks, chunk = item % chunks, b = sequence / pairs, pair = sequence % pairs;
     const PairPlace<P::kTokens> place(shape, chunk, b, pair);

@@ -34,7 +34,8 @@ class SegmentCopies {
       return;
     }
     const int row = lane_ / kPieces, first = lane_ % kPieces * kPiece;
-    const In* from = tensor + (first_row_ * channels_ + group_channel_ + least(first, channels_ - group_channel_ - kPiece) + row * channels_);
+    const In* from = tensor + (first_row_ * channels_ + group_channel_ +
+                               least(first, channels_ - group_channel_ - kPiece) + row * channels_);
     In* to = tile - lane_ * kWidth + row * kRow + first;
     if (count_ == kTokens) {  // The same in the whole warp; without it, every copy would be a branch.
 #pragma unroll
