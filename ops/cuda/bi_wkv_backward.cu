@@ -24,7 +24,7 @@ void run(const BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const 
   const typename BackwardLauncher<T, In>::ExchangeMemory exchange(launcher);
   if constexpr (sizeof(T) == 4) {
     const auto kernel = backward_kernel<T, In, Exchange::running, kGated, false>;
-    if (const int64_t blocks = launcher.running_blocks(kernel, tiles); blocks > 0) {
+    if (const int64_t blocks = launcher.running_blocks(kernel, tiles, shape.sequences()); blocks > 0) {
       launcher.launch_running(kernel, tiles, blocks, shape, inputs, kept, exchange.pointers(), gradients);
       return;
     }

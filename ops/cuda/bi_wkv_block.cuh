@@ -2,8 +2,8 @@
 
 // How the tokens of Bi-WKV are divided, and how sums travel between the parts.
 //
-// A thread has one channel and a segment of kSegment consecutive tokens. A thread block has 32 channels (its lanes) and
-// several segments (its warps); its tokens are a chunk. Segments meet in shared memory, the chunks of a
+// A thread has one channel (two in bi_wkv_pairs.cuh) and a segment of kSegment consecutive tokens. A thread block has
+// 32 lanes and several segments (its warps); its tokens are a chunk. Segments meet in shared memory, the chunks of a
 // sequence in global memory: while the kernel runs where all chunks of a sequence can be on the device at once, else
 // between two launches.
 
@@ -75,6 +75,9 @@ struct Shape {
   bool vectorized;  ///< Rows of all tensors can be read 16 bytes at a time.
 
   __host__ __device__ int64_t sequences() const { return batch * groups; }
+  // Where a block takes two groups:
+  __host__ __device__ int pair_groups() const { return (groups + 1) / 2; }
+  __host__ __device__ int64_t pair_sequences() const { return batch * pair_groups(); }
   __host__ __device__ int64_t items() const { return sequences() * chunks; }
 };
 
@@ -101,6 +104,7 @@ struct GradientPointers {
 template <typename T, int kTokensIn, bool kAlone>
 struct Place {
   static constexpr int kTokens = kTokensIn;
+  static constexpr int kWidth = 1;  ///< Channels of a thread.
   int64_t sequence, b, channel;
   int64_t group_channel;  ///< First channel of the block.
   int64_t first_token;    ///< Of the segment.
@@ -133,8 +137,42 @@ struct Place {
   }
 
   /// Index of the chunk's sums in [batch, chunks, channels].
-  __device__ int64_t chunk_index(const Shape& shape) const {
+  __device__ int64_t chunk_index(const Shape& shape, int /*c*/ = 0) const {
     return (b * shape.chunks + chunk) * shape.channels + channel;
+  }
+};
+
+/// What a thread works on where it takes two neighbouring channels: kTokensIn tokens of each.
+template <int kTokensIn>
+struct PairPlace {
+  static constexpr int kTokens = kTokensIn;
+  static constexpr int kWidth = 2;
+  int64_t sequence;  ///< The first of the two.
+  int64_t b, group_channel, first_row;
+  int chunk, warp, lane, count;
+
+  __device__ PairPlace(const Shape& shape, unsigned chunk_in, unsigned b_in, unsigned group) {
+    chunk = static_cast<int>(chunk_in);
+    b = b_in;
+    lane = static_cast<int>(threadIdx.x);
+    warp = static_cast<int>(threadIdx.y);
+    sequence = b * shape.groups + static_cast<int64_t>(group) * kWidth;
+    group_channel = static_cast<int64_t>(group) * kLanes * kWidth;
+    const int64_t first_token = (static_cast<int64_t>(chunk) * shape.warps + warp) * kTokens;
+    const int64_t left = shape.tokens - first_token;
+    count = left < 0 ? 0 : left < kTokens ? static_cast<int>(left) : kTokens;
+    first_row = b * shape.tokens + first_token;
+  }
+
+  __device__ bool inside(const Shape& shape, int c) const { return group_channel + lane * kWidth + c < shape.channels; }
+  /// Channel c; surplus ones are the last channel.
+  __device__ int64_t channel(const Shape& shape, int c) const {
+    const int64_t channel = group_channel + lane * kWidth + c;
+    return channel < shape.channels ? channel : shape.channels - 1;
+  }
+  /// Index of the chunk's sums in [batch, chunks, channels].
+  __device__ int64_t chunk_index(const Shape& shape, int c) const {
+    return (b * shape.chunks + chunk) * shape.channels + channel(shape, c);
   }
 };
 
@@ -163,8 +201,8 @@ template <typename T>
 struct ChunkSums {
   Sums<T>* sums;
   template <typename P>
-  __device__ Sums<T>* at(int direction, const P& place, const Shape& shape) const {
-    return &sums[direction * shape.batch * shape.chunks * shape.channels + place.chunk_index(shape)];
+  __device__ Sums<T>* at(int direction, const P& place, const Shape& shape, int c = 0) const {
+    return &sums[direction * shape.batch * shape.chunks * shape.channels + place.chunk_index(shape, c)];
   }
 };
 

@@ -89,9 +89,9 @@ __device__ Sides<Sums<T>> exact_incoming(const Exact<T, In, P>& exact, const P& 
     exact_chunk(exact, place, shape, shared, global, own);
     meet_sequence(place, shape, global);
   }
-  gather_chunks(place, shape, shared, exact.w, global);
+  gather_chunks(place, shape, shared.gathered(), {exact.w}, global);
   __syncthreads();
-  return gathered_sums(place, shape, shared);
+  return gathered_sums(place, shape, shared.gathered());
 }
 
 /// Makes of what comes in to the chunk what stands left and right of the thread's segment. After exact_segment().

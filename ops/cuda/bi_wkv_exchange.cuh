@@ -42,70 +42,84 @@ __device__ __forceinline__ void meet_sequence(const P& place, const Shape& shape
   __syncthreads();
 }
 
-/// Adds sums(0) to sums(count - 1), which stand at the same place and have no n, to `to`: several at a time, so that
-/// their exponentials do not wait for each other.
-template <int kAtOnce, typename T, typename Get>
-__device__ __forceinline__ void add_sums(Sums<T>& to, int count, const Get& sums) {
+/// Adds sums(0, c) to sums(count - 1, c), which stand at the same place and have no n, to to[c]: several at a time, so
+/// that their loads and exponentials do not wait for each other, and without branches: behind the end, the last counts
+/// for nothing.
+template <int kAtOnce, int kWidth, typename T, typename Get>
+__device__ __forceinline__ void add_sums(Sums<T> (&to)[kWidth], int count, const Get& sums) {
   using M = ScalarMath<T>;
 #pragma unroll 1
   for (int first = 0; first < count; first += kAtOnce) {
-    Sums<T> terms[kAtOnce];
-    T largest = to.key;
+    Sums<T> terms[kWidth][kAtOnce];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      clear<M>(terms[i]);
-      if (first + i < count) terms[i] = sums(first + i);
+#pragma unroll
+      for (int c = 0; c < kWidth; ++c) {
+        terms[c][i] = sums(first + i < count ? first + i : count - 1, c);
+        if (first + i >= count) terms[c][i].key = empty_key<T>();
+      }
     }
 #pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) largest = M::max(largest, terms[i].key);
-    const T scale = M::exp(to.key - largest);
-    to.a *= scale;
-    to.b *= scale;
-    to.key = largest;
+    for (int c = 0; c < kWidth; ++c) {
+      T largest = to[c].key;
 #pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      const T weight = M::exp(terms[i].key - largest);
-      to.a = M::fmadd(terms[i].a, weight, to.a);
-      to.b = M::fmadd(terms[i].b, weight, to.b);
+      for (int i = 0; i < kAtOnce; ++i) largest = M::max(largest, terms[c][i].key);
+      const T scale = M::exp(to[c].key - largest);
+      to[c].a *= scale;
+      to[c].b *= scale;
+      to[c].key = largest;
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const T weight = M::exp(terms[c][i].key - largest);
+        to[c].a = M::fmadd(terms[c][i].a, weight, to[c].a);
+        to[c].b = M::fmadd(terms[c][i].b, weight, to[c].b);
+      }
     }
   }
 }
 
 /// Reads the chunks on both sides of this one, each side by half of the block's warps, which leave what they have read,
-/// added up, in shared memory. There are several warps where there are several chunks.
+/// added up, in shared memory, [warps][lanes] of each of the thread's channels. There are several warps where there are
+/// several chunks.
 template <typename P, typename T>
-__device__ __forceinline__ void gather_chunks(const P& place, const Shape& shape, const SharedMemory<T>& shared, T w,
-                                              const GlobalSums<T>& global) {
+__device__ __forceinline__ void gather_chunks(const P& place, const Shape& shape, Sums<T>* gathered,
+                                              const T (&w)[P::kWidth], const GlobalSums<T>& global) {
+  constexpr int kWidth = P::kWidth;
   const int workers = shape.warps / 2, direction = place.warp < workers ? 0 : 1;
   const int worker = place.warp - direction * workers;
   if (worker >= workers) return;
   const T tokens = static_cast<T>(shape.warps * P::kTokens);
   const int count = direction == 0 ? place.chunk : shape.chunks - 1 - place.chunk;
-  const int64_t step = (direction == 0 ? -1 : 1) * shape.channels;
-  const Sums<T>* here = global.at(direction, place, shape);
-  Sums<T> sums;
-  clear<ScalarMath<T>>(sums);
-  add_sums<5>(sums, (count - worker + workers - 1) / workers, [&](int i) {
+  const int step = (direction == 0 ? -1 : 1) * static_cast<int>(shape.channels);
+  const Sums<T>* here[kWidth];
+  Sums<T> sums[kWidth];
+#pragma unroll
+  for (int c = 0; c < kWidth; ++c) {
+    here[c] = global.at(direction, place, shape, c);
+    clear<ScalarMath<T>>(sums[c]);
+  }
+  add_sums<5>(sums, (count - worker + workers - 1) / workers, [&](int i, int c) {
     const int between = i * workers + worker;  // Chunks that lie nearer.
-    Sums<T> found = load_sums(here + (between + 1) * step);
-    found.key -= (found.n + static_cast<T>(between) * tokens) * w;
+    Sums<T> found = load_sums(here[c] + static_cast<int64_t>(between + 1) * step);
+    found.key -= (found.n + static_cast<T>(between) * tokens) * w[c];
     found.n = T(0);
     return found;
   });
-  store_sums(shared.gathered() + (place.warp * kLanes + place.lane), sums);
+#pragma unroll
+  for (int c = 0; c < kWidth; ++c) store_sums(gathered + (c * shape.warps + place.warp) * kLanes + place.lane, sums[c]);
 }
 
-/// What comes in from the chunks left and right of this one, when all threads have gathered.
+/// What comes in to channel c from the chunks left and right of this one, when all threads have gathered.
 template <typename P, typename T>
-__device__ __forceinline__ Sides<Sums<T>> gathered_sums(const P& place, const Shape& shape,
-                                                        const SharedMemory<T>& shared) {
+__device__ __forceinline__ Sides<Sums<T>> gathered_sums(const P& place, const Shape& shape, const Sums<T>* gathered,
+                                                        int c = 0) {
   const int workers = shape.warps / 2;
   const auto side = [&](int direction) {
-    const Sums<T>* shares = shared.gathered() + direction * workers * kLanes + place.lane;
-    Sums<T> sums;
-    clear<ScalarMath<T>>(sums);
-    add_sums<3>(sums, workers, [&](int i) { return load_sums(shares + i * kLanes); });
-    return sums;
+    const Sums<T>* shares = gathered + (c * shape.warps + direction * workers) * kLanes + place.lane;
+    Sums<T> sums[1];
+    clear<ScalarMath<T>>(sums[0]);
+    add_sums<3>(sums, workers, [&](int i, int) { return load_sums(shares + i * kLanes); });
+    return sums[0];
   };
   return {side(0), side(1)};
 }

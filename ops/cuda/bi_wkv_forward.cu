@@ -8,6 +8,10 @@ namespace {
 template <typename T, typename In>
 using ForwardLauncher = Launcher<T, In, Pass::forward>;
 
+/// Tokens from which on a block takes pairs of channels. Shorter sequences fill the device with as few turns one by
+/// one, with twice as many blocks. Nothing but the tokens decides, so that a batch gives what its elements get alone.
+constexpr int64_t kPairTokens = 2048;
+
 template <bool kGated, typename T, typename In>
 void run(const ForwardLauncher<T, In>& launcher, const at::Tensor& sums, In* y) {
   const Shape& shape = launcher.shape();
@@ -21,8 +25,17 @@ void run(const ForwardLauncher<T, In>& launcher, const at::Tensor& sums, In* y) 
   const int tiles = launcher.template forward_tiles<Exchange::running>();
   const typename ForwardLauncher<T, In>::ExchangeMemory exchange(launcher);
   if constexpr (sizeof(T) == 4) {
+    if (shape.tokens >= kPairTokens) {
+      using Pairs = PairBlock<kGated, kSegment<T, Exchange::running, Pass::forward>, In>;
+      const auto kernel = pair_kernel<T, In, kGated>;
+      const int bytes = Pairs::bytes(shape.warps) - SharedMemory<T>::bytes(shape.warps);
+      if (const int64_t blocks = launcher.running_blocks(kernel, bytes, shape.pair_sequences()); blocks > 0) {
+        launcher.launch_running(kernel, bytes, blocks, shape, inputs, exchange.pointers(), kept, y);
+        return;
+      }
+    }
     const auto kernel = forward_kernel<T, In, Exchange::running, kGated>;
-    if (const int64_t blocks = launcher.running_blocks(kernel, tiles); blocks > 0) {
+    if (const int64_t blocks = launcher.running_blocks(kernel, tiles, shape.sequences()); blocks > 0) {
       launcher.launch_running(kernel, tiles, blocks, shape, inputs, exchange.pointers(), kept, y);
       return;
     }

@@ -186,28 +186,35 @@ __device__ __forceinline__ void leave_framed(const Frame& frame, const P& place,
 /// Sums beside the parts of a segment: left as they come, taken last first. They shift through registers, which have no
 /// index. The parts are steps of a loop since the code of all tokens in a row would not fit the caches of instructions,
 /// of which every warp needs another place.
-template <int kTokens>
+template <int kTokens, typename State = FramedSums>
 class Marks {
  public:
-  __device__ __forceinline__ void leave(const FramedSums& sums) {
+  __device__ __forceinline__ void leave(const State& sums) {
 #pragma unroll
     for (int i = 0; i < kCount - 1; ++i) marks_[i] = marks_[i + 1];
     marks_[kCount - 1] = sums;
   }
   /// None at the end, beside the outermost part.
-  __device__ __forceinline__ FramedSums take() {
-    const FramedSums last = marks_[kCount - 1];
+  __device__ __forceinline__ State take() {
+    const State last = marks_[kCount - 1];
 #pragma unroll
     for (int i = kCount - 1; i > 0; --i) marks_[i] = marks_[i - 1];
-    marks_[0] = {0.0f, 0.0f};
+    marks_[0] = State{};
     return last;
   }
 
  private:
   static constexpr int kCount = kTokens / kPart - 1;
   static_assert(kTokens % kPart == 0 && kCount > 0);
-  FramedSums marks_[kCount]{};
+  State marks_[kCount]{};
 };
+
+/// Whether a segment's sums b in both directions keep so far from the ends of float32 that they need no frame, as those
+/// of most keys do.
+__device__ __forceinline__ bool is_moderate(float left, float right) {
+  constexpr float kLarge = 65536.0f, kSmall = 1.0f / kLarge;
+  return fminf(left, right) > kSmall && fmaxf(left, right) < kLarge;
+}
 
 /// A segment's sums in both directions, nothing coming in, and those left of its parts.
 template <int kTokens>
@@ -229,12 +236,6 @@ struct MarkedScan {
     }
     own = {scan.from_left, scan.from_right};
   }
-
-  /// Whether the sums keep so far from the ends of float32 that they need no frame, as those of most keys do.
-  __device__ __forceinline__ bool is_moderate() const {
-    constexpr float kLarge = 65536.0f, kSmall = 1.0f / kLarge;
-    return fminf(own.left.b, own.right.b) > kSmall && fmaxf(own.left.b, own.right.b) < kLarge;
-  }
 };
 
 /// Scans the segment and puts its sums where the block's others see them: in the frame 1 if all segments' sums are
@@ -246,7 +247,7 @@ __device__ __forceinline__ void scan_segment(MarkedScan<P::kTokens>& scan, Frame
   for (bool framed = false;; framed = true) {
     scan.run(frame, k, v);
     put_segment(scan.own.left, scan.own.right, place, shared);
-    const bool fits = framed || place.count == 0 || scan.is_moderate();
+    const bool fits = framed || place.count == 0 || is_moderate(scan.own.left.b, scan.own.right.b);
     if (__syncthreads_and(static_cast<int>(fits)) != 0) return;
     set_frame(frame, fits, k, place, shared);
   }
@@ -277,15 +278,13 @@ struct PartTerms {
 
 /// y of a segment's tokens, from all that stands left and right of the segment, part by part.
 template <bool kGated, typename P, typename In>
-__device__ __forceinline__ void write_outputs(const Shape& shape, const P& place, const Frame& frame,
-                                              const ForwardTiles<In, P::kTokens>& tiles, Marks<P::kTokens>& marks,
-                                              const SegmentSides& segment, In* y) {
+__device__ __forceinline__ void write_outputs(const Shape& shape, const SegmentCopies<P, In>& copies,
+                                              const Frame& frame, const ForwardTiles<In, P::kTokens>& tiles,
+                                              Marks<P::kTokens>& marks, const SegmentSides& segment, In* y) {
   constexpr int kTokens = P::kTokens;
-  const int written = place.inside ? place.count : 0;
   FramedSums right = segment.sides.right;
   float power = frame.power(kTokens - kPart);
   const float power_step = frame.power(-kPart);
-  In* out = y + place.first_element + (kTokens - 1) * shape.channels;
 #pragma unroll 1
   for (int first = kTokens - kPart; first >= 0; first -= kPart) {
     const PartTerms part(frame, tiles.k + first * kLanes, tiles.v + first * kLanes,
@@ -298,11 +297,11 @@ __device__ __forceinline__ void write_outputs(const Shape& shape, const P& place
       if constexpr (kGated) {
         output.b = fmaf(output.b, fast_exp(-static_cast<float>(tiles.r[(first + i) * kLanes])), output.b);
       }
-      store_below(out, static_cast<In>(output.a * fast_reciprocal(output.b)), first + i, written);
-      out -= shape.channels;
+      tiles.k[(first + i) * kLanes] = static_cast<In>(output.a * fast_reciprocal(output.b));  // k is read.
       frame.push(right, part.ev[i], part.e[i]);
     }
   }
+  copies.write(tiles.k, y, shape.channels);
 }
 
 /// The forward pass of a chunk. False, and nothing written, if a channel of the block takes no frame.
@@ -318,7 +317,7 @@ __device__ __forceinline__ bool framed_forward(const Shape& shape, const P& plac
   copies.template start<kLanes>(tiles.k, inputs.k, static_cast<In>(-INFINITY));  // So a missing term vanishes.
   copies.template start<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f));
   if constexpr (kGated) copies.template start<kLanes>(tiles.r, inputs.r, static_cast<In>(0.0f));
-  if constexpr (kExchange == Exchange::former) gather_chunks(place, shape, shared, w, global);
+  if constexpr (kExchange == Exchange::former) gather_chunks(place, shape, shared.gathered(), {w}, global);
   finish_loads();
   MarkedScan<P::kTokens> scan;
   scan_segment(scan, frame, place, tiles.k, tiles.v, shared);
@@ -326,15 +325,15 @@ __device__ __forceinline__ bool framed_forward(const Shape& shape, const P& plac
   if constexpr (kExchange == Exchange::running) {
     leave_framed(frame, place, shape, global, segment.sides, scan.own);
     meet_sequence(place, shape, global);
-    gather_chunks(place, shape, shared, w, global);
+    gather_chunks(place, shape, shared.gathered(), {w}, global);
     __syncthreads();
   }
   if constexpr (kExchange != Exchange::none) {
-    const Sides<Sums<float>> incoming = gathered_sums(place, shape, shared);
+    const Sides<Sums<float>> incoming = gathered_sums(place, shape, shared.gathered());
     keep_incoming(place, shape, kept, incoming);
     widen_segment(segment, frame, place, shape, incoming);
   }
-  write_outputs<kGated>(shape, place, frame, tiles, scan.marks, segment, y);
+  write_outputs<kGated>(shape, copies, frame, tiles, scan.marks, segment, y);
   return true;
 }
 

@@ -29,7 +29,8 @@ __device__ __forceinline__ bool framed_backward(const Shape& shape, const P& pla
   copies.template start<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f));
   copies.template start<Tiles::kRow>(tiles.gy, gradients.gy, static_cast<In>(0.0f));
   if constexpr (kGated) copies.template start<Tiles::kRow>(tiles.r, inputs.r, static_cast<In>(0.0f));
-  if constexpr (kExchange == Exchange::former && !kTotalsOnly) gather_chunks(place, shape, shared, w, global);
+  if constexpr (kExchange == Exchange::former && !kTotalsOnly)
+    gather_chunks(place, shape, shared.gathered(), {w}, global);
   Sides<Sums<float>> beside_chunk;
   if constexpr (kExchange != Exchange::none) beside_chunk = kept_incoming(place, shape, kept);
   finish_loads();
@@ -99,11 +100,11 @@ __device__ __forceinline__ bool framed_backward(const Shape& shape, const P& pla
   if constexpr (kTotalsOnly) return true;
   if constexpr (kExchange == Exchange::running) {
     meet_sequence(place, shape, global);
-    gather_chunks(place, shape, shared, w, global);
+    gather_chunks(place, shape, shared.gathered(), {w}, global);
     __syncthreads();
   }
   if constexpr (kExchange != Exchange::none) {
-    const auto incoming = frame.enter_gradient(gathered_sums(place, shape, shared));
+    const auto incoming = frame.enter_gradient(gathered_sums(place, shape, shared.gathered()));
     sides = widen_sides(frame, place, shape, sides, 1.0f, incoming);
   }
 

@@ -5,6 +5,7 @@
 
 #include "ops/cuda/bi_wkv_exact.cuh"
 #include "ops/cuda/bi_wkv_framed_backward.cuh"
+#include "ops/cuda/bi_wkv_pairs.cuh"
 
 namespace vrwkv::ops::cuda {
 
@@ -52,6 +53,38 @@ __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
     }
     exact_forward<T, kExchange, P>(memory, shape, item, inputs, global, kept, y);
   });
+}
+
+/// The same over sequences of several chunks that meet while it runs, 64 channels a block: four blocks fit a
+/// multiprocessor.
+template <typename T, typename In, bool kGated>
+__global__ void __maxnreg__(128)
+    pair_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
+                const __grid_constant__ GlobalSums<T> global, const __grid_constant__ ChunkSums<T> kept,
+                In* __restrict__ y) {
+  extern __shared__ __align__(16) char memory[];
+  using P = PlaceOf<T, Exchange::running, Pass::forward>;
+  const auto chunks = static_cast<unsigned>(shape.chunks), groups = static_cast<unsigned>(shape.groups);
+  const auto pairs = static_cast<unsigned>(shape.pair_groups());
+  const unsigned items = static_cast<unsigned>(shape.pair_sequences()) * chunks;
+  for (unsigned item = blockIdx.x; item < items; item += gridDim.x) {
+    const unsigned sequence = item / chunks, chunk = item % chunks, b = sequence / pairs, pair = sequence % pairs;
+    const PairPlace<P::kTokens> place(shape, chunk, b, pair);
+    PairBlock<kGated, P::kTokens, In> block(shape, place, memory, inputs);
+    block.start();
+    if (block.takes_frames()) {
+      block.run(global, kept, y);
+      __syncthreads();  // Shared memory is read.
+      continue;
+    }
+    finish_loads();
+    for (unsigned group = 2 * pair; group < groups && group < 2 * pair + 2; ++group) {
+      __syncthreads();
+      exact_forward<T, Exchange::running, P>(memory, shape, (b * groups + group) * chunks + chunk, inputs, global, kept,
+                                             y);
+    }
+    __syncthreads();
+  }
 }
 
 /// The sums of each chunk, for Exchange::former.

@@ -91,7 +91,7 @@ class Launcher {
   /// Blocks for Exchange::running: whole sequences, as few as let the kernel take all in as few turns as it can with
   /// what the device holds at once; 0 if that is not even one sequence.
   template <typename Kernel>
-  int64_t running_blocks(Kernel kernel, int tile_bytes) const {
+  int64_t running_blocks(Kernel kernel, int tile_bytes, int64_t sequences) const {
     const cudaLaunchConfig_t config = configure(kernel, tile_bytes, shape_.items());
     int blocks = 0;
     C10_CUDA_CHECK(
@@ -99,8 +99,8 @@ class Launcher {
     const int64_t at_once =
         static_cast<int64_t>(blocks) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount / shape_.chunks;
     if (at_once == 0) return 0;
-    const int64_t turns = (shape_.sequences() + at_once - 1) / at_once;
-    return (shape_.sequences() + turns - 1) / turns * shape_.chunks;
+    const int64_t turns = (sequences + at_once - 1) / at_once;
+    return (sequences + turns - 1) / turns * shape_.chunks;
   }
 
   /// Launches `kernel` with a block for every item.

@@ -8,33 +8,38 @@
 
 namespace vrwkv::ops::cuda {
 
-/// Copies of a segment's tokens of any tensor to its warp's rows of a tile.
+/// Copies of a segment's tokens between any tensor and its warp's rows of a tile.
 template <typename P, typename In>
 class SegmentCopies {
  public:
   __device__ __forceinline__ SegmentCopies(const P& place, const Shape& shape)
       : channels_(shape.channels),
-        element_(place.first_element),
+        group_channel_(place.group_channel),
+        first_row_(place.first_row),
         lane_(place.lane),
         count_(place.count),
-        wide_(shape.vectorized && place.group_channel + kLanes <= shape.channels) {}
+        wide_(shape.vectorized) {}
 
-  /// Starts to copy; `tile` is at the thread's own column, its rows are kRow values apart, those behind the sequence's
-  /// end are filled with `missing`. Complete after finish_loads().
+  /// Starts to copy; `tile` is at the thread's own columns, its rows are kRow values apart, those behind the sequence's
+  /// end are filled with `missing`. Surplus columns of the last group repeat others. Complete after finish_loads().
   template <int kRow>
   __device__ __forceinline__ void start(In* tile, const In* tensor, In missing) const {
     if (!wide_) {
-      const In* from = tensor + element_;
+#pragma unroll
+      for (int c = 0; c < kWidth; ++c) {
+        const In* from = tensor + (first_row_ * channels_ + group_channel_ + column(c));
 #pragma unroll 4
-      for (int i = 0; i < kTokens; ++i) tile[i * kRow] = i < count_ ? from[i * channels_] : missing;
+        for (int i = 0; i < kTokens; ++i) tile[i * kRow + c] = i < count_ ? from[i * channels_] : missing;
+      }
       return;
     }
     const int row = lane_ / kPieces, first = lane_ % kPieces * kPiece;
-    const In* from = tensor + (element_ - lane_ + first + row * channels_);
-    In* to = tile - lane_ + row * kRow + first;
+    const In* from = tensor + (first_row_ * channels_ + group_channel_ +
+                               least(first, channels_ - group_channel_ - kPiece) + row * channels_);
+    In* to = tile - lane_ * kWidth + row * kRow + first;
     if (count_ == kTokens) {  // The same in the whole warp; without it, every copy would be a branch.
 #pragma unroll
-      for (int round = 0; round < (kTokens + kRows - 1) / kRows; ++round, from += kRows * channels_) {
+      for (int round = 0; round < kRounds; ++round, from += kRows * channels_) {
         if (kTokens % kRows == 0 || round * kRows + row < kTokens) {
           __pipeline_memcpy_async(to + round * kRows * kRow, from, sizeof(Piece));
         }
@@ -54,16 +59,49 @@ class SegmentCopies {
     }
   }
 
+  /// Copies the rows of a tile, whose columns all lanes have written, to `tensor`, whose tokens are `stride` apart.
+  __device__ __forceinline__ void write(const In* tile, In* tensor, int64_t stride) const {
+    constexpr int kRow = kLanes * kWidth;
+    __syncwarp();
+    tensor += first_row_ * stride + group_channel_;
+    if (!wide_) {
+#pragma unroll
+      for (int c = 0; c < kWidth; ++c) {
+        if (group_channel_ + lane_ * kWidth + c >= channels_) continue;
+#pragma unroll 1
+        for (int i = 0; i < count_; ++i) tensor[i * stride + column(c)] = tile[i * kRow + c];
+      }
+      return;
+    }
+    const int row = lane_ / kPieces, first = lane_ % kPieces * kPiece;
+    In* to = tensor + (first + row * stride);
+    const In* from = tile - lane_ * kWidth + row * kRow + first;
+    const int count = group_channel_ + first < channels_ ? count_ : 0;
+#pragma unroll
+    for (int round = 0; round < kRounds; ++round, to += kRows * stride) {
+      if (round * kRows + row < count) {
+        *reinterpret_cast<Piece*>(to) = *reinterpret_cast<const Piece*>(from + round * kRows * kRow);
+      }
+    }
+  }
+
  private:
   static constexpr int kTokens = P::kTokens;
+  static constexpr int kWidth = P::kWidth;
   static constexpr int kPiece = 16 / static_cast<int>(sizeof(In));  ///< Values that one thread copies at a time.
-  static constexpr int kPieces = kLanes / kPiece;                   ///< Of a row.
+  static constexpr int kPieces = kLanes * kWidth / kPiece;          ///< Of a row.
   static constexpr int kRows = kLanes / kPieces;                    ///< That the warp copies at a time.
+  static constexpr int kRounds = (kTokens + kRows - 1) / kRows;
   struct alignas(16) Piece {
     In values[kPiece];
   };
+  static __device__ __forceinline__ int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
+  /// Of the thread's channel `c` in its group, the last one for surplus channels.
+  __device__ __forceinline__ int64_t column(int c) const {
+    return least(lane_ * kWidth + c, channels_ - 1 - group_channel_);
+  }
 
-  int64_t channels_, element_;
+  int64_t channels_, group_channel_, first_row_;
   int lane_, count_;
   bool wide_;
 };
@@ -76,18 +114,18 @@ __device__ __forceinline__ void finish_loads() {
 }
 
 /// One thread's columns of the forward pass's tiles: a segment of tokens of one channel, value i at [i * kLanes].
-template <typename In, int kTokens>
+template <typename In, int kTokens, int kWidth = 1>
 struct ForwardTiles {
   static __host__ __device__ int bytes(int warps, bool gated) {
     return (gated ? 3 : 2) * size(warps) * static_cast<int>(sizeof(In));
   }
-  static __host__ __device__ int size(int warps) { return warps * kTokens * kLanes; }
+  static __host__ __device__ int size(int warps) { return warps * kTokens * kLanes * kWidth; }
 
   In *k, *v, *r;
 
   template <typename P>
   __device__ ForwardTiles(char* base, const P& place, int warps)
-      : k(reinterpret_cast<In*>(base) + place.warp * kTokens * kLanes + place.lane),
+      : k(reinterpret_cast<In*>(base) + (place.warp * kTokens * kLanes + place.lane) * kWidth),
         v(k + size(warps)),
         r(v + size(warps)) {}
 };
