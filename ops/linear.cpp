@@ -53,7 +53,8 @@ std::vector<at::Tensor> weight_gradients(at::TensorList gy, at::TensorList x) {
   return gradients;
 }
 
-/// Layers of one size. The weights count as the float32 parameters that they are; `casts` are their values in x's dtype.
+/// Layers of one size. The weights count as the float32 parameters that they are; `casts` are their values in x's
+/// dtype.
 class LinearsFunction : public torch::autograd::Function<LinearsFunction> {
  public:
   static variable_list forward(AutogradContext* context, at::TensorList x, at::TensorList weights,

@@ -32,8 +32,6 @@ TORCH_LIBRARY_FRAGMENT(vrwkv, m) {
 
 TORCH_LIBRARY_IMPL(vrwkv, CompositeExplicitAutograd, m) { m.impl("_products", products_one_by_one); }
 
-TORCH_LIBRARY_IMPL(vrwkv, Autograd, m) {
-  m.impl("_products", torch::autograd::autogradNotImplementedFallback());
-}
+TORCH_LIBRARY_IMPL(vrwkv, Autograd, m) { m.impl("_products", torch::autograd::autogradNotImplementedFallback()); }
 
 }  // namespace vrwkv::ops

@@ -123,8 +123,8 @@ TEST_P(Linear, OfManyAreThoseOfEach) {
   at::manual_seed(10);
   for (const Precision& precision : precisions()) {
     for (const bool beside : {false, true}) {
-      SCOPED_TRACE(c10::str(precision.x, " ", precision.weight, " ", precision.autocast.value_or(at::kUndefined),
-                            beside ? " slices" : ""));
+      SCOPED_TRACE(c10::str(precision.x, " ", precision.weight, " ",
+                            precision.autocast.value_or(at::ScalarType::Undefined), beside ? " slices" : ""));
       // As in a network: inputs behind each other and gradients beside each other in one tensor; or on their own.
       const at::Tensor all = random({3, 2, 150, 64}, precision.x);
       std::vector<at::Tensor> x, weights, gy;

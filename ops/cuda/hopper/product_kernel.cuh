@@ -6,10 +6,10 @@
 
 // Products of many rows and a weight: out = rows weight^T or, with the weight as it lies, out = rows weight, the
 // gradient of the rows. Blocks stay and take tile after tile. Both factors pass through a ring, slab after slab of 64
-// summed columns: one thread has them fetched, two warpgroups multiply 64 rows each with the same columns of the result.
-// When a tile's sums are whole they are rounded into half as many registers, and the next tile's products start; beside
-// them the results go out, 64 columns at a time.
-// Tiles are of 256 columns, which cost least, and the last ones of 192, so that all blocks end together.
+// summed columns: one thread has them fetched, two warpgroups multiply 64 rows each with the same columns of the
+// result. When a tile's sums are whole they are rounded into half as many registers, and the next tile's products
+// start; beside them the results go out, 64 columns at a time. Tiles are of 256 columns, which cost least, and the last
+// ones of 192, so that all blocks end together.
 
 namespace vrwkv::ops::cuda::hopper {
 
@@ -143,9 +143,9 @@ struct ProductWalk {
         begin_products();
 #pragma unroll
         for (int step = 0; step < kSlab / kStep; ++step) {
-          multiply_columns<parts * kSlab, as_it_lies>(
-              sums, factor(left + group * kRows * 128, step),
-              as_it_lies ? transposed_factor(right, step) : factor(right, step), slab > 0 || step > 0);
+          multiply_columns<parts * kSlab, as_it_lies>(sums, factor(left + group * kRows * 128, step),
+                                                      as_it_lies ? transposed_factor(right, step) : factor(right, step),
+                                                      slab > 0 || step > 0);
         }
         end_products();
         wait_products<1>();
@@ -178,8 +178,7 @@ struct ProductWalk {
 
 /// Launched with at most as many blocks as there are tiles.
 template <bool as_it_lies>
-__global__ void __launch_bounds__(ProductBlock::kThreads, 1)
-    product_kernel(const __grid_constant__ Products products) {
+__global__ void __launch_bounds__(ProductBlock::kThreads, 1) product_kernel(const __grid_constant__ Products products) {
   using Block = ProductBlock;
   __shared__ ProductState state;
   unsigned char* const ring = aligned_shared();

@@ -65,8 +65,7 @@ void share_bands(Products& products, int bands, int blocks) {
     const int rounds = wide_tiles / blocks, more = wide_tiles % blocks;  // So many blocks have one wide tile more.
     const int of_others = (narrow_tiles + blocks - 1) / blocks;
     const int of_those = (std::max(more + narrow_tiles - blocks, 0) + blocks - 1) / blocks;
-    const double cost =
-        rounds + std::max(of_others * kNarrowCost, more > 0 ? 1 + of_those * kNarrowCost : 0.0);
+    const double cost = rounds + std::max(of_others * kNarrowCost, more > 0 ? 1 + of_those * kNarrowCost : 0.0);
     if (cost >= least) continue;
     least = cost;
     products.wide_bands = wide_bands;

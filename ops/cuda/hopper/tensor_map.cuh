@@ -11,9 +11,9 @@
 
 namespace vrwkv::ops::cuda::hopper {
 
-/// The map of `rows` [count, C] in bfloat16, C a multiple of kSlab, each row contiguous, aligned to 16 bytes; for copies
-/// of `box` rows and `slabs` slabs of columns in the order of slab_offset(), slab behind slab. What is behind the last
-/// row or column is read as zeros and not written.
+/// The map of `rows` [count, C] in bfloat16, C a multiple of kSlab, each row contiguous, aligned to 16 bytes; for
+/// copies of `box` rows and `slabs` slabs of columns in the order of slab_offset(), slab behind slab. What is behind
+/// the last row or column is read as zeros and not written.
 inline CUtensorMap map_of_rows(const at::Tensor& rows, int box, int slabs) {
   static const auto encode = [] {
     void* function = nullptr;
@@ -24,7 +24,8 @@ inline CUtensorMap map_of_rows(const at::Tensor& rows, int box, int slabs) {
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
   }();
   const auto count = static_cast<cuuint64_t>(rows.size(0)), columns = static_cast<cuuint64_t>(rows.size(1));
-  const cuuint64_t sizes[]{kSlab, count, columns / kSlab}, strides[]{static_cast<cuuint64_t>(rows.stride(0)) * 2, kSlab * 2};
+  const cuuint64_t sizes[]{kSlab, count, columns / kSlab},
+      strides[]{static_cast<cuuint64_t>(rows.stride(0)) * 2, kSlab * 2};
   const cuuint32_t part[]{kSlab, static_cast<cuuint32_t>(box), static_cast<cuuint32_t>(slabs)}, steps[]{1, 1, 1};
   CUtensorMap map;
   const CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void*>(rows.const_data_ptr()),
@@ -46,10 +47,9 @@ __device__ __forceinline__ void copy_box(void* to, const CUtensorMap& map, int r
 
 /// Copies a box from shared memory, see publish_writes(). It belongs to the group that end_stores() ends.
 __device__ __forceinline__ void store_box(const CUtensorMap& map, int row, int slab, const void* from) {
-  asm volatile(
-      "cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%1, %2, %3}], [%4];" ::"l"(&map), "r"(0), "r"(row),
-      "r"(slab), "r"(shared_address(from))
-      : "memory");
+  asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%1, %2, %3}], [%4];" ::"l"(&map), "r"(0),
+               "r"(row), "r"(slab), "r"(shared_address(from))
+               : "memory");
 }
 
 }  // namespace vrwkv::ops::cuda::hopper
