@@ -2,18 +2,16 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <array>
 #include <optional>
 #include <tuple>
+#include <vector>
 
 // Gradients that more than one autograd function asks for, as the registered operators.
 
 namespace vrwkv::ops {
 
-/// Those of linear(x, weight), of x and of the weight in float32, where `needed`; the former takes the weight's cast,
-/// the latter x.
-std::tuple<at::Tensor, at::Tensor> linear_gradients(const at::Tensor& gy, const std::optional<at::Tensor>& x,
-                                                    const std::optional<at::Tensor>& cast, std::array<bool, 2> needed);
+/// Those of linears(x, weights) of the weights, in float32.
+std::vector<at::Tensor> linear_weight_gradients(at::TensorList gy, at::TensorList x);
 
 /// Those of add_places(), of bias and of places.
 std::tuple<at::Tensor, at::Tensor> add_places_gradients(const at::Tensor& gy);

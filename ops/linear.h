@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
 namespace vrwkv::ops {
 
 /// x weight^T: a linear layer without bias.
@@ -14,5 +16,11 @@ namespace vrwkv::ops {
 /// of the weight comes out of its product in float32, never rounded as autocast's is, and the weight's cast is one of
 /// cast_weights(), if it is there. Once differentiable there, like the other operators' CUDA kernels.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight);
+
+/// linear() of each x and its weight. Where those of one size go to a kernel of our own (ops/products.h), that is one.
+///
+/// @param x        As linear() takes it, at least one, all of one dtype.
+/// @param weights  As many; on CUDA all of float32 for gradients as linear()'s.
+std::vector<at::Tensor> linears(at::TensorList x, at::TensorList weights);
 
 }  // namespace vrwkv::ops

@@ -25,9 +25,7 @@ std::vector<at::Tensor> token_shift_linear_composite(const at::Tensor& x, at::Te
                 "token_shift_linear: weights[", j, "] must be [D, C] for x [B, T, C], got ", weights[j].sizes(),
                 " for ", x.sizes());
   }
-  std::vector<at::Tensor> outputs = token_shift_mix(x, mixes, weight, bias, height, width);
-  for (size_t j = 0; j < weights.size(); ++j) outputs[j] = ops::linear(outputs[j], weights[j]);
-  return outputs;
+  return linears(token_shift_mix(x, mixes, weight, bias, height, width), weights);
 }
 
 std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,

@@ -30,8 +30,7 @@ class PatchEmbedFunction : public torch::autograd::Function<PatchEmbedFunction> 
     at::Tensor gweight, gbias, gplaces;
     if (context->needs_input_grad(1)) {
       const at::Tensor rows = context->get_saved_variables()[0];
-      gweight = std::get<1>(linear_gradients(gy, rows, std::nullopt, {false, true}))
-                    .view(context->saved_data["weight_sizes"].toIntVector());
+      gweight = linear_weight_gradients(gy, rows)[0].view(context->saved_data["weight_sizes"].toIntVector());
     }
     if (context->needs_input_grad(2) || context->needs_input_grad(3)) {
       std::tie(gbias, gplaces) = add_places_gradients(gy);

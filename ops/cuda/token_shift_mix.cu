@@ -32,8 +32,10 @@ std::vector<at::Tensor> forward(const at::Tensor& x_in, at::TensorList mixes, co
   check_token_shift_mix(x_in, mixes, weight, bias, height, width, group);
   const c10::cuda::CUDAGuard guard(x_in.device());
   const at::Tensor x = x_in.contiguous();
-  std::vector<at::Tensor> outputs;
-  for (size_t j = 0; j < mixes.size(); ++j) outputs.push_back(at::empty_like(x));
+  std::vector<int64_t> sizes = x.sizes().vec();
+  sizes.insert(sizes.begin(), static_cast<int64_t>(mixes.size()));
+  // In one tensor, for linear_weight_gradients().
+  std::vector<at::Tensor> outputs = at::empty(sizes, x.options()).unbind();
   if (x.numel() == 0) return outputs;
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, x.scalar_type(), "token_shift_mix", [&] {
     using T = at::opmath_type<scalar_t>;

@@ -119,6 +119,60 @@ TEST_P(Linear, GivesEqualBitsInEveryRun) {
   EXPECT_TRUE(at::equal(first[1], second[1]));
 }
 
+TEST_P(Linear, OfManyAreThoseOfEach) {
+  at::manual_seed(10);
+  for (const Precision& precision : precisions()) {
+    for (const bool beside : {false, true}) {
+      SCOPED_TRACE(c10::str(precision.x, " ", precision.weight, " ",
+                            precision.autocast.value_or(at::ScalarType::Undefined), beside ? " slices" : ""));
+      // As in a network: inputs behind each other and gradients beside each other in one tensor; or on their own.
+      const at::Tensor all = random({3, 2, 150, 64}, precision.x);
+      std::vector<at::Tensor> x, weights, gy;
+      const at::Tensor all_gy = random({2, 150, 3 * 48}, precision.product());
+      for (int64_t i = 0; i < 3; ++i) {
+        x.push_back((beside ? all[i] : all[i].clone()).detach().requires_grad_(i != 1));
+        weights.push_back(random({48, 64}, precision.weight).requires_grad_(i != 2));
+        const at::Tensor part = all_gy.slice(2, 48 * i, 48 * (i + 1));
+        gy.push_back(beside ? part : part.contiguous());
+      }
+      std::optional<AutocastGuard> autocast;
+      if (precision.autocast) autocast.emplace(GetParam().type(), *precision.autocast);
+      const std::vector<at::Tensor> inputs{x[0], x[2], weights[0], weights[1]};
+      const std::vector<at::Tensor> many = ops::linears(x, weights);
+      const auto gradients = torch::autograd::grad(many, inputs, gy);
+      std::vector<at::Tensor> each;
+      for (size_t i = 0; i < 3; ++i) each.push_back(ops::linear(x[i], weights[i]));
+      const auto expected = torch::autograd::grad(each, inputs, gy);
+      const double share = tolerance(precision.product());
+      for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(close("y", each[i], many[i], share));
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        EXPECT_EQ(gradients[i].scalar_type(), inputs[i].scalar_type());
+        EXPECT_TRUE(close("gradient", expected[i], gradients[i], share));
+      }
+      const at::NoGradGuard no_grad;
+      const std::vector<at::Tensor> again = ops::linears(x, weights);
+      for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(at::equal(many[i], again[i]));
+    }
+  }
+}
+
+TEST_P(Linear, GivesTheWeightGradientsOfManyUnrounded) {
+  at::manual_seed(11);
+  if (!GetParam().is_cuda()) return;  // Elsewhere autograd's own.
+  const at::Tensor all = random({3, 500, 128}, at::kBFloat16), all_gy = random({500, 3 * 64}, at::kBFloat16);
+  std::vector<at::Tensor> x, weights, gy;
+  for (int64_t i = 0; i < 3; ++i) {
+    x.push_back(all[i]);
+    weights.push_back(random({64, 128}, at::kFloat).requires_grad_());
+    gy.push_back(all_gy.slice(1, 64 * i, 64 * (i + 1)));
+  }
+  const auto gradients = torch::autograd::grad(ops::linears(x, weights), weights, gy);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_TRUE(gradients[i].is_contiguous());
+    EXPECT_TRUE(close("gweight", at::mm(wide(gy[i]).t(), wide(x[i])), gradients[i], 2e-5));
+  }
+}
+
 TEST_P(Linear, GivesTheGradientsThatAreAskedFor) {
   at::manual_seed(4);
   const Precision precision{at::kFloat, at::kFloat, at::kBFloat16};

@@ -88,10 +88,7 @@ std::vector<torch::Tensor> project_mixes(const torch::Tensor& feed, const NormAf
     return ops::token_shift_linear(feed, mixes, weights, ops::optional_tensor(norm.weight),
                                    ops::optional_tensor(norm.bias), shift.tokens.grid.height, shift.tokens.grid.width);
   }
-  std::vector<torch::Tensor> results = mix_tokens(feed, norm, mixes, shift);
-  auto weight = weights.begin();
-  for (torch::Tensor& result : results) result = ops::linear(result, *weight++);
-  return results;
+  return ops::linears(mix_tokens(feed, norm, mixes, shift), weights);
 }
 
 std::vector<torch::Tensor> blend_tokens(const torch::Tensor& feed, const NormAffine& norm,

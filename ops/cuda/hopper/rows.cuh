@@ -32,6 +32,14 @@ __device__ __forceinline__ void stage_rows(unsigned char* staged, const Sums<n>&
   }
 }
 
+/// Writes a warp's rounded sums [16, 16], pairs in the order of Sums, as four 8 x 8 matrices: lane i has the address of
+/// row i % 16, of its first 16 bytes or, from lane 16 on, of its second ones.
+__device__ __forceinline__ void store_matrices(void* row, const uint32_t* pairs) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)),
+               "r"(pairs[0]), "r"(pairs[1]), "r"(pairs[2]), "r"(pairs[3])
+               : "memory");
+}
+
 /// The 16-byte pieces of rows [64, n] that a thread of a warpgroup takes, numbered: eight threads to a row.
 template <int n>
 struct RowPieces {

@@ -1,5 +1,5 @@
 // squared_relu_mlp on CUDA, where wgmma and the sizes allow it: the hidden channels and their gradient by kernels of
-// our own, the other products by cuBLAS.
+// our own, the other products by products().
 
 #include <ATen/Functions.h>
 #include <ATen/cuda/CUDAContext.h>
@@ -11,6 +11,7 @@
 
 #include "ops/cuda/hopper/launch.cuh"
 #include "ops/cuda/hopper/wide_hidden_kernel.cuh"
+#include "ops/products.h"
 #include "ops/squared_relu_mlp_kernels.h"
 #include "ops/weight_casts.h"
 #include "ops/weight_packs.h"
@@ -150,7 +151,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& x, const at::Tensor
               x.sizes(), ", key ", key.scalar_type(), key.sizes(), ", value ", value.scalar_type(), value.sizes());
   const c10::cuda::CUDAGuard guard(x.device());
   const at::Tensor hidden = hidden_product<false>(as_rows(x), packed_weights(kHiddenOrder, key), key.size(0), {});
-  return {as_shape(at::linear(hidden, cast_weight(value, at::kBFloat16)), x), as_shape(hidden, x)};
+  return {as_shape(product(hidden, cast_weight(value, at::kBFloat16)), x), as_shape(hidden, x)};
 }
 
 /// Gradients of the weights are the products' float32 sums: rounded to bfloat16 and widened again, as autocast's linear
@@ -170,7 +171,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& gy, co
   if (needed[0] || needed[1]) {
     const at::Tensor gk =
         hidden_product<true>(rows, packed ? *packed : packed_weights(kHiddenGradientOrder, value), key.size(0), h);
-    if (needed[0]) gx = as_shape(at::mm(gk, key.to(at::kBFloat16)), x);
+    if (needed[0]) gx = as_shape(product(gk, key.to(at::kBFloat16), /*transposed=*/true), x);
     if (needed[1]) gkey = at::mm(gk.t(), as_rows(x), at::kFloat);
   }
   if (needed[2]) gvalue = at::mm(rows.t(), h, at::kFloat);

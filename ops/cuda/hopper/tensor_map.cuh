@@ -37,11 +37,13 @@ CUtensorMap tensor_map(const void* from, const cuuint64_t (&sizes)[dims], const 
   return map;
 }
 
-/// The map of `rows` [count, C] in bfloat16, C a multiple of kSlab, for copies of `box` rows and `slabs` slabs of
-/// columns in the order of slab_offset(), slab behind slab; zeros behind the last row.
+/// The map of `rows` [count, C] in bfloat16, C a multiple of kSlab, each row contiguous, aligned to 16 bytes; for
+/// copies of `box` rows and `slabs` slabs of columns in the order of slab_offset(), slab behind slab. What is behind
+/// the last row or column is read as zeros and not written.
 inline CUtensorMap map_of_rows(const at::Tensor& rows, int box, int slabs) {
   const auto count = static_cast<cuuint64_t>(rows.size(0)), columns = static_cast<cuuint64_t>(rows.size(1));
-  return tensor_map<3>(rows.const_data_ptr(), {kSlab, count, columns / kSlab}, {columns * 2, kSlab * 2},
+  return tensor_map<3>(rows.const_data_ptr(), {kSlab, count, columns / kSlab},
+                       {static_cast<cuuint64_t>(rows.stride(0)) * 2, kSlab * 2},
                        {kSlab, static_cast<cuuint32_t>(box), static_cast<cuuint32_t>(slabs)});
 }
 
@@ -61,6 +63,13 @@ __device__ __forceinline__ void copy_box_last(void* to, const CUtensorMap& map, 
       "%4}], [%5], %6;" ::"r"(shared_address(to)),
       "l"(&map), "r"(0), "r"(row), "r"(slab), "r"(shared_address(&barrier.state)), "l"(last_read())
       : "memory");
+}
+
+/// Copies a box from shared memory, see publish_writes(). It belongs to the group that end_stores() ends.
+__device__ __forceinline__ void store_box(const CUtensorMap& map, int row, int slab, const void* from) {
+  asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%1, %2, %3}], [%4];" ::"l"(&map), "r"(0),
+               "r"(row), "r"(slab), "r"(shared_address(from))
+               : "memory");
 }
 
 }  // namespace vrwkv::ops::cuda::hopper

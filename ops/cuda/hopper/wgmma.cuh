@@ -111,21 +111,34 @@ __device__ __forceinline__ void multiply(Sums<128>& sums, uint64_t left, uint64_
       : "l"(left), "l"(right), "r"(add));
 }
 
+/// The same for the first 192 or all of 256 columns of the sums; the right factor may be transposed.
+template <int columns, bool right_transposed, int n>
+__device__ __forceinline__ void multiply_columns(Sums<n>& sums, uint64_t left, uint64_t right, int add) {
+  static_assert((columns == 192 || columns == 256) && columns <= n);
+  if constexpr (columns == 192) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {" VRWKV_REGISTERS_96
+        "}, %96, %97, p, 1, 1, 0, %99;\n}\n"
+        : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_32(sums.values, 32), VRWKV_OPERANDS_32(sums.values, 64)
+        : "l"(left), "l"(right), "r"(add), "n"(right_transposed ? 1 : 0));
+  } else {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" VRWKV_REGISTERS_128
+        "}, %128, %129, p, 1, 1, 0, %131;\n}\n"
+        : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_32(sums.values, 32), VRWKV_OPERANDS_32(sums.values, 64),
+          VRWKV_OPERANDS_32(sums.values, 96)
+        : "l"(left), "l"(right), "r"(add), "n"(right_transposed ? 1 : 0));
+  }
+}
+
 __device__ __forceinline__ void multiply(Sums<192>& sums, uint64_t left, uint64_t right, int add) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {" VRWKV_REGISTERS_96 "}, %96, %97, p, 1, 1, 0, 0;\n}\n"
-      : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_32(sums.values, 32), VRWKV_OPERANDS_32(sums.values, 64)
-      : "l"(left), "l"(right), "r"(add));
+  multiply_columns<192, false>(sums, left, right, add);
 }
 
 __device__ __forceinline__ void multiply(Sums<256>& sums, uint64_t left, uint64_t right, int add) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" VRWKV_REGISTERS_128 "}, %128, %129, p, 1, 1, 0, 0;\n}\n"
-      : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_32(sums.values, 32), VRWKV_OPERANDS_32(sums.values, 64),
-        VRWKV_OPERANDS_32(sums.values, 96)
-      : "l"(left), "l"(right), "r"(add));
+  multiply_columns<256, false>(sums, left, right, add);
 }
 
 /// The same with the left factor's 16 columns in registers, in the layout of Sums, pairs rounded.
