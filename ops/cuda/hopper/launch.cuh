@@ -46,21 +46,25 @@ struct Launch {
   /// Beside the kernel before, once all of that one's blocks have ended or called admit_dependents(). What it wrote
   /// is there after await_predecessor().
   bool early = false;
+  /// All blocks run at the same time, so that they can meet (a cooperative launch).
+  bool together = false;
 };
 
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), const Launch& how, const Arguments&... arguments) {
   C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, how.shared_bytes));
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = how.early ? 1 : 0;
+  cudaLaunchAttribute attributes[2]{};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = how.early ? 1 : 0;
+  attributes[1].id = cudaLaunchAttributeCooperative;
+  attributes[1].val.cooperative = how.together ? 1 : 0;
   cudaLaunchConfig_t config{};
   config.gridDim = how.blocks;
   config.blockDim = static_cast<unsigned>(how.threads);
   config.dynamicSmemBytes = static_cast<size_t>(how.shared_bytes);
   config.stream = at::cuda::getCurrentCUDAStream();
-  config.attrs = &attribute;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = 2;
   C10_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
 }
 
