@@ -1,5 +1,3 @@
-#include "ops/cuda/hopper/weight_gradients.h"
-
 #include <ATen/Functions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/library.h>
@@ -9,6 +7,7 @@
 #include <type_traits>
 
 #include "ops/cuda/hopper/launch.cuh"
+#include "ops/cuda/hopper/weight_gradients.h"
 #include "ops/cuda/hopper/weight_gradients_kernel.cuh"
 
 namespace vrwkv::ops::cuda::hopper {
@@ -47,8 +46,8 @@ std::vector<at::Tensor> run(const std::vector<Factors>& factors, int64_t splits)
   const auto options = factors[0].left.options().dtype(at::kFloat);
   const at::Tensor parts = at::empty({splits > 1 ? blocks * Tile::kVectors * 4 : 0}, options);
   std::vector<at::Tensor> gradients;
-  WeightGradients product{
-      {}, parts.mutable_data_ptr<float>(), across, tiles, static_cast<int>(splits), static_cast<int>(slabs)};
+  WeightGradients product{{},    parts.mutable_data_ptr<float>(), across,
+                          tiles, static_cast<int>(splits),        static_cast<int>(slabs)};
   for (const auto& [left, right, transposed] : factors) {
     gradients.push_back(at::empty({transposed ? columns : rows, transposed ? rows : columns}, options));
     product.matrices[gradients.size() - 1] = {

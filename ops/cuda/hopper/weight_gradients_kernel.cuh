@@ -5,10 +5,11 @@
 #include "ops/cuda/hopper/block.cuh"
 #include "ops/cuda/hopper/tensor_map.cuh"
 
-// Gradients of weights: products L^T R of L [M, rows] and R [M, columns], sums over M tokens. Tiles of all of them share
-// one launch, and the tokens of a tile are divided among as many blocks as there is room for. All tiles pass over the
-// same tokens at the same time, so that the second cache has what several of them read. The blocks of a tile leave their
-// sums in memory, meet, and each adds up its share of the tile; a block that has all tokens writes its sums right away.
+// Gradients of weights: products L^T R of L [M, rows] and R [M, columns], sums over M tokens. Tiles of all of them
+// share one launch, and the tokens of a tile are divided among as many blocks as there is room for. All tiles pass over
+// the same tokens at the same time, so that the second cache has what several of them read. The blocks of a tile leave
+// their sums in memory, meet, and each adds up its share of the tile; a block that has all tokens writes its sums right
+// away.
 
 namespace vrwkv::ops::cuda::hopper {
 
@@ -56,8 +57,8 @@ __device__ __forceinline__ void write_sums(const GradientMatrix& matrix, const T
                                            const Vector<float, 4>& sums) {
   const int thread = at % Tile::kMultiplying, vector = at / Tile::kMultiplying;
   const int row = tile.row + thread / 32 * 16 + thread % 32 / 4, column = tile.column + 8 * vector + thread % 4 * 2;
-  float* const to = matrix.out + static_cast<int64_t>(row) * matrix.row_stride +
-                    static_cast<int64_t>(column) * matrix.column_stride;
+  float* const to =
+      matrix.out + static_cast<int64_t>(row) * matrix.row_stride + static_cast<int64_t>(column) * matrix.column_stride;
   if (matrix.column_stride == 1) {
     store_vector(to, Vector<float, 2>{sums.values[0], sums.values[1]});
     store_vector(to + 8 * static_cast<int64_t>(matrix.row_stride), Vector<float, 2>{sums.values[2], sums.values[3]});
@@ -78,8 +79,8 @@ __device__ __forceinline__ void store_part(float* to, const Vector<float, 4>& su
 
 /// Adds up a block's share of its tile's parts, `parts` [splits, kVectors, 4], in their order.
 template <typename Tile>
-__device__ __forceinline__ void add_parts(const GradientMatrix& matrix, const TilePlace& tile, const float* parts, int split,
-                                          int splits) {
+__device__ __forceinline__ void add_parts(const GradientMatrix& matrix, const TilePlace& tile, const float* parts,
+                                          int split, int splits) {
   constexpr int kAhead = 12;  // Parts whose loads are under way together.
   const int end = share_start(Tile::kVectors, split + 1, splits);
 #pragma unroll 1
