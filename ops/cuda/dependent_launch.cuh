@@ -34,7 +34,8 @@ __device__ __forceinline__ void start_in_turn() {
 struct Launch {
   dim3 blocks, threads;
   int shared_bytes = 0;
-  bool early = false;  ///< Beside the kernel before: for kernels that call await_predecessor().
+  bool early = false;     ///< Beside the kernel before: for kernels that call await_predecessor().
+  bool together = false;  ///< All blocks run at the same time, so that they can meet (a cooperative launch).
 };
 
 template <typename... Parameters, typename... Arguments>
@@ -43,16 +44,18 @@ void launch(void (*kernel)(Parameters...), const Launch& how, const Arguments&..
   if (how.shared_bytes > kAlwaysThere) {
     C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, how.shared_bytes));
   }
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2]{};
+  attributes[0].id = cudaLaunchAttributeCooperative;
+  attributes[0].val.cooperative = how.together ? 1 : 0;
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = how.blocks;
   config.blockDim = how.threads;
   config.dynamicSmemBytes = static_cast<size_t>(how.shared_bytes);
   config.stream = at::cuda::getCurrentCUDAStream();
-  config.attrs = &overlap;
-  config.numAttrs = how.early && at::cuda::getCurrentDeviceProperties()->major >= 9 ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = how.early && at::cuda::getCurrentDeviceProperties()->major >= 9 ? 2 : 1;
   C10_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
 }
 

@@ -8,8 +8,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "ops/cuda/hopper/launch.cuh"
+#include "ops/cuda/hopper/weight_gradients.h"
 #include "ops/cuda/hopper/wide_hidden_kernel.cuh"
 #include "ops/products.h"
 #include "ops/squared_relu_mlp_kernels.h"
@@ -168,13 +170,23 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& gy, co
   const c10::cuda::CUDAGuard guard(x.device());
   const at::Tensor rows = as_rows(gy), h = as_rows(hidden);
   at::Tensor gx, gkey, gvalue;
+  std::vector<at::Tensor> gradients, inputs;  // Of the layers whose weights have gradients.
   if (needed[0] || needed[1]) {
     const at::Tensor gk =
         hidden_product<true>(rows, packed ? *packed : packed_weights(kHiddenGradientOrder, value), key.size(0), h);
     if (needed[0]) gx = as_shape(product(gk, key.to(at::kBFloat16), /*transposed=*/true), x);
-    if (needed[1]) gkey = at::mm(gk.t(), as_rows(x), at::kFloat);
+    if (needed[1]) {
+      gradients.push_back(gk);
+      inputs.push_back(as_rows(x));
+    }
   }
-  if (needed[2]) gvalue = at::mm(rows.t(), h, at::kFloat);
+  if (needed[2]) {
+    gradients.push_back(rows);
+    inputs.push_back(h);
+  }
+  const std::vector<at::Tensor> of_weights = weight_gradients(gradients, inputs);
+  if (needed[1]) gkey = of_weights.front();
+  if (needed[2]) gvalue = of_weights.back();
   return {gx, gkey, gvalue};
 }
 

@@ -170,6 +170,13 @@ __device__ __forceinline__ void multiply(Sums<192>& sums, const uint32_t (&left)
 }
 
 /// sums += left^T right of transposed factors.
+__device__ __forceinline__ void multiply_transposed(Sums<192>& sums, uint64_t left, uint64_t right) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {" VRWKV_REGISTERS_96 "}, %96, %97, 1, 1, 1, 1, 1;\n"
+      : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_32(sums.values, 32), VRWKV_OPERANDS_32(sums.values, 64)
+      : "l"(left), "l"(right));
+}
+
 __device__ __forceinline__ void multiply_transposed(Sums<200>& sums, uint64_t left, uint64_t right) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n200k16.f32.bf16.bf16 {" VRWKV_REGISTERS_100 "}, %100, %101, 1, 1, 1, 1, 1;\n"
