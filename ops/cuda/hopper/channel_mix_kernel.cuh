@@ -125,7 +125,8 @@ __device__ __forceinline__ void sync_mix_groups() {
   asm volatile("bar.sync %0, %1;" ::"n"(1 + kMixGroups), "n"(kMixGroups * kWarpgroup) : "memory");
 }
 
-/// A whole channel mix: neither the hidden channels nor the mixes leave the multiprocessor.
+/// A whole channel mix: neither the hidden channels nor the mixes leave the multiprocessor. The tokens are asked for
+/// before the ring is filled, since they are needed first.
 __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 1)
     channel_mix_kernel(const __grid_constant__ ChannelMix arguments) {
   __shared__ ClusterRingState<kMixStages> state;
@@ -185,10 +186,10 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 
       mix_hidden(out, mixed, arguments.chunks, weights);
       wide.fetch(residual, first_of_warp);
       rows.kept(mixed, {from, first});
-      gate_rows(out, mixed, weights);
       publish_writes();  // Those before the copy.
       sync_group(group);
       if (leads && number + 1 < walk.tiles) rows.fetch(from, next);
+      gate_rows(out, mixed, weights);
       const WarpRows::Second second(residual, first_of_warp);
       vertical.load({from, next}, from);
       wide.finish(out, second, residual, first_of_warp, number % 2);
