@@ -108,6 +108,15 @@ __device__ __forceinline__ void end_stores() { asm volatile("cp.async.bulk.commi
 /// Waits until this thread's store_bulk() have read shared memory.
 __device__ __forceinline__ void wait_stores_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 
+/// All threads of a cluster meet, without waiting for their loads and stores: afterwards all see published barriers,
+/// but not what else was written.
+__device__ __forceinline__ void meet_cluster() {
+  asm volatile(
+      "barrier.cluster.arrive.relaxed.aligned;\n"
+      "barrier.cluster.wait.acquire.aligned;\n" ::
+          : "memory");
+}
+
 /// All threads of a cluster meet.
 __device__ __forceinline__ void sync_cluster() {
   asm volatile(

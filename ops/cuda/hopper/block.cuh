@@ -20,6 +20,12 @@ __device__ __forceinline__ void store_piece(__nv_bfloat16* to, const Bits& piece
                : "memory");
 }
 
+__device__ __forceinline__ void store_piece(float* to, const Vector<float, 4>& piece) {
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(piece.values[0]), "f"(piece.values[1]),
+               "f"(piece.values[2]), "f"(piece.values[3])
+               : "memory");
+}
+
 __device__ __forceinline__ unsigned char* aligned_shared() {
   extern __shared__ unsigned char shared[];
   return shared + (kSlabAlign - shared_address(shared) % kSlabAlign) % kSlabAlign;

@@ -12,9 +12,10 @@ constexpr int kHiddenChunk = kSlab;  ///< Hidden channels computed at once.
 constexpr int kMixGroups = 2;  ///< Warpgroups of a block that multiply; one more fetches weights.
 constexpr int kMixWarps = kMixGroups * kWarpgroup / 32;
 constexpr int kMixThreads = (kMixGroups + 1) * kWarpgroup;
-constexpr int kMixStages = 6;
+constexpr int kMixStages = 10;
+using WideRows = WarpRows<kWarpRows / 2>;  ///< The rest of the memory is for weights.
 constexpr int kMixShared =
-    kMixStages * kWeightUnit + kMixWarps * kWarpRowsBytes + kMixGroups * kGroupRowsBytes + kSlabAlign;
+    kMixStages * kWeightUnit + kMixWarps * WideRows::kBytes + kMixGroups * kGroupRowsBytes + kSlabAlign;
 using MixRing = ClusterRing<kMixStages, kMixWarps>;
 using MixReader = RingReader<kMixStages, kMixWarps>;
 
@@ -120,7 +121,13 @@ __device__ __forceinline__ void gate_rows(RowSums& out, const LeftFactor& mixed,
   }
 }
 
-/// A whole channel mix: neither the hidden channels nor the mixes leave the multiprocessor.
+/// The warpgroups that multiply meet. They know each other by sync_group(), too.
+__device__ __forceinline__ void sync_mix_groups() {
+  asm volatile("bar.sync %0, %1;" ::"n"(1 + kMixGroups), "n"(kMixGroups * kWarpgroup) : "memory");
+}
+
+/// A whole channel mix: neither the hidden channels nor the mixes leave the multiprocessor. The tokens are asked for
+/// before the ring is filled, since they are needed first.
 __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 1)
     channel_mix_kernel(const __grid_constant__ ChannelMix arguments) {
   __shared__ ClusterRingState<kMixStages> state;
@@ -133,37 +140,43 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 
   const MixRing ring{shared, state};
   const int warp = warp_in_block(), group = warp / (kWarpgroup / 32);
   const auto rows_of = [&](int of) {
-    return GroupRows{wide_rows + kMixWarps * kWarpRowsBytes + of * kGroupRowsBytes, rows_there[of]};
+    return GroupRows{wide_rows + kMixWarps * WideRows::kBytes + of * kGroupRowsBytes, rows_there[of]};
   };
-  const float* const mixes[2]{arguments.mix_k, arguments.mix_r};
-  const auto column = MixFactors<2>::load(from, mixes);
-  if (threadIdx.x == kMixWarps * 32) {
+  const bool fetches = threadIdx.x == kMixWarps * 32;
+  const int units = 4 * arguments.chunks + kUnits;
+  if (fetches) {
+    prefetch_share(arguments.packed, units);
     ring.start();
     for (Barrier& barrier : wide_there) barrier.init(1);
     for (Barrier& barrier : rows_there) barrier.init(1);
     publish_barriers();
+  }
+  await_predecessor();
+  admit_dependents();
+  if (fetches) {
     for (int of = 0; of < kMixGroups; ++of) rows_of(of).fetch(from, walk.first(0, of));
   }
+  const float* const mixes[2]{arguments.mix_k, arguments.mix_r};
+  const auto column = MixFactors<2>::load(from, mixes);
   VerticalNeighbours vertical;
   if (group < kMixGroups) vertical.load({from, walk.first(0, group)}, from);
-  factors.store(column);
-  sync_cluster();
+  meet_cluster();
   if (group == kMixGroups) {
     give_registers<24>();
-    if (threadIdx.x == kMixWarps * 32) {
-      await_predecessor();
-      ring.fetch(arguments.packed, 4 * arguments.chunks + kUnits, walk.tiles);
-    }
+    if (fetches) ring.fetch(arguments.packed, units, walk.tiles);
   } else {
     take_registers<240>();
+    factors.store(column);
+    sync_mix_groups();
     const Residual& residual = arguments.residual;
     const GroupRows rows = rows_of(group);
-    const WarpRows wide{wide_rows + warp * kWarpRowsBytes, wide_there[warp]};
     const bool leads = threadIdx.x % kWarpgroup == 0;
+    const WideRows wide{wide_rows + warp * WideRows::kBytes, wide_there[warp]};
+    const int warp_of_group = warp % (kWarpgroup / 32);
     MixReader weights{ring, {}, {}};
     for (int number = 0; number < walk.tiles; ++number) {
       const int64_t first = walk.first(number, group), next = walk.first(number + 1, group);
-      const int64_t first_of_warp = first + warp % (kWarpgroup / 32) * kWarpRows;
+      const int64_t first_of_warp = first + warp_of_group * kWarpRows;
       if (leads) prefetch_rows(residual.x, kWideRowBytes, first, from.count);
       const ShiftedPlaces places(from, first);
       LeftFactor mixed;
@@ -174,12 +187,13 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 
       mix_hidden(out, mixed, arguments.chunks, weights);
       wide.fetch(residual, first_of_warp);
       rows.kept(mixed, {from, first});
-      gate_rows(out, mixed, weights);
       publish_writes();  // Those before the copy.
       sync_group(group);
       if (leads && number + 1 < walk.tiles) rows.fetch(from, next);
+      gate_rows(out, mixed, weights);
+      const WideRows::Second second(residual, first_of_warp);
       vertical.load({from, next}, from);
-      wide.finish(out, residual, first_of_warp, number % 2);
+      wide.finish(out, second, residual, first_of_warp, number % 2);
     }
     wait_stores_read();
   }

@@ -14,6 +14,15 @@ __device__ __forceinline__ void fetch_share(unsigned char* to, const unsigned ch
   copy_bulk_to_cluster(to + share, unit + share, kShare, there, (1 << kClusterBlocks) - 1);
 }
 
+/// Asks for this block's share of `units` units of weights to be brought into the second cache: blocks that wait for
+/// the main memory unit after unit lose more time than it takes.
+__device__ __forceinline__ void prefetch_share(const unsigned char* packed, int units) {
+  constexpr int kPiece = kWeightUnit / 3;
+  for (int piece = static_cast<int>(blockIdx.x); piece < 3 * units; piece += static_cast<int>(gridDim.x)) {
+    prefetch(packed + static_cast<int64_t>(piece) * kPiece, kPiece);
+  }
+}
+
 /// The tiles of a cluster whose blocks have `groups` warpgroups with kRows tokens each, of which the last ones may not
 /// exist.
 template <int groups>

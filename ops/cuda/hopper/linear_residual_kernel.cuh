@@ -12,9 +12,10 @@ namespace vrwkv::ops::cuda::hopper {
 
 constexpr int kSumGroups = 2;  ///< Warpgroups: there is room for the rows of so many.
 constexpr int kSumWarps = kSumGroups * kWarpgroup / 32;
+using SumRows = WarpRows<kWarpRows>;
 constexpr int kValueRowsBytes = kRows * kRowBytes;
 constexpr int kLinearResidualShared =
-    kWeightBytes + kSumGroups * kValueRowsBytes + kSumWarps * kWarpRowsBytes + kSlabAlign;
+    kWeightBytes + kSumGroups * kValueRowsBytes + kSumWarps * SumRows::kBytes + kSlabAlign;
 
 struct LinearResidual {
   CUtensorMap value;   ///< [count, C], in boxes of kRows rows and all columns.
@@ -45,7 +46,7 @@ __global__ void __launch_bounds__(kSumGroups* kWarpgroup, 1)
   unsigned char* const weight = aligned_shared();
   const int warp = warp_in_block(), group = warp / (kWarpgroup / 32);
   unsigned char* const values = weight + kWeightBytes + group * kValueRowsBytes;
-  const WarpRows wide{weight + kWeightBytes + kSumGroups * kValueRowsBytes + warp * kWarpRowsBytes, x_there[warp]};
+  const SumRows wide{weight + kWeightBytes + kSumGroups * kValueRowsBytes + warp * SumRows::kBytes, x_there[warp]};
   const Residual& residual = arguments.residual;
   // Tiles behind each other are those of different blocks: none has more than one more than another.
   const auto first_of = [&](int number) {

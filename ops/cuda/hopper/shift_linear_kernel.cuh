@@ -63,6 +63,8 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kLinearGroups
   const ShiftedTokens& from = arguments.from;
   const ClusterWalk<kLinearGroups> walk(from.count);
   const int group = warpgroup();
+  await_predecessor();
+  admit_dependents();
   if (threadIdx.x % kWarpgroup == 0) prefetch_rows(from.tokens, kRowBytes, walk.first(0, group), from.count);
   const float* const mixes[kShiftLinears]{arguments.mixes[0], arguments.mixes[1], arguments.mixes[2]};
   const auto column = MixFactors<kShiftLinears>::load(from, mixes);
@@ -79,10 +81,7 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kLinearGroups
       fetch_share(weights + unit * kWeightUnit, arguments.packed + unit * kWeightUnit, there[j]);
     }
   };
-  if (threadIdx.x == 0) {
-    await_predecessor();
-    fetch(0);
-  }
+  if (threadIdx.x == 0) fetch(0);
   for (int number = 0; number < walk.tiles; ++number) {
     const int64_t first = walk.first(number, group);
 #pragma unroll 1
