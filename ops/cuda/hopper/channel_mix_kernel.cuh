@@ -151,8 +151,7 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 
     for (Barrier& barrier : rows_there) barrier.init(1);
     publish_barriers();
   }
-  await_predecessor();
-  admit_dependents();
+  start_in_turn();
   if (fetches) {
     for (int of = 0; of < kMixGroups; ++of) rows_of(of).fetch(from, walk.first(0, of));
   }

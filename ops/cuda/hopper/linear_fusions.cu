@@ -142,16 +142,6 @@ struct Sum {
   double eps;
 };
 
-/// A layer's weights as a kernel reads them. Only beside their packing may it start early: it reads tokens at once,
-/// which the kernel before that one has written.
-struct Packed {
-  Packed(const PackOrder& order, at::TensorList weights)
-      : just_now(!kept_pack(order, weights).defined()), bytes(packed_weights(order, weights)) {}
-
-  bool just_now;
-  at::Tensor bytes;
-};
-
 bool shift_linear_is_fused(const at::Tensor& x, at::TensorList mixes, at::TensorList weights) {
   return serves(x) && mixes.size() == kShiftLinears && weights.size() == kShiftLinears &&
          std::all_of(weights.begin(), weights.end(),
@@ -175,11 +165,11 @@ std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList m
     outputs.push_back(at::empty_like(shifted.tokens));
     arguments.out[j] = output(outputs.back());
   }
-  const Packed packed(kShiftLinearOrder, weights);
-  arguments.packed = packed.bytes.const_data_ptr<uint8_t>();
+  const at::Tensor packed = packed_weights(kShiftLinearOrder, weights);
+  arguments.packed = packed.const_data_ptr<uint8_t>();
   launch(shift_linear_kernel,
          {resident_blocks(arguments.from.count, kLinearGroups * kRows), kLinearGroups * kWarpgroup, kShiftLinearShared,
-          packed.just_now},
+          /*early=*/true},
          arguments);
   return outputs;
 }
@@ -200,15 +190,15 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
   const Shifted shifted(feed, norm_weight, norm_bias, height, width);
   const Sum sum(x, feed, next, eps);
   const at::Tensor k = ready(mix_k, at::kFloat), r = ready(mix_r, at::kFloat);
-  const Packed packed(kChannelMixOrder, {key, value, receptance});
+  const at::Tensor packed = packed_weights(kChannelMixOrder, {key, value, receptance});
   const ChannelMix arguments{shifted.pointers(),
                              pointer<float>(k),
                              pointer<float>(r),
-                             packed.bytes.const_data_ptr<uint8_t>(),
+                             packed.const_data_ptr<uint8_t>(),
                              static_cast<int>(key.size(0) / kHiddenChunk),
                              sum.pointers()};
   launch(channel_mix_kernel,
-         {resident_blocks(arguments.from.count, kMixGroups * kRows), kMixThreads, kMixShared, packed.just_now},
+         {resident_blocks(arguments.from.count, kMixGroups * kRows), kMixThreads, kMixShared, /*early=*/true},
          arguments);
   return {sum.y, sum.feed};
 }

@@ -63,8 +63,7 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kLinearGroups
   const ShiftedTokens& from = arguments.from;
   const ClusterWalk<kLinearGroups> walk(from.count);
   const int group = warpgroup();
-  await_predecessor();
-  admit_dependents();
+  start_in_turn();
   if (threadIdx.x % kWarpgroup == 0) prefetch_rows(from.tokens, kRowBytes, walk.first(0, group), from.count);
   const float* const mixes[kShiftLinears]{arguments.mixes[0], arguments.mixes[1], arguments.mixes[2]};
   const auto column = MixFactors<kShiftLinears>::load(from, mixes);
