@@ -36,7 +36,10 @@ at::Tensor stacked(at::TensorList parts) {
                           {distance, first.stride(0), first.stride(1)});
 }
 
-/// One batched product has enough tiles for a GPU without sums in parts.
+/// Channels of a square weight from which on one batched product is faster than a product each: it has tiles enough for
+/// a GPU without sums in parts. With 384 it is not.
+constexpr int64_t kLeastBatchedChannels = 768;
+
 std::vector<at::Tensor> weight_gradients(at::TensorList gy, at::TensorList x) {
   TORCH_CHECK(gy.size() == x.size(), "_linear_weight_gradients: as many gy as x expected, ", x.size(), ", got ",
               gy.size());
@@ -45,9 +48,11 @@ std::vector<at::Tensor> weight_gradients(at::TensorList gy, at::TensorList x) {
     left.push_back(gy[i].flatten(0, -2));
     right.push_back(x[i].flatten(0, -2));
   }
-  const at::Tensor all_left = stacked(left), all_right = stacked(right);
-  if (all_left.defined() && all_right.defined()) {
-    return at::bmm(all_left.transpose(1, 2), all_right, at::kFloat).unbind();
+  if (std::min(left[0].size(1), right[0].size(1)) >= kLeastBatchedChannels) {
+    const at::Tensor all_left = stacked(left), all_right = stacked(right);
+    if (all_left.defined() && all_right.defined()) {
+      return at::bmm(all_left.transpose(1, 2), all_right, at::kFloat).unbind();
+    }
   }
   for (size_t i = 0; i < gy.size(); ++i) gradients.push_back(at::mm(left[i].t(), right[i], at::kFloat));
   return gradients;

@@ -158,18 +158,22 @@ TEST_P(Linear, OfManyAreThoseOfEach) {
 
 TEST_P(Linear, GivesTheWeightGradientsOfManyUnrounded) {
   at::manual_seed(11);
-  if (!GetParam().is_cuda()) return;  // Elsewhere autograd's own.
-  const at::Tensor all = random({3, 500, 128}, at::kBFloat16), all_gy = random({500, 3 * 64}, at::kBFloat16);
-  std::vector<at::Tensor> x, weights, gy;
-  for (int64_t i = 0; i < 3; ++i) {
-    x.push_back(all[i]);
-    weights.push_back(random({64, 128}, at::kFloat).requires_grad_());
-    gy.push_back(all_gy.slice(1, 64 * i, 64 * (i + 1)));
-  }
-  const auto gradients = torch::autograd::grad(ops::linears(x, weights), weights, gy);
-  for (size_t i = 0; i < 3; ++i) {
-    EXPECT_TRUE(gradients[i].is_contiguous());
-    EXPECT_TRUE(close("gweight", at::mm(wide(gy[i]).t(), wide(x[i])), gradients[i], 2e-5));
+  if (!GetParam().is_cuda()) return;          // Elsewhere autograd's own.
+  for (const int64_t channels : {64, 768}) {  // One by one, and in one batched product.
+    SCOPED_TRACE(channels);
+    const at::Tensor all = random({3, 300, channels}, at::kBFloat16),
+                     all_gy = random({300, 3 * channels}, at::kBFloat16);
+    std::vector<at::Tensor> x, weights, gy;
+    for (int64_t i = 0; i < 3; ++i) {
+      x.push_back(all[i]);
+      weights.push_back(random({channels, channels}, at::kFloat).requires_grad_());
+      gy.push_back(all_gy.slice(1, channels * i, channels * (i + 1)));
+    }
+    const auto gradients = torch::autograd::grad(ops::linears(x, weights), weights, gy);
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_TRUE(gradients[i].is_contiguous());
+      EXPECT_TRUE(close("gweight", at::mm(wide(gy[i]).t(), wide(x[i])), gradients[i], 5e-5));
+    }
   }
 }
 
