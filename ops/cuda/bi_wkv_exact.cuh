@@ -89,7 +89,7 @@ __device__ Sides<Sums<T>> exact_incoming(const Exact<T, In, P>& exact, const P& 
     exact_chunk(exact, place, shape, shared, global, own);
     meet_sequence(place, shape, global);
   }
-  gather_chunks(place, shape, shared.gathered(), {exact.w}, global);
+  gather_chunks<true>(place, shape, shared.gathered(), {exact.w}, global);
   __syncthreads();
   return gathered_sums(place, shape, shared.gathered());
 }

@@ -43,9 +43,9 @@ __device__ __forceinline__ void meet_sequence(const P& place, const Shape& shape
 }
 
 /// Adds sums(0, c) to sums(count - 1, c), which stand at the same place and have no n, to to[c]: several at a time, so
-/// that their loads and exponentials do not wait for each other, and without branches: behind the end, the last counts
-/// for nothing.
-template <int kAtOnce, int kWidth, typename T, typename Get>
+/// that their exponentials do not wait for each other. kBranches: with a branch around each instead of loads of the
+/// last one that count for nothing. That is slower, but takes fewer registers.
+template <int kAtOnce, bool kBranches, int kWidth, typename T, typename Get>
 __device__ __forceinline__ void add_sums(Sums<T> (&to)[kWidth], int count, const Get& sums) {
   using M = ScalarMath<T>;
 #pragma unroll 1
@@ -55,8 +55,13 @@ __device__ __forceinline__ void add_sums(Sums<T> (&to)[kWidth], int count, const
     for (int i = 0; i < kAtOnce; ++i) {
 #pragma unroll
       for (int c = 0; c < kWidth; ++c) {
-        terms[c][i] = sums(first + i < count ? first + i : count - 1, c);
-        if (first + i >= count) terms[c][i].key = empty_key<T>();
+        if constexpr (kBranches) {
+          clear<M>(terms[c][i]);
+          if (first + i < count) terms[c][i] = sums(first + i, c);
+        } else {
+          terms[c][i] = sums(first + i < count ? first + i : count - 1, c);
+          if (first + i >= count) terms[c][i].key = empty_key<T>();
+        }
       }
     }
 #pragma unroll
@@ -81,7 +86,7 @@ __device__ __forceinline__ void add_sums(Sums<T> (&to)[kWidth], int count, const
 /// Reads the chunks on both sides of this one, each side by half of the block's warps, which leave what they have read,
 /// added up, in shared memory, [warps][lanes] of each of the thread's channels. There are several warps where there are
 /// several chunks.
-template <typename P, typename T>
+template <bool kBranches, typename P, typename T>
 __device__ __forceinline__ void gather_chunks(const P& place, const Shape& shape, Sums<T>* gathered,
                                               const T (&w)[P::kWidth], const GlobalSums<T>& global) {
   constexpr int kWidth = P::kWidth;
@@ -98,7 +103,7 @@ __device__ __forceinline__ void gather_chunks(const P& place, const Shape& shape
     here[c] = global.at(direction, place, shape, c);
     clear<ScalarMath<T>>(sums[c]);
   }
-  add_sums<5>(sums, (count - worker + workers - 1) / workers, [&](int i, int c) {
+  add_sums<5, kBranches>(sums, (count - worker + workers - 1) / workers, [&](int i, int c) {
     const int between = i * workers + worker;  // Chunks that lie nearer.
     Sums<T> found = load_sums(here[c] + static_cast<int64_t>(between + 1) * step);
     found.key -= (found.n + static_cast<T>(between) * tokens) * w[c];
@@ -118,7 +123,7 @@ __device__ __forceinline__ Sides<Sums<T>> gathered_sums(const P& place, const Sh
     const Sums<T>* shares = gathered + (c * shape.warps + direction * workers) * kLanes + place.lane;
     Sums<T> sums[1];
     clear<ScalarMath<T>>(sums[0]);
-    add_sums<3>(sums, workers, [&](int i, int) { return load_sums(shares + i * kLanes); });
+    add_sums<3, true>(sums, workers, [&](int i, int) { return load_sums(shares + i * kLanes); });
     return sums[0];
   };
   return {side(0), side(1)};

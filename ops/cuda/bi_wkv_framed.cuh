@@ -278,13 +278,15 @@ struct PartTerms {
 
 /// y of a segment's tokens, from all that stands left and right of the segment, part by part.
 template <bool kGated, typename P, typename In>
-__device__ __forceinline__ void write_outputs(const Shape& shape, const SegmentCopies<P, In>& copies,
-                                              const Frame& frame, const ForwardTiles<In, P::kTokens>& tiles,
-                                              Marks<P::kTokens>& marks, const SegmentSides& segment, In* y) {
+__device__ __forceinline__ void write_outputs(const Shape& shape, const P& place, const Frame& frame,
+                                              const ForwardTiles<In, P::kTokens>& tiles, Marks<P::kTokens>& marks,
+                                              const SegmentSides& segment, In* y) {
   constexpr int kTokens = P::kTokens;
+  const int written = place.inside ? place.count : 0;
   FramedSums right = segment.sides.right;
   float power = frame.power(kTokens - kPart);
   const float power_step = frame.power(-kPart);
+  In* out = y + place.first_element + (kTokens - 1) * shape.channels;
 #pragma unroll 1
   for (int first = kTokens - kPart; first >= 0; first -= kPart) {
     const PartTerms part(frame, tiles.k + first * kLanes, tiles.v + first * kLanes,
@@ -297,11 +299,11 @@ __device__ __forceinline__ void write_outputs(const Shape& shape, const SegmentC
       if constexpr (kGated) {
         output.b = fmaf(output.b, fast_exp(-static_cast<float>(tiles.r[(first + i) * kLanes])), output.b);
       }
-      tiles.k[(first + i) * kLanes] = static_cast<In>(output.a * fast_reciprocal(output.b));  // k is read.
+      store_below(out, static_cast<In>(output.a * fast_reciprocal(output.b)), first + i, written);
+      out -= shape.channels;
       frame.push(right, part.ev[i], part.e[i]);
     }
   }
-  copies.write(tiles.k, y, shape.channels);
 }
 
 /// The forward pass of a chunk. False, and nothing written, if a channel of the block takes no frame.
@@ -317,7 +319,7 @@ __device__ __forceinline__ bool framed_forward(const Shape& shape, const P& plac
   copies.template start<kLanes>(tiles.k, inputs.k, static_cast<In>(-INFINITY));  // So a missing term vanishes.
   copies.template start<kLanes>(tiles.v, inputs.v, static_cast<In>(0.0f));
   if constexpr (kGated) copies.template start<kLanes>(tiles.r, inputs.r, static_cast<In>(0.0f));
-  if constexpr (kExchange == Exchange::former) gather_chunks(place, shape, shared.gathered(), {w}, global);
+  if constexpr (kExchange == Exchange::former) gather_chunks<true>(place, shape, shared.gathered(), {w}, global);
   finish_loads();
   MarkedScan<P::kTokens> scan;
   scan_segment(scan, frame, place, tiles.k, tiles.v, shared);
@@ -325,7 +327,7 @@ __device__ __forceinline__ bool framed_forward(const Shape& shape, const P& plac
   if constexpr (kExchange == Exchange::running) {
     leave_framed(frame, place, shape, global, segment.sides, scan.own);
     meet_sequence(place, shape, global);
-    gather_chunks(place, shape, shared.gathered(), {w}, global);
+    gather_chunks<true>(place, shape, shared.gathered(), {w}, global);
     __syncthreads();
   }
   if constexpr (kExchange != Exchange::none) {
@@ -333,7 +335,7 @@ __device__ __forceinline__ bool framed_forward(const Shape& shape, const P& plac
     keep_incoming(place, shape, kept, incoming);
     widen_segment(segment, frame, place, shape, incoming);
   }
-  write_outputs<kGated>(shape, copies, frame, tiles, scan.marks, segment, y);
+  write_outputs<kGated>(shape, place, frame, tiles, scan.marks, segment, y);
   return true;
 }
 

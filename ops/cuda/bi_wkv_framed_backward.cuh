@@ -30,7 +30,7 @@ __device__ __forceinline__ bool framed_backward(const Shape& shape, const P& pla
   copies.template start<Tiles::kRow>(tiles.gy, gradients.gy, static_cast<In>(0.0f));
   if constexpr (kGated) copies.template start<Tiles::kRow>(tiles.r, inputs.r, static_cast<In>(0.0f));
   if constexpr (kExchange == Exchange::former && !kTotalsOnly)
-    gather_chunks(place, shape, shared.gathered(), {w}, global);
+    gather_chunks<false>(place, shape, shared.gathered(), {w}, global);
   Sides<Sums<float>> beside_chunk;
   if constexpr (kExchange != Exchange::none) beside_chunk = kept_incoming(place, shape, kept);
   finish_loads();
@@ -100,7 +100,7 @@ __device__ __forceinline__ bool framed_backward(const Shape& shape, const P& pla
   if constexpr (kTotalsOnly) return true;
   if constexpr (kExchange == Exchange::running) {
     meet_sequence(place, shape, global);
-    gather_chunks(place, shape, shared.gathered(), {w}, global);
+    gather_chunks<false>(place, shape, shared.gathered(), {w}, global);
     __syncthreads();
   }
   if constexpr (kExchange != Exchange::none) {

@@ -84,7 +84,7 @@ class PairBlock {
     meet_sequence(place_, shape_, global);
     // All have read the segments' sums, whose memory takes what is gathered.
     auto* const gathered = reinterpret_cast<Sums<float>*>(sums_ - place_.lane);
-    gather_chunks(place_, shape_, gathered, w_, global);
+    gather_chunks<true>(place_, shape_, gathered, w_, global);
     __syncthreads();
     float rescale[2];
 #pragma unroll
