@@ -20,6 +20,7 @@ __global__ void __launch_bounds__(kThreads)
     column_sums_kernel(const T* __restrict__ parts, int64_t rows, int64_t columns, T* __restrict__ out) {
   const int64_t matrix = blockIdx.y;
   T sums[1];
+  admit_dependents();
   await_predecessor();
   if (sum_rows<1, kThreads>(parts + matrix * rows * columns, rows, columns, sums))
     out[matrix * columns + sum_column()] = sums[0];
@@ -45,7 +46,7 @@ at::Tensor column_sums(const at::Tensor& parts, int64_t dim) {
   AT_DISPATCH_FLOATING_TYPES(parts.scalar_type(), "column_sums", [&] {
     const auto launch = [&](auto threads) {
       launch_dependent(column_sums_kernel<threads(), scalar_t>,
-                       dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(matrices)), threads(),
+                       {dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(matrices)), dim3(threads())},
                        parts.const_data_ptr<scalar_t>(), sizes[at_dim], columns, sums.mutable_data_ptr<scalar_t>());
     };
     if (sizes[at_dim] <= kFewSumThreads / kSumColumns * kSumsAhead) {

@@ -22,15 +22,21 @@ __device__ __forceinline__ void await_predecessor() {
 #endif
 }
 
+struct Launch {
+  dim3 grid, block;
+  size_t shared = 0;  ///< Bytes of a block.
+};
+
 /// Launches a kernel that calls await_predecessor().
 template <typename... Parameters, typename... Arguments>
-void launch_dependent(void (*kernel)(Parameters...), dim3 grid, unsigned threads, const Arguments&... arguments) {
+void launch_dependent(void (*kernel)(Parameters...), const Launch& launch, const Arguments&... arguments) {
   cudaLaunchAttribute overlap{};
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = dim3(threads);
+  config.gridDim = launch.grid;
+  config.blockDim = launch.block;
+  config.dynamicSmemBytes = launch.shared;
   config.stream = at::cuda::getCurrentCUDAStream();
   config.attrs = &overlap;
   config.numAttrs = at::cuda::getCurrentDeviceProperties()->major >= 9 ? 1 : 0;

@@ -41,14 +41,12 @@ std::vector<at::Tensor> forward(const at::Tensor& x_in, at::TensorList mixes, co
     const MixParameters<T> parameters(mixes, weight, bias);
     MixOutputs<scalar_t> pointers{};
     for (size_t j = 0; j < outputs.size(); ++j) pointers.out[j] = outputs[j].mutable_data_ptr<scalar_t>();
-    MixShape shape = shape_of("token_shift_mix", x, height, width, group);
+    const MixShape shape = shape_of("token_shift_mix", x, height, width, group);
     with_constants<kWidest>(can_vectorize(shape, {x}, parameters.all(), kWidest), mixes.size(),
                             [&](auto vector, auto count) {
                               const auto kernel = mix_kernel<T, scalar_t, vector, count>;
-                              const Launch launch = divide(shape, vector, kernel, 0);
-                              kernel<<<launch.grid, launch.block, 0, at::cuda::getCurrentCUDAStream()>>>(
-                                  shape, inputs_of<T, scalar_t>(x, parameters), pointers);
-                              C10_CUDA_KERNEL_LAUNCH_CHECK();
+                              launch_dependent(kernel, divide(shape, vector, kernel, kMixUnroll, 0), shape,
+                                               inputs_of<T, scalar_t>(x, parameters), pointers);
                             });
   });
   return outputs;
@@ -77,20 +75,17 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& x_in, at::TensorLi
       pointers.gradients[j] = read.back().template const_data_ptr<scalar_t>();
     }
     const MixShape shape = shape_of("token_shift_mix", x, height, width, group);
-    with_constants<kWidest>(
-        can_vectorize(shape, read, parameters.all(), kWidest), mixes.size(), [&](auto vector, auto count) {
-          const auto kernel = mix_backward_kernel<T, scalar_t, vector, count>;
-          MixSegments segments{};
-          const Launch launch =
-              divide_walk(shape, segments, vector, kernel, MixBackward<T, scalar_t, vector, count>::kShared);
-          const at::Tensor parts =
-              at::empty({static_cast<int64_t>(launch.grid.x), sums_count, x.size(2)}, sums_options);
-          kernel<<<launch.grid, launch.block, launch.shared, at::cuda::getCurrentCUDAStream()>>>(
-              shape, segments, inputs_of<T, scalar_t>(x, parameters), pointers, gx.mutable_data_ptr<scalar_t>(),
-              parts.mutable_data_ptr<T>());
-          C10_CUDA_KERNEL_LAUNCH_CHECK();
-          sums = column_sums(parts, 0);
-        });
+    with_constants<
+        kWidest>(can_vectorize(shape, read, parameters.all(), kWidest), mixes.size(), [&](auto vector, auto count) {
+      const auto kernel = mix_backward_kernel<T, scalar_t, vector, count>;
+      MixSegments segments{};
+      const Launch launch =
+          divide_walk(shape, segments, vector, kernel, MixBackward<T, scalar_t, vector, count>::kShared);
+      const at::Tensor parts = at::empty({static_cast<int64_t>(launch.grid.x), sums_count, x.size(2)}, sums_options);
+      launch_dependent(kernel, launch, shape, segments, inputs_of<T, scalar_t>(x, parameters), pointers,
+                       gx.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
+      sums = column_sums(parts, 0);
+    });
   });
   return {gx, sums};
 }
