@@ -20,8 +20,8 @@ __global__ void __launch_bounds__(kThreads)
     column_sums_kernel(const T* __restrict__ parts, int64_t rows, int64_t columns, T* __restrict__ out) {
   const int64_t matrix = blockIdx.y;
   T sums[1];
-  admit_dependents();
   await_predecessor();
+  admit_dependents();
   if (sum_rows<1, kThreads>(parts + matrix * rows * columns, rows, columns, sums))
     out[matrix * columns + sum_column()] = sums[0];
 }

@@ -4,7 +4,9 @@
 #include <c10/cuda/CUDAException.h>
 
 // Two kernels of which the second waits for the first on the device (programmatic dependent launch, from compute
-// capability 9.0 on): its blocks are in their places when the first one ends, which saves most of the way there.
+// capability 9.0 on): its blocks are in their places when the first one ends, which saves most of the way there. A
+// kernel that does both admits others behind its own wait: when one starts, all up to the one before its predecessor
+// has ended.
 
 namespace vrwkv::ops::cuda {
 

@@ -41,9 +41,9 @@ __global__ void __launch_bounds__(kThreads)
     blend_kernel(const __grid_constant__ MixShape shape, const __grid_constant__ BlendInputs<T, In> inputs,
                  const __grid_constant__ BlendTensors<In> outputs) {
   constexpr int kUnroll = kMixUnroll;
-  admit_dependents();
   const MixChannels channels(shape, thread_channel(kVector));
   await_predecessor();
+  admit_dependents();
   if (!channels.exist) return;
   const BlendParameters<T, kVector> parameters(inputs, channels.first);
   const unsigned rows = blockDim.y, tokens = shape.tokens();
@@ -94,9 +94,9 @@ __global__ void __launch_bounds__(kThreads, 2)
     blend_backward_kernel(const __grid_constant__ MixShape shape, const __grid_constant__ BlendInputs<T, In> inputs,
                           const __grid_constant__ BlendTensors<const In> outer, In* __restrict__ gx,
                           In* __restrict__ gshares, T* __restrict__ parts) {
-  admit_dependents();
   const MixChannels channels(shape, thread_channel(kVector));
   await_predecessor();
+  admit_dependents();
   T sums[kBlends + 2][kVector] = {};
   if (channels.exist) {
     const BlendParameters<T, kVector> parameters(inputs, channels.first);

@@ -75,17 +75,18 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& x_in, at::TensorLi
       pointers.gradients[j] = read.back().template const_data_ptr<scalar_t>();
     }
     const MixShape shape = shape_of("token_shift_mix", x, height, width, group);
-    with_constants<
-        kWidest>(can_vectorize(shape, read, parameters.all(), kWidest), mixes.size(), [&](auto vector, auto count) {
-      const auto kernel = mix_backward_kernel<T, scalar_t, vector, count>;
-      MixSegments segments{};
-      const Launch launch =
-          divide_walk(shape, segments, vector, kernel, MixBackward<T, scalar_t, vector, count>::kShared);
-      const at::Tensor parts = at::empty({static_cast<int64_t>(launch.grid.x), sums_count, x.size(2)}, sums_options);
-      launch_dependent(kernel, launch, shape, segments, inputs_of<T, scalar_t>(x, parameters), pointers,
-                       gx.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
-      sums = column_sums(parts, 0);
-    });
+    with_constants<kWidest>(
+        can_vectorize(shape, read, parameters.all(), kWidest), mixes.size(), [&](auto vector, auto count) {
+          const auto kernel = mix_backward_kernel<T, scalar_t, vector, count>;
+          MixSegments segments{};
+          const Launch launch =
+              divide_walk(shape, segments, vector, kernel, MixBackward<T, scalar_t, vector, count>::kShared);
+          const at::Tensor parts =
+              at::empty({static_cast<int64_t>(launch.grid.x), sums_count, x.size(2)}, sums_options);
+          launch_dependent(kernel, launch, shape, segments, inputs_of<T, scalar_t>(x, parameters), pointers,
+                           gx.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
+          sums = column_sums(parts, 0);
+        });
   });
   return {gx, sums};
 }

@@ -86,9 +86,9 @@ __global__ void __launch_bounds__(kThreads, 2)
     mix_kernel(const __grid_constant__ MixShape shape, const __grid_constant__ MixInputs<T, In> inputs,
                const __grid_constant__ MixOutputs<In> outputs) {
   constexpr int kUnroll = kMixUnroll;
-  admit_dependents();
   const MixChannels channels(shape, thread_channel(kVector));
   await_predecessor();
+  admit_dependents();
   if (!channels.exist) return;
   T mixes[kMixes][kVector], weight[kVector], bias[kVector];
 #pragma unroll
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 /// Bytes of shared memory that a thread needs for write_sums().
 template <typename T, int kSums, int kVector>
-constexpr size_t kSumBytes = sizeof(T) * kSums* kVector;
+constexpr size_t kSumBytes = sizeof(T) * kSums * kVector;
 
 /// Sums over the block's rows, in their order, what each thread has for `row` and for its channels from `channel` on,
 /// to [blocks, kSums, channels] in `parts`. All threads of the block call it; nothing else uses the dynamic shared

@@ -266,10 +266,11 @@ __global__ void __launch_bounds__(kWalkThreads, 1)
                         const __grid_constant__ MixInputs<T, In> inputs, const __grid_constant__ MixGradients<In> outer,
                         In* __restrict__ gx, T* __restrict__ parts) {
   extern __shared__ __align__(16) char memory[];
-  admit_dependents();
   const WalkPlace place(shape, kVector);
   const MixChannels channels(shape, place.channel);
   MixBackward<T, In, kVector, kMixes> backward(inputs, outer, gx, memory, channels.first);
+  await_predecessor();
+  admit_dependents();
   if (channels.exist) {
     const bool in_rows = channels.in_rows;
     const int lines = in_rows ? shape.height : shape.width, length = in_rows ? shape.width : shape.height;
@@ -283,9 +284,7 @@ __global__ void __launch_bounds__(kWalkThreads, 1)
 #pragma unroll 1
       for (unsigned index = blockIdx.x * blockDim.y + static_cast<unsigned>(place.row); index < count;
            index += gridDim.x * blockDim.y) {
-        const Segment segment(shape, channels, vectors, kVector, index, of_line, longest, lines, length);
-        await_predecessor();
-        walk(segment);
+        walk(Segment(shape, channels, vectors, kVector, index, of_line, longest, lines, length));
       }
     };
     if (channels.reads_backward) {
@@ -294,7 +293,6 @@ __global__ void __launch_bounds__(kWalkThreads, 1)
       each([&](const Segment& segment) { backward.walk_before_read(segment, step); });
     }
   }
-  await_predecessor();
   write_sums(shape, place.row, place.channel, backward.sums, parts);
 }
 
