@@ -1,14 +1,17 @@
 #pragma once
 
-// Bi-WKV with one exponential a token: every sum of a channel is kept relative to the same exponent, its largest key
-// (the frame), so that a step of a scan is a multiplication and an addition.
+// Bi-WKV with one exponential a token: every sum of a channel is kept relative to the same exponent (the frame), so
+// that a step of a scan is a multiplication and an addition. The frame is 0 where the largest key is near it, else that
+// key.
 //
 // With e_t = e^{k_t - max k} in [0, 1] each token's denominator lies between e^{-S} and T e^{S}, where
 // S = |w| T + |u| is the channel's span, because every token sees the largest key. While S is small enough nothing that
-// counts under- or overflows; see kMaxSpan.
+// counts under- or overflows; see kMaxSpan. A frame of 0 saves a pass over the keys that finds the largest.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <limits>
 #include <type_traits>
 #include <vector>
 
@@ -17,10 +20,15 @@
 
 namespace vrwkv::ops::cpu::VRWKV_ISA {
 
-/// The largest span of a framed channel. A term that underflows in the frame is below e^{2 S} times the smallest number
-/// relative to any token's sums: 1e-10 in float32, far less in float64.
+/// The largest span of a framed channel, and the largest keys for which its frame may be 0. A term that underflows in
+/// the frame is below e^{2 S - kLeastKey} times the smallest number relative to any token's sums: 4e-9 in float32, far
+/// less in float64.
 template <typename T>
 inline constexpr T kMaxSpan = std::is_same_v<T, float> ? T(32) : T(300);
+inline constexpr int kLeastKey = -4, kMostKey = 16;
+
+/// Results of so many bytes are written past the caches, which hold little of them when they are read again.
+inline constexpr int64_t kStreamedBytes = int64_t{16} << 20;
 
 /// What the scans need of w and u, for every channel.
 template <typename T>
@@ -65,32 +73,37 @@ class FramedColumn {
         base_(b * in.tokens * in.channels),
         ahead_(ahead),
         scratch_(scratch),
+        streams_(in.batch * in.tokens * in.channels * static_cast<int64_t>(sizeof(T)) >= kStreamedBytes),
         decay_(lanes.load(framing.decay.data())),
         rest_(lanes.load(framing.rest.data())),
         bonus_(lanes.load(framing.bonus.data())) {}
 
   /// False when something came out that is no number: the inputs were, or left the range of a frame.
   bool forward(T* y_out) const {
-    const V frame = largest_key();
-    if (frame.has_inf_nan()) return false;
-    V right_a(T(0)), right_b(T(0));
-    for (int64_t t = in_.tokens - 1; t >= 0; --t) {
-      T* const slot = scratch_ + t * kFramedForwardRows * width;
-      const V e = (lanes_.load(in_.k + row(t)) - frame).exp_u20();
-      const V ev = e * lanes_.load(in_.v + row(t));
-      lanes_.template prefetch<true>(y_out + row(t));
-      e.store(slot);
-      fmadd(bonus_, ev, right_a).store(slot + width);
-      fmadd(bonus_, e, right_b).store(slot + 2 * width);
-      advance(right_a, ev);
-      advance(right_b, e);
-    }
+    const bool streams = streams_ && rows_are_aligned(y_out + lanes_.first, in_.channels);
+    const bool framed = find_frame([&](const V& frame) {
+      V right_a(T(0)), right_b(T(0)), largest(-std::numeric_limits<T>::infinity());
+      for (int64_t t = in_.tokens - 1; t >= 0; --t) {
+        T* const slot = scratch_ + t * kFramedForwardRows * width;
+        const V key = lanes_.load(in_.k + row(t)), e = short_exp(key - frame);
+        const V ev = e * lanes_.load(in_.v + row(t));
+        if (!streams) lanes_.template prefetch<true>(y_out + row(t));
+        largest = maximum(largest, key);
+        e.store(slot);
+        fmadd(bonus_, ev, right_a).store(slot + width);
+        fmadd(bonus_, e, right_b).store(slot + 2 * width);
+        advance(right_a, ev);
+        advance(right_b, e);
+      }
+      return largest;
+    });
+    if (!framed) return false;
     V left_a(T(0)), left_b(T(0)), strange(T(0));
     for (int64_t t = 0; t < in_.tokens; ++t) {
       T* const slot = scratch_ + t * kFramedForwardRows * width;
       const V e = V::loadu(slot);
       const V y = (left_a + V::loadu(slot + width)) / (left_b + V::loadu(slot + 2 * width));
-      lanes_.store(y_out + row(t), y);
+      write(y_out + row(t), y, streams);
       lanes_.template prefetch<false>(in_.k + row(t) + ahead_);
       lanes_.template prefetch<false>(in_.v + row(t) + ahead_);
       strange = fmadd(y, V(T(0)), strange);
@@ -103,19 +116,24 @@ class FramedColumn {
   /// The same for the gradients. The one of w comes from products of sums: a pair of tokens i < t whose term counts
   /// n = t - i - 1 times meets once in (sums left of s) x (gradient sums right of s) at each of the n tokens s between.
   bool backward(const BiWkvGradients<T>& gradients) const {
-    const V frame = largest_key();
-    if (frame.has_inf_nan()) return false;
-    V right_a(T(0)), right_b(T(0));
-    for (int64_t t = in_.tokens - 1; t >= 0; --t) {
-      T* const slot = scratch_ + t * kFramedBackwardRows * width;
-      const V e = (lanes_.load(in_.k + row(t)) - frame).exp_u20();
-      lanes_.template prefetch<true>(gradients.gk + row(t));
-      e.store(slot);
-      right_a.store(slot + width);
-      right_b.store(slot + 2 * width);
-      advance(right_a, e * lanes_.load(in_.v + row(t)));
-      advance(right_b, e);
-    }
+    const bool streams = streams_ && rows_are_aligned(gradients.gk + lanes_.first, in_.channels) &&
+                         rows_are_aligned(gradients.gv + lanes_.first, in_.channels);
+    const bool framed = find_frame([&](const V& frame) {
+      V right_a(T(0)), right_b(T(0)), largest(-std::numeric_limits<T>::infinity());
+      for (int64_t t = in_.tokens - 1; t >= 0; --t) {
+        T* const slot = scratch_ + t * kFramedBackwardRows * width;
+        const V key = lanes_.load(in_.k + row(t)), e = short_exp(key - frame);
+        if (!streams) lanes_.template prefetch<true>(gradients.gk + row(t));
+        largest = maximum(largest, key);
+        e.store(slot);
+        right_a.store(slot + width);
+        right_b.store(slot + 2 * width);
+        advance(right_a, e * lanes_.load(in_.v + row(t)));
+        advance(right_b, e);
+      }
+      return largest;
+    });
+    if (!framed) return false;
     V left_a(T(0)), left_b(T(0)), left_g(T(0)), left_h(T(0));
     V gu(T(0)), gw(T(0));
     for (int64_t t = 0; t < in_.tokens; ++t) {
@@ -123,8 +141,7 @@ class FramedColumn {
       const V e = V::loadu(slot);
       const V v = lanes_.load(in_.v + row(t));
       const V ev = e * v;
-      right_a = V::loadu(slot + width);
-      right_b = V::loadu(slot + 2 * width);
+      const V right_a = V::loadu(slot + width), right_b = V::loadu(slot + 2 * width);
       const V scale = V(T(1)) / fmadd(bonus_, e, left_b + right_b);
       const V y = fmadd(bonus_, ev, left_a + right_a) * scale;
       const V g = lanes_.load(gradients.gy + row(t)) * scale;
@@ -137,7 +154,7 @@ class FramedColumn {
       fmadd(bonus_, h, left_h).store(slot + 4 * width);
       g.store(slot + 5 * width);
       h.store(slot + 6 * width);
-      lanes_.template prefetch<true>(gradients.gv + row(t));
+      if (!streams) lanes_.template prefetch<true>(gradients.gv + row(t));
       lanes_.template prefetch<false>(in_.k + row(t) + ahead_);
       advance(left_a, ev);
       advance(left_b, e);
@@ -151,8 +168,8 @@ class FramedColumn {
       gw = gw + fmsub(V::loadu(slot + width), right_g, V::loadu(slot + 2 * width) * right_h);
       const V gv = e * (right_g + V::loadu(slot + 3 * width));
       const V gk = fmsub(gv, lanes_.load(in_.v + row(t)), e * (right_h + V::loadu(slot + 4 * width)));
-      lanes_.store(gradients.gv + row(t), gv);
-      lanes_.store(gradients.gk + row(t), gk);
+      write(gradients.gv + row(t), gv, streams);
+      write(gradients.gk + row(t), gk, streams);
       lanes_.template prefetch<false>(in_.v + row(t) + ahead_);
       lanes_.template prefetch<false>(gradients.gy + row(t) + ahead_);
       strange = fmadd(gv + gk, V(T(0)), strange);
@@ -168,10 +185,24 @@ class FramedColumn {
  private:
   int64_t row(int64_t t) const { return base_ + t * in_.channels; }
 
-  V largest_key() const {
-    V largest = lanes_.load(in_.k + row(0));
-    for (int64_t t = 1; t < in_.tokens; ++t) largest = maximum(largest, lanes_.load(in_.k + row(t)));
-    return largest;
+  /// Calls scan(frame), which gives the largest keys, with 0 and, where these are not near it, with them. False if they
+  /// are no numbers.
+  template <typename Scan>
+  static bool find_frame(const Scan& scan) {
+    const V largest = scan(V(T(0)));
+    if (largest.has_inf_nan()) return false;
+    std::array<T, width> keys;
+    largest.store(keys.data());
+    if (std::ranges::any_of(keys, [](T key) { return key < T(kLeastKey) || key > T(kMostKey); })) scan(largest);
+    return true;
+  }
+
+  void write(T* row, const V& value, bool streams) const {
+    if (streams) {
+      lanes_.stream(row, value);
+    } else {
+      lanes_.store(row, value);
+    }
   }
 
   /// One token on: sum e^{-w} + term.
@@ -181,6 +212,7 @@ class FramedColumn {
   const Lanes<T, N, Whole> lanes_;
   const int64_t batch_, base_, ahead_;
   T* const scratch_;
+  const bool streams_;
   const V decay_, rest_, bonus_;
 };
 

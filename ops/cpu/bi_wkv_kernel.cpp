@@ -39,6 +39,7 @@ void for_each_column(const BiWkvInputs<T>& in, int64_t scratch_rows, const Frame
         });
       });
     }
+    end_streaming();
   });
 }
 

@@ -1,13 +1,11 @@
 #pragma once
 
-#include <ATen/cpu/vec/vec.h>
-
 #include <algorithm>
 #include <cstdint>
 
-namespace vrwkv::ops::cpu::VRWKV_ISA {
+#include "ops/cpu/vector_extras.h"
 
-using at::vec::VectorizedN;
+namespace vrwkv::ops::cpu::VRWKV_ISA {
 
 /// N neighbouring vectors of channels of one batch element, or the first `count` channels of them at the end of a row
 /// (Whole = false; what lies behind the row is read as 1).
@@ -30,6 +28,15 @@ struct Lanes {
       value.store(row + first);
     } else {
       value.store(row + first, static_cast<int>(count));
+    }
+  }
+
+  /// The same past the caches; the row is aligned to vectors.
+  void stream(T* row, const V& value) const {
+    if constexpr (Whole) {
+      for (int i = 0; i < N; ++i) stream_store<T>(row + first + i * V::size() / N, value[i]);
+    } else {
+      store(row, value);
     }
   }
 

@@ -38,14 +38,12 @@ std::vector<at::Tensor> forward(const at::Tensor& x_in, at::TensorList constants
     const MixParameters<T> parameters(constants, weight, bias);
     BlendTensors<scalar_t> pointers{};
     for (size_t j = 0; j < kBlends; ++j) pointers.tensors[j] = outputs[j].mutable_data_ptr<scalar_t>();
-    MixShape shape = shape_of("token_shift_blend", x, height, width, group);
+    const MixShape shape = shape_of("token_shift_blend", x, height, width, group);
     constexpr int kWidest = kBlendWidth<scalar_t>;
     with_vector<kWidest>(can_vectorize(shape, {x, shares}, parameters.all(), kWidest), [&](auto vector) {
       const auto kernel = blend_kernel<T, scalar_t, vector>;
-      const ShiftLaunch launch = divide(shape, vector, kernel, 0);
-      kernel<<<launch.grid, launch.block, 0, at::cuda::getCurrentCUDAStream()>>>(
-          shape, inputs_of<T, scalar_t>(x, shares, parameters), pointers);
-      C10_CUDA_KERNEL_LAUNCH_CHECK();
+      launch(kernel, divide(shape, vector, kernel, kMixUnroll, 0), shape, inputs_of<T, scalar_t>(x, shares, parameters),
+             pointers);
     });
   });
   return outputs;
@@ -76,16 +74,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& x_in, 
       read.push_back(gradients_in[j].contiguous());
       pointers.tensors[j] = read.back().template const_data_ptr<scalar_t>();
     }
-    MixShape shape = shape_of("token_shift_blend", x, height, width, group);
+    const MixShape shape = shape_of("token_shift_blend", x, height, width, group);
     constexpr int kWidest = kBlendWidth<scalar_t>;
     with_vector<kWidest>(can_vectorize(shape, read, parameters.all(), kWidest), [&](auto vector) {
       const auto kernel = blend_backward_kernel<T, scalar_t, vector>;
-      const ShiftLaunch launch = divide(shape, vector, kernel, kSumBytes<T, kBlends + 2, vector>);
-      const at::Tensor parts = at::empty({static_cast<int64_t>(launch.grid.x), sums_count, x.size(2)}, sums_options);
-      kernel<<<launch.grid, launch.block, launch.shared, at::cuda::getCurrentCUDAStream()>>>(
-          shape, inputs_of<T, scalar_t>(x, shares, parameters), pointers, gx.mutable_data_ptr<scalar_t>(),
-          gshares.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
-      C10_CUDA_KERNEL_LAUNCH_CHECK();
+      const Launch how = divide(shape, vector, kernel, 1, kSumBytes<T, kBlends + 2, vector>);
+      const at::Tensor parts = at::empty({static_cast<int64_t>(how.blocks.x), sums_count, x.size(2)}, sums_options);
+      launch(kernel, how, shape, inputs_of<T, scalar_t>(x, shares, parameters), pointers,
+             gx.mutable_data_ptr<scalar_t>(), gshares.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
       sums = column_sums(parts, 0);
     });
   });

@@ -57,34 +57,24 @@ inline bool can_vectorize(const MixShape& shape, const std::vector<at::Tensor>& 
          });
 }
 
-struct ShiftLaunch {
-  dim3 grid, block;
-  size_t shared;  ///< Bytes of a block.
-};
-
-/// Divides the work of `kernel`, which takes `shared_bytes` for each thread, over as many blocks as run at once.
+/// Divides the work of `kernel`, whose threads take `at_once` tokens in a turn and `shared_bytes`, over as many blocks
+/// as run at once.
 template <typename Kernel>
-ShiftLaunch divide(MixShape& shape, int vector, Kernel kernel, size_t shared_bytes) {
+Launch divide(const MixShape& shape, int vector, Kernel kernel, int at_once, size_t shared_bytes) {
   const int vectors = (shape.channels + vector - 1) / vector;
   const int parts = (vectors + kThreads - 1) / kThreads;
   const int lanes = (vectors + parts - 1) / parts;
   const int rows = std::max(1, kThreads / lanes);
-  const int tokens = shape.height * shape.width;
-  constexpr int kTokensPerThread = 2;  // Of a strip: short ones divide evenly among the blocks.
-  shape.strip = std::min(tokens, rows * kTokensPerThread);
-  shape.strips = (tokens + shape.strip - 1) / shape.strip;
-  const int64_t strips = static_cast<int64_t>(shape.batch) * shape.strips;
-  TORCH_CHECK(strips <= std::numeric_limits<int>::max(),
-              "token shift: the input is too large for one launch; split the batch");
+  const size_t shared = shared_bytes * static_cast<size_t>(lanes * rows);
   int blocks = 0;
-  C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, lanes * rows,
-                                                               shared_bytes * static_cast<size_t>(lanes * rows)));
-  const int64_t at_once =
+  C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, lanes * rows, shared));
+  const int64_t all =
       static_cast<int64_t>(std::max(1, blocks)) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
-  const int64_t wanted = std::min(strips, std::max<int64_t>(1, at_once / parts));
+  const int64_t tokens = int64_t{shape.batch} * shape.height * shape.width;
+  const int64_t turns = (tokens + rows * at_once - 1) / (rows * at_once);
+  const int64_t wanted = std::min(turns, std::max<int64_t>(1, all / parts));
   return {dim3(static_cast<unsigned>(wanted), static_cast<unsigned>(parts)),
-          dim3(static_cast<unsigned>(lanes), static_cast<unsigned>(rows)),
-          shared_bytes * static_cast<size_t>(lanes * rows)};
+          dim3(static_cast<unsigned>(lanes), static_cast<unsigned>(rows)), static_cast<int>(shared), /*early=*/true};
 }
 
 /// Lengths of segments of lines for threads that take `at_once` of them at a time: few turns, of little more than the
@@ -107,7 +97,7 @@ inline std::pair<int, int> divide_lines(int64_t lines, int length, int64_t at_on
 
 /// Divides the work of `kernel`, whose threads take `shared_bytes` each and walk along segments of lines of tokens.
 template <typename Kernel>
-ShiftLaunch divide_walk(const MixShape& shape, MixSegments& segments, int vector, Kernel kernel, size_t shared_bytes) {
+Launch divide_walk(const MixShape& shape, MixSegments& segments, int vector, Kernel kernel, size_t shared_bytes) {
   const int vectors = shape.channels / vector;
   const int parts = (vectors + kWalkThreads - 1) / kWalkThreads;
   const int lanes = (vectors + parts - 1) / parts;
@@ -118,26 +108,26 @@ ShiftLaunch divide_walk(const MixShape& shape, MixSegments& segments, int vector
   const int64_t all_rows = int64_t{shape.batch} * shape.height, all_columns = int64_t{shape.batch} * shape.width;
   std::tie(segments.of_row, segments.row_length) = divide_lines(all_rows, shape.width, blocks * rows);
   std::tie(segments.of_column, segments.column_length) = divide_lines(all_columns, shape.height, blocks * rows);
-  const int64_t count = std::max(all_rows * segments.of_row, all_columns * segments.of_column);
   TORCH_CHECK(int64_t{shape.batch} * shape.height * shape.width * vectors <= std::numeric_limits<unsigned>::max(),
               "token shift: the input is too large for one launch; split the batch");
-  return {dim3(static_cast<unsigned>(std::min(blocks, (count + rows - 1) / rows)), static_cast<unsigned>(parts)),
-          dim3(static_cast<unsigned>(lanes), static_cast<unsigned>(rows)), static_cast<size_t>(shared)};
+  // Also of blocks without a segment, which are few: with one on every multiprocessor the second stage's are spread
+  // evenly.
+  return {dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(parts)),
+          dim3(static_cast<unsigned>(lanes), static_cast<unsigned>(rows)), shared, /*early=*/true};
 }
 
 /// `op` is for the error.
 inline MixShape shape_of(const char* op, const at::Tensor& x, int64_t height, int64_t width,
                          std::optional<int64_t> group) {
   constexpr int64_t kMax = std::numeric_limits<int>::max();
-  TORCH_CHECK(x.size(0) <= kMax && x.size(1) <= kMax && x.size(2) <= kMax, op,
-              ": x is too large for CUDA: ", x.sizes());
+  TORCH_CHECK(x.size(0) * x.size(1) <= kMax && x.size(2) <= kMax, op, ": x is too large for CUDA: ", x.sizes());
   return {static_cast<int>(x.size(0)),
           static_cast<int>(height),
           static_cast<int>(width),
           static_cast<int>(x.size(2)),
           static_cast<int>(group.value_or(x.size(2))),
-          0,
-          0};
+          MixShape::Divider(static_cast<unsigned>(width)),
+          MixShape::Divider(static_cast<unsigned>(height * width))};
 }
 
 /// Calls `body(vector)` with the channels of a thread as a compile-time constant.

@@ -43,14 +43,12 @@ std::vector<at::Tensor> forward(const at::Tensor& x_in, at::TensorList mixes, co
     const MixParameters<T> parameters(mixes, weight, bias);
     MixOutputs<scalar_t> pointers{};
     for (size_t j = 0; j < outputs.size(); ++j) pointers.out[j] = outputs[j].mutable_data_ptr<scalar_t>();
-    MixShape shape = shape_of("token_shift_mix", x, height, width, group);
+    const MixShape shape = shape_of("token_shift_mix", x, height, width, group);
     with_constants<kWidest>(can_vectorize(shape, {x}, parameters.all(), kWidest), mixes.size(),
                             [&](auto vector, auto count) {
                               const auto kernel = mix_kernel<T, scalar_t, vector, count>;
-                              const ShiftLaunch launch = divide(shape, vector, kernel, 0);
-                              kernel<<<launch.grid, launch.block, 0, at::cuda::getCurrentCUDAStream()>>>(
-                                  shape, inputs_of<T, scalar_t>(x, parameters), pointers);
-                              C10_CUDA_KERNEL_LAUNCH_CHECK();
+                              launch(kernel, divide(shape, vector, kernel, kMixUnroll, 0), shape,
+                                     inputs_of<T, scalar_t>(x, parameters), pointers);
                             });
   });
   return outputs;
@@ -83,14 +81,11 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& x_in, at::TensorLi
         can_vectorize(shape, read, parameters.all(), kWidest), mixes.size(), [&](auto vector, auto count) {
           const auto kernel = mix_backward_kernel<T, scalar_t, vector, count>;
           MixSegments segments{};
-          const ShiftLaunch launch =
+          const Launch how =
               divide_walk(shape, segments, vector, kernel, MixBackward<T, scalar_t, vector, count>::kShared);
-          const at::Tensor parts =
-              at::empty({static_cast<int64_t>(launch.grid.x), sums_count, x.size(2)}, sums_options);
-          kernel<<<launch.grid, launch.block, launch.shared, at::cuda::getCurrentCUDAStream()>>>(
-              shape, segments, inputs_of<T, scalar_t>(x, parameters), pointers, gx.mutable_data_ptr<scalar_t>(),
-              parts.mutable_data_ptr<T>());
-          C10_CUDA_KERNEL_LAUNCH_CHECK();
+          const at::Tensor parts = at::empty({static_cast<int64_t>(how.blocks.x), sums_count, x.size(2)}, sums_options);
+          launch(kernel, how, shape, segments, inputs_of<T, scalar_t>(x, parameters), pointers,
+                 gx.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
           sums = column_sums(parts, 0);
         });
   });

@@ -1,36 +1,34 @@
 #pragma once
 
+#include <ATen/cuda/detail/IntegerDivider.cuh>
+
 #include "ops/cuda/chunk.cuh"
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/vector.cuh"
 #include "ops/token_shift_check.h"
 
 namespace vrwkv::ops::cuda {
 
 constexpr int kThreads = 256;
+constexpr int kMixUnroll = 2;  ///< Tokens of a thread whose loads are under way together.
 
-/// Every thread has kVector consecutive channels of one quarter of a group, numbered by threadIdx.x and blockIdx.y. The
-/// tokens of each image are divided into strips; a block takes one strip after the other, gridDim.x apart, and its rows
-/// (threadIdx.y) the strip's tokens in turn.
+/// Every thread has kVector consecutive channels of one quarter of a group, numbered by threadIdx.x and blockIdx.y.
+/// The rows of all blocks (threadIdx.y) take the tokens of all images in turn, so that what is read and written at a
+/// time lies together.
 struct MixShape {
+  using Divider = at::cuda::detail::IntDivider<unsigned>;  ///< A division by the same number takes three instructions.
+
   int batch, height, width, channels;
-  int group;          ///< Channels that are shifted by quarters of their own.
-  int strips, strip;  ///< Strips of an image, and the tokens of one.
+  int group;           ///< Channels that are shifted by quarters of their own.
+  Divider row, image;  ///< By the tokens of each.
 
-  __device__ unsigned all_strips() const { return static_cast<unsigned>(batch) * static_cast<unsigned>(strips); }
+  __device__ unsigned tokens() const { return static_cast<unsigned>(batch) * image.divisor; }
 };
 
-/// The tokens of one strip.
-struct Strip {
-  int begin, end;
-  int64_t image;
-  __device__ Strip(const MixShape& shape, unsigned index) {
-    const unsigned in_batch = index / static_cast<unsigned>(shape.strips);
-    image = in_batch;
-    begin = static_cast<int>(index - in_batch * static_cast<unsigned>(shape.strips)) * shape.strip;
-    const int tokens = shape.height * shape.width;
-    end = begin + shape.strip < tokens ? begin + shape.strip : tokens;
-  }
-};
+/// The first channel of a thread.
+__device__ __forceinline__ int thread_channel(int vector) {
+  return (static_cast<int>(blockIdx.y) * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * vector;
+}
 
 /// x and the parameters, of which weight and bias may be null.
 template <typename T, typename In>
@@ -45,43 +43,51 @@ struct MixOutputs {
   In* out[kMaxMixes];
 };
 
-/// Where a thread's channels read: `step` tokens away, if the token is not at the edge in that direction.
-struct MixChannels {
+/// Where a thread's channels, from `first` on, read: `step` tokens away, if the token is not at the edge in that
+/// direction.
+class MixChannels {
+ public:
   int first;
   bool exist;
+  bool in_rows;         ///< Or within columns.
+  bool reads_backward;  ///< From the left, or from above.
   int step;
 
-  __device__ MixChannels(const MixShape& shape, int vector) : shape_(shape) {
-    first = (static_cast<int>(blockIdx.y) * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * vector;
+  __device__ __forceinline__ MixChannels(const MixShape& shape, int first) : first(first) {
     exist = first < shape.channels;
     const auto bound = [&](int64_t q) { return static_cast<int>(static_cast<int64_t>(shape.group) * q / 4); };
-    const int within = first % shape.group;
-    quarter_ = (within >= bound(1)) + (within >= bound(2)) + (within >= bound(3));
-    step = (reads_backward() ? -1 : 1) * (in_rows() ? 1 : shape.width);
+    const int within = first < shape.group ? first : first % shape.group;
+    const int quarter = (within >= bound(1)) + (within >= bound(2)) + (within >= bound(3));
+    in_rows = quarter < 2;
+    reads_backward = quarter % 2 == 0;
+    period_ = in_rows ? shape.row : shape.image;
+    unit_ = in_rows ? 1U : shape.row.divisor;
+    step = (reads_backward ? -1 : 1) * static_cast<int>(unit_);
   }
 
-  __device__ bool in_rows() const { return quarter_ < 2; }              ///< Or within columns.
-  __device__ bool reads_backward() const { return quarter_ % 2 == 0; }  ///< From the left, or from above.
+  /// Whether token `token` of all images reads another one.
+  __device__ __forceinline__ bool reads(unsigned token) const { return within(token, reads_backward ? unit_ : 0U); }
 
-  /// Whether the token `direction` steps from `token` is its neighbour within the grid.
-  __device__ bool has_neighbour(int token, int direction) const {
-    const int row = token / shape_.width, column = token - row * shape_.width;
-    const bool forward = reads_backward() == (direction < 0);  // right or down
-    if (in_rows()) return forward ? column + 1 < shape_.width : column > 0;
-    return forward ? row + 1 < shape_.height : row > 0;
-  }
+  /// Whether it is read by another one.
+  __device__ __forceinline__ bool is_read(unsigned token) const { return within(token, reads_backward ? 0U : unit_); }
 
  private:
-  const MixShape& shape_;
-  int quarter_;
+  /// Whether the token's place in its row or image is one from `low` on of which an edge's tokens are left out.
+  __device__ __forceinline__ bool within(unsigned token, unsigned low) const {
+    return period_.mod(token) - low < period_.divisor - unit_;
+  }
+
+  MixShape::Divider period_;
+  unsigned unit_;
 };
 
 template <typename T, typename In, int kVector, int kMixes>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     mix_kernel(const __grid_constant__ MixShape shape, const __grid_constant__ MixInputs<T, In> inputs,
                const __grid_constant__ MixOutputs<In> outputs) {
-  constexpr int kUnroll = 2;  // Tokens whose loads are under way together.
-  const MixChannels channels(shape, kVector);
+  constexpr int kUnroll = kMixUnroll;
+  const MixChannels channels(shape, thread_channel(kVector));
+  start_in_turn();
   if (!channels.exist) return;
   T mixes[kMixes][kVector], weight[kVector], bias[kVector];
 #pragma unroll
@@ -89,41 +95,36 @@ __global__ void __launch_bounds__(kThreads)
   load_parameter(weight, inputs.weight, channels.first, T(1));
   load_parameter(bias, inputs.bias, channels.first, T(0));
 
-  const int rows = static_cast<int>(blockDim.y);
-  const int64_t image_size = static_cast<int64_t>(shape.height) * shape.width * shape.channels;
-  const unsigned strips = shape.all_strips();
-  for (unsigned index = blockIdx.x; index < strips; index += gridDim.x) {
-    const Strip strip(shape, index);
-    const int begin = strip.begin, end = strip.end;
-    const int64_t base = strip.image * image_size + channels.first;
-    for (int first = begin + static_cast<int>(threadIdx.y); first < end; first += kUnroll * rows) {
-      Chunk<In, kVector> x[kUnroll], neighbour[kUnroll];
-      bool inside[kUnroll];
+  const unsigned rows = blockDim.y, tokens = shape.tokens();
+  const int64_t step = static_cast<int64_t>(channels.step) * shape.channels;
+  for (unsigned first = blockIdx.x * kUnroll * rows + threadIdx.y; first < tokens;
+       first += gridDim.x * kUnroll * rows) {
+    Chunk<In, kVector> x[kUnroll], neighbour[kUnroll];
+    bool reads[kUnroll];
 #pragma unroll
-      for (int i = 0; i < kUnroll; ++i) {
-        const int token = first + i * rows;
-        inside[i] = token < end && channels.has_neighbour(token, 1);
-        const In* from = inputs.x + base + static_cast<int64_t>(token) * shape.channels;
-        if (token < end) x[i] = load_chunk<kVector>(from);
-        if (inside[i]) neighbour[i] = load_chunk<kVector>(from + static_cast<int64_t>(channels.step) * shape.channels);
+    for (int i = 0; i < kUnroll; ++i) {
+      const unsigned token = first + i * rows;
+      reads[i] = token < tokens && channels.reads(token);
+      const In* from = inputs.x + static_cast<int64_t>(token) * shape.channels + channels.first;
+      if (token < tokens) x[i] = load_chunk<kVector>(from);
+      if (reads[i]) neighbour[i] = load_chunk<kVector>(from + step);
+    }
+#pragma unroll
+    for (int i = 0; i < kUnroll; ++i) {
+      const unsigned token = first + i * rows;
+      if (token >= tokens) break;
+      T n[kVector], shifted[kVector];
+#pragma unroll
+      for (int c = 0; c < kVector; ++c) {
+        n[c] = x[i][c] * weight[c] + bias[c];
+        shifted[c] = reads[i] ? neighbour[i][c] * weight[c] + bias[c] : T(0);
       }
 #pragma unroll
-      for (int i = 0; i < kUnroll; ++i) {
-        const int token = first + i * rows;
-        if (token >= end) break;
-        T n[kVector], shifted[kVector];
+      for (int j = 0; j < kMixes; ++j) {
+        T out[kVector];
 #pragma unroll
-        for (int c = 0; c < kVector; ++c) {
-          n[c] = x[i][c] * weight[c] + bias[c];
-          shifted[c] = inside[i] ? neighbour[i][c] * weight[c] + bias[c] : T(0);
-        }
-#pragma unroll
-        for (int j = 0; j < kMixes; ++j) {
-          T out[kVector];
-#pragma unroll
-          for (int c = 0; c < kVector; ++c) out[c] = mixes[j][c] * n[c] + (T(1) - mixes[j][c]) * shifted[c];
-          store_chunk<kVector>(outputs.out[j] + base + static_cast<int64_t>(token) * shape.channels, out);
-        }
+        for (int c = 0; c < kVector; ++c) out[c] = mixes[j][c] * n[c] + (T(1) - mixes[j][c]) * shifted[c];
+        store_chunk<kVector>(outputs.out[j] + static_cast<int64_t>(token) * shape.channels + channels.first, out);
       }
     }
   }
@@ -133,15 +134,15 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T, int kSums, int kVector>
 constexpr size_t kSumBytes = sizeof(T) * kSums * kVector;
 
-/// Sums each thread's `sums` over the block's rows, in their order, to [blocks, kSums, channels] in `parts`. All
-/// threads of the block call it; nothing else uses the dynamic shared memory any more.
+/// Sums over the block's rows, in their order, what each thread has for `row` and for its channels from `channel` on,
+/// to [blocks, kSums, channels] in `parts`. All threads of the block call it; nothing else uses the dynamic shared
+/// memory any more.
 template <typename T, int kSums, int kVector>
-__device__ __forceinline__ void write_sums(const MixShape& shape, const T (&sums)[kSums][kVector],
+__device__ __forceinline__ void write_sums(const MixShape& shape, int row, int channel, const T (&sums)[kSums][kVector],
                                            T* __restrict__ parts) {
   extern __shared__ __align__(16) char memory[];
   T* const shared = reinterpret_cast<T*>(memory);
   const int lanes = static_cast<int>(blockDim.x), rows = static_cast<int>(blockDim.y);
-  const int lane = static_cast<int>(threadIdx.x), row = static_cast<int>(threadIdx.y);
   const int columns = lanes * kVector, first = static_cast<int>(blockIdx.y) * columns;
   __syncthreads();
 #pragma unroll
@@ -149,15 +150,16 @@ __device__ __forceinline__ void write_sums(const MixShape& shape, const T (&sums
     Vector<T, kVector> own;
 #pragma unroll
     for (int c = 0; c < kVector; ++c) own.values[c] = sums[j][c];
-    store_vector(shared + (row * kSums + j) * columns + lane * kVector, own);
+    store_vector(shared + (row * kSums + j) * columns + channel - first, own);
   }
   __syncthreads();
-  for (int i = row * lanes + lane; i < kSums * columns; i += rows * lanes) {
+  for (int i = static_cast<int>(threadIdx.y) * lanes + static_cast<int>(threadIdx.x); i < kSums * columns;
+       i += rows * lanes) {
     T sum = T(0);
     for (int r = 0; r < rows; ++r) sum += shared[r * kSums * columns + i];
-    const int j = i / columns, channel = first + i - j * columns;
-    if (channel < shape.channels) {
-      parts[(static_cast<int64_t>(blockIdx.x) * kSums + j) * shape.channels + channel] = sum;
+    const int j = i / columns, at = first + i - j * columns;
+    if (at < shape.channels) {
+      parts[(static_cast<int64_t>(blockIdx.x) * kSums + j) * shape.channels + at] = sum;
     }
   }
 }

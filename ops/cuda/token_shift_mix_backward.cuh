@@ -6,14 +6,15 @@
 #include "ops/cuda/token_shift_mix.cuh"
 
 // The backward pass of token_shift_mix. A thread walks along the lines of tokens, rows or columns, in which its
-// channels are shifted, from the token that is read to the one that reads it: so the token before is what a token
-// reads, the one after is what reads it, and every value is fetched once. All four quarters of the channels walk in the
-// same lines at the same time, since their borders lie within what the memory gives at once.
+// channels are shifted: what a token reads and what reads it are the tokens before and after it, so every value is
+// fetched once. Channels that are shifted forwards and backwards walk in the same order, side by side: a quarter of 192
+// channels in 16 bits has 96 bytes, and two that come at different times do not share what memory gives at once.
 
 namespace vrwkv::ops::cuda {
 
-/// Of a block, one to a multiprocessor: more threads read in more places at once than the memory likes.
-constexpr int kWalkThreads = 512;
+/// Of a block, one to a multiprocessor: more threads read in more places at once than the memory likes. With 192, 384
+/// or 768 channels in 16 bits each quarter has three warps.
+constexpr int kWalkThreads = 384;
 constexpr int kWalkAhead = 4;  ///< Tokens of a thread that are under way.
 
 template <typename In>
@@ -26,6 +27,26 @@ struct MixGradients {
 struct MixSegments {
   int of_row, row_length;
   int of_column, column_length;
+};
+
+/// What a thread of the block has: some channels, and one of the segments that the block walks along together.
+struct WalkPlace {
+  int row;      ///< Of the block's segments.
+  int channel;  ///< The first one.
+
+  /// Where quarters are alike, warps are of one quarter as far as possible, so that they go one way.
+  __device__ __forceinline__ WalkPlace(const MixShape& shape, int vector) {
+    const int lanes = static_cast<int>(blockDim.x), rows = static_cast<int>(blockDim.y);
+    const int lane = static_cast<int>(threadIdx.x);
+    row = static_cast<int>(threadIdx.y);
+    channel = (static_cast<int>(blockIdx.y) * lanes + lane) * vector;
+    if (gridDim.y > 1 || shape.group % (4 * vector) != 0) return;
+    const int of_quarter = lanes / 4, thread = row * lanes + lane, quarter = thread / (of_quarter * rows);
+    const int within = thread - quarter * of_quarter * rows, of_group = shape.group / (4 * vector);
+    row = within / of_quarter;
+    const int number = within - row * of_quarter, group = number / of_group;
+    channel = group * shape.group + (quarter * of_group + number - group * of_group) * vector;
+  }
 };
 
 /// A thread's walk along one segment.
@@ -44,8 +65,7 @@ struct Segment {
     count = length - first < longest ? length - first : longest;
     begins = first == 0;
     ends = first + count == length;
-    const int place = channels.reads_backward() ? first : length - 1 - first;
-    const int token = channels.in_rows() ? line * shape.width + place : place * shape.width + line;
+    const int token = channels.in_rows ? line * shape.width + first : first * shape.width + line;
     const unsigned tokens = static_cast<unsigned>(shape.height) * static_cast<unsigned>(shape.width);
     at = (image * tokens + static_cast<unsigned>(token)) * vectors + static_cast<unsigned>(channels.first / vector);
   }
@@ -67,21 +87,12 @@ class MixBackward {
     ring_ = reinterpret_cast<Piece*>(ring) + threadIdx.y * blockDim.x + threadIdx.x;
   }
 
-  /// Along one segment, each token being `step` vectors behind the one before.
-  __device__ __forceinline__ void walk(const Segment& segment, unsigned step) {
+  /// Along one segment, each token `step` vectors behind the one before, where a token reads the one before it.
+  __device__ __forceinline__ void walk_behind_read(const Segment& segment, unsigned step) {
     Piece before = {};
     if (!segment.begins) before = *piece(inputs_.x, segment.at - step);
-    const auto fetch = [&](int slot, int number, unsigned at) {
-      if (number < segment.count) copy(slot, 0, piece(inputs_.x, at));
-      if (number < segment.count + (segment.ends ? 0 : 1)) {
-#pragma unroll
-        for (int j = 0; j < kMixes; ++j) copy(slot, 1 + j, piece(outer_.gradients[j], at));
-      }
-      __pipeline_commit();
-    };
-#pragma unroll 1
-    for (int i = 0; i < kWalkAhead; ++i) fetch(i, i, segment.at + static_cast<unsigned>(i) * step);
-    load_parameters();
+    const int given = segment.count + (segment.ends ? 0 : 1);
+    start(segment, step, segment.count, given);
     T n_before[kVector], x_before[kVector], own_before[kVector], own[kVector], others[kVector];
 #pragma unroll
     for (int c = 0; c < kVector; ++c) n_before[c] = segment.begins ? T(0) : before[c] * weight_[c] + bias_[c];
@@ -92,7 +103,10 @@ class MixBackward {
       __pipeline_wait_prior(kWalkAhead - 1);
       const bool last = i == segment.count;
       Piece gradients[kMixes];
-      split(slot, gradients, own, others, last && segment.ends);
+#pragma unroll
+      for (int j = 0; j < kMixes; ++j) gradients[j] = in_slot(slot, 1 + j);
+      split(gradients, own, others);
+      if (last && segment.ends) clear(others);
       if (i > 0) finish(at - step, own_before, others, x_before);
       if (last) break;
       const Piece x = in_slot(slot, 0);
@@ -105,7 +119,56 @@ class MixBackward {
         x_before[c] = x[c];
         own_before[c] = own[c];
       }
-      fetch(slot, i + kWalkAhead, at + kWalkAhead * step);
+      fetch(slot, i + kWalkAhead, at + kWalkAhead * step, segment.count, given);
+      at += step;
+      if (++slot == kWalkAhead) slot = 0;
+    }
+  }
+
+  /// The same where a token reads the one behind it.
+  __device__ __forceinline__ void walk_before_read(const Segment& segment, unsigned step) {
+    Piece gradients[kMixes] = {};
+    if (!segment.begins) {
+#pragma unroll
+      for (int j = 0; j < kMixes; ++j) gradients[j] = *piece(outer_.gradients[j], segment.at - step);
+    }
+    const int there = segment.count + (segment.ends ? 0 : 1);
+    start(segment, step, there, segment.count);
+    T n_before[kVector], own[kVector], others[kVector], others_before[kVector];
+    split(gradients, own, others_before);
+    clear(n_before);
+    unsigned at = segment.at;
+    int slot = 0;
+#pragma unroll 1
+    for (int i = 0;; ++i) {
+      __pipeline_wait_prior(kWalkAhead - 1);
+      const Piece x = in_slot(slot, 0);
+      T n[kVector], x_here[kVector];
+#pragma unroll
+      for (int c = 0; c < kVector; ++c) {
+        x_here[c] = x[c];
+        n[c] = x_here[c] * weight_[c] + bias_[c];
+      }
+      if (i == there) clear(n);
+      if (i > 0) {
+#pragma unroll
+        for (int c = 0; c < kVector; ++c) {
+          const T difference = n_before[c] - n[c];
+#pragma unroll
+          for (int j = 0; j < kMixes; ++j) sums[j][c] += gradients[j][c] * difference;
+        }
+      }
+      if (i == segment.count) break;
+#pragma unroll
+      for (int j = 0; j < kMixes; ++j) gradients[j] = in_slot(slot, 1 + j);
+      split(gradients, own, others);
+      finish(at, own, others_before, x_here);
+#pragma unroll
+      for (int c = 0; c < kVector; ++c) {
+        n_before[c] = n[c];
+        others_before[c] = others[c];
+      }
+      fetch(slot, i + kWalkAhead, at + kWalkAhead * step, there, segment.count);
       at += step;
       if (++slot == kWalkAhead) slot = 0;
     }
@@ -121,6 +184,11 @@ class MixBackward {
     return reinterpret_cast<Target*>(tensor) + index;
   }
 
+  static __device__ __forceinline__ void clear(T (&values)[kVector]) {
+#pragma unroll
+    for (int c = 0; c < kVector; ++c) values[c] = T(0);
+  }
+
   __device__ __forceinline__ Piece& in_slot(int slot, int tensor) const {
     return ring_[(slot * kTensors + tensor) * kWalkThreads];
   }
@@ -133,8 +201,20 @@ class MixBackward {
     }
   }
 
-  /// Once, when the first tokens are under way.
-  __device__ __forceinline__ void load_parameters() {
+  /// Sends for token `number` of a segment, of which `there` have x and `given` have gradients.
+  __device__ __forceinline__ void fetch(int slot, int number, unsigned at, int there, int given) const {
+    if (number < there) copy(slot, 0, piece(inputs_.x, at));
+    if (number < given) {
+#pragma unroll
+      for (int j = 0; j < kMixes; ++j) copy(slot, 1 + j, piece(outer_.gradients[j], at));
+    }
+    __pipeline_commit();
+  }
+
+  /// The first tokens of a segment, and once, while they are under way, the parameters.
+  __device__ __forceinline__ void start(const Segment& segment, unsigned step, int there, int given) {
+#pragma unroll 1
+    for (int i = 0; i < kWalkAhead; ++i) fetch(i, i, segment.at + static_cast<unsigned>(i) * step, there, given);
     if (loaded_) return;
     loaded_ = true;
 #pragma unroll
@@ -143,11 +223,9 @@ class MixBackward {
     load_parameter(bias_, inputs_.bias, first_, T(0));
   }
 
-  /// What a token's gradients give: to itself, and to the token that it reads, unless there is none (`alone`).
-  __device__ __forceinline__ void split(int slot, Piece (&gradients)[kMixes], T (&own)[kVector], T (&others)[kVector],
-                                        bool alone) const {
-#pragma unroll
-    for (int j = 0; j < kMixes; ++j) gradients[j] = in_slot(slot, 1 + j);
+  /// What a token's gradients give: to itself, and to the token that it reads.
+  __device__ __forceinline__ void split(const Piece (&gradients)[kMixes], T (&own)[kVector],
+                                        T (&others)[kVector]) const {
 #pragma unroll
     for (int c = 0; c < kVector; ++c) {
       own[c] = others[c] = T(0);
@@ -156,7 +234,6 @@ class MixBackward {
         own[c] += mixes_[j][c] * gradients[j][c];
         others[c] += (T(1) - mixes_[j][c]) * gradients[j][c];
       }
-      if (alone) others[c] = T(0);
     }
   }
 
@@ -189,24 +266,33 @@ __global__ void __launch_bounds__(kWalkThreads, 1)
                         const __grid_constant__ MixInputs<T, In> inputs, const __grid_constant__ MixGradients<In> outer,
                         In* __restrict__ gx, T* __restrict__ parts) {
   extern __shared__ __align__(16) char memory[];
-  admit_dependents();
-  const MixChannels channels(shape, kVector);
+  const WalkPlace place(shape, kVector);
+  const MixChannels channels(shape, place.channel);
   MixBackward<T, In, kVector, kMixes> backward(inputs, outer, gx, memory, channels.first);
+  start_in_turn();
   if (channels.exist) {
-    const bool in_rows = channels.in_rows();
+    const bool in_rows = channels.in_rows;
     const int lines = in_rows ? shape.height : shape.width, length = in_rows ? shape.width : shape.height;
     const int of_line = in_rows ? segments.of_row : segments.of_column;
     const int longest = in_rows ? segments.row_length : segments.column_length;
     const unsigned vectors = static_cast<unsigned>(shape.channels) / kVector;
-    const unsigned step = static_cast<unsigned>(-channels.step) * vectors;
+    const unsigned step = (in_rows ? 1U : static_cast<unsigned>(shape.width)) * vectors;
     const unsigned count =
         static_cast<unsigned>(shape.batch) * static_cast<unsigned>(lines) * static_cast<unsigned>(of_line);
+    const auto each = [&](const auto& walk) {
 #pragma unroll 1
-    for (unsigned index = blockIdx.x * blockDim.y + threadIdx.y; index < count; index += gridDim.x * blockDim.y) {
-      backward.walk({shape, channels, vectors, kVector, index, of_line, longest, lines, length}, step);
+      for (unsigned index = blockIdx.x * blockDim.y + static_cast<unsigned>(place.row); index < count;
+           index += gridDim.x * blockDim.y) {
+        walk(Segment(shape, channels, vectors, kVector, index, of_line, longest, lines, length));
+      }
+    };
+    if (channels.reads_backward) {
+      each([&](const Segment& segment) { backward.walk_behind_read(segment, step); });
+    } else {
+      each([&](const Segment& segment) { backward.walk_before_read(segment, step); });
     }
   }
-  write_sums(shape, backward.sums, parts);
+  write_sums(shape, place.row, place.channel, backward.sums, parts);
 }
 
 }  // namespace vrwkv::ops::cuda

@@ -328,6 +328,40 @@ TEST_P(BiWkv, TakesValuesOfAnySize) {
   }
 }
 
+/// Keys that are all large or small, about the bounds beyond which the CPU's sums are relative to the largest key.
+TEST_P(BiWkv, TakesKeysOfAnySize) {
+  at::manual_seed(13);
+  for (const double shift : {-100.0, -7.0, -5.0, 12.0, 14.0, 100.0}) {
+    SCOPED_TRACE(shift);
+    Case inputs = random_case(2, 40, 41, 20.0, 1.0);
+    inputs.k = inputs.k + shift;
+    const Case rounded = inputs.to(GetParam(), at::kFloat, at::kFloat);
+    Case expected = rounded.to(at::kCPU, at::kDouble, at::kDouble);
+    Case actual = rounded;
+    expected.run(bi_wkv_reference);
+    actual.run(ops::bi_wkv);
+    expect_equal_results(expected, actual, 1e-5, 1e-4);
+  }
+}
+
+/// Results of 16 MiB and more are written past the CPU's caches.
+TEST_P(BiWkv, GivesTheSameInLargeBatches) {
+  at::manual_seed(14);
+  for (const int64_t channels : {192, 184, 186}) {
+    SCOPED_TRACE(channels);
+    Case all = random_case(128, 196, channels, 5.0, 1.0).to(GetParam(), at::kFloat, at::kFloat);
+    all.run(ops::bi_wkv);
+    for (const int64_t first : {0, 64}) {
+      const auto half = [&](const at::Tensor& x) { return x.narrow(0, first, 64); };
+      Case alone{all.w, all.u, half(all.k), half(all.v), half(all.gy), {}, {}, {}, {}, {}};
+      alone.run(ops::bi_wkv);
+      EXPECT_TRUE(close("y", half(all.y), alone.y, 1e-6));
+      EXPECT_TRUE(close("gk", half(all.gk), alone.gk, 1e-6));
+      EXPECT_TRUE(close("gv", half(all.gv), alone.gv, 1e-6));
+    }
+  }
+}
+
 TEST_P(BiWkv, RefusesToDifferentiateItsGradient) {
   Case inputs = random_case(1, 4, 2, 1.0, 1.0).to(GetParam(), at::kDouble, at::kDouble);
   inputs.k.requires_grad_();
