@@ -347,7 +347,7 @@ TEST_P(BiWkv, TakesKeysOfAnySize) {
 /// Results of 16 MiB and more are written past the CPU's caches.
 TEST_P(BiWkv, GivesTheSameInLargeBatches) {
   at::manual_seed(14);
-  for (const int64_t channels : {192, 184, 186}) {
+  for (const int64_t channels : {192, 186}) {
     SCOPED_TRACE(channels);
     Case all = random_case(128, 196, channels, 5.0, 1.0).to(GetParam(), at::kFloat, at::kFloat);
     all.run(ops::bi_wkv);
