@@ -11,7 +11,7 @@
 #include "ops/backward_operators.h"
 #include "ops/linear_composites.h"
 #include "ops/needs_gradient.h"
-#include "ops/optional_tensor.h"
+#include "ops/products.h"
 #include "ops/registered_operator.h"
 #include "ops/weight_casts.h"
 
@@ -69,10 +69,8 @@ class LinearResidualFunction : public torch::autograd::Function<LinearResidualFu
     needed[kValue] = of_value || of_weight;
     const auto of_sum = residual_gradients(gradients[0], gradients[1], saved, needed);
     result[0] = of_sum[kX];
-    if (needed[kValue]) {
-      std::tie(result[1], result[2]) =
-          linear_gradients(of_sum[kValue], optional_tensor(kept[0]), optional_tensor(kept[1]), {of_value, of_weight});
-    }
+    if (of_value) result[1] = product(of_sum[kValue], kept[1], /*transposed=*/true);
+    if (of_weight) result[2] = linear_weight_gradients(of_sum[kValue], kept[0])[0];
     return result;
   }
 };
