@@ -45,7 +45,7 @@ at::Tensor column_sums(const at::Tensor& parts, int64_t dim) {
   AT_DISPATCH_FLOATING_TYPES(parts.scalar_type(), "column_sums", [&] {
     const auto launch = [&](auto threads) {
       launch_dependent(column_sums_kernel<threads(), scalar_t>,
-                       {dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(matrices)), dim3(threads())},
+                       dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(matrices)), threads(),
                        parts.const_data_ptr<scalar_t>(), sizes[at_dim], columns, sums.mutable_data_ptr<scalar_t>());
     };
     if (sizes[at_dim] <= kFewSumThreads / kSumColumns * kSumsAhead) {
