@@ -22,7 +22,7 @@ std::optional<double> NetworkResult::images_per_s() const {
 }
 
 NetworkResult measure_network(const NetworkCase& network, const eval::Precision& precision, const StepFactory& factory,
-                              GraphMode graph, const TimerOptions& timer, bool kernels) {
+                              GraphMode graph, const TimerOptions& timer) {
   NetworkResult result;
   result.network = network;
   fits_in_memory(precision.device, [&] {
@@ -31,9 +31,16 @@ NetworkResult measure_network(const NetworkCase& network, const eval::Precision&
     result.timing = measure([&] { step(); }, precision.device, timer);
     result.graph = step.recorded();
     result.peak_bytes = peak_memory(precision.device);
-    if (kernels) result.kernels = kernel_times([&] { step(); }, precision.device);
   });
   return result;
+}
+
+std::vector<KernelTime> profile_network(const NetworkCase& network, const eval::Precision& precision,
+                                        const StepFactory& factory, GraphMode graph) {
+  constexpr int kWarmUp = 8;  // Until a graph is recorded, and a few of its runs.
+  RecordedStep step(factory(network, precision), precision.device, graph);
+  for (int i = 0; i < kWarmUp; ++i) step();
+  return kernel_times([&] { step(); }, precision.device);
 }
 
 Table network_table(const std::vector<NetworkResult>& results, const std::string& dtype) {

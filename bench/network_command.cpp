@@ -53,8 +53,16 @@ int run_networks(const std::string& kind, const NetworkFlags& flags, const StepF
   std::vector<NetworkResult> results;
   for (const NetworkCase& network : cases) {
     log::info("measuring " + kind + ":" + network.text());
-    results.push_back(measure_network(network, precision, factory, parse_graph_mode(flags.graph), timer, kernels > 0));
+    results.push_back(measure_network(network, precision, factory, parse_graph_mode(flags.graph), timer));
     report[kind].push_back(network_json(results.back(), dtype));
+    if (flags.json != "-") write_report(flags.json, report);
+  }
+  for (size_t i = 0; kernels > 0 && i < results.size(); ++i) {
+    NetworkResult& result = results[i];
+    if (!result.timing) continue;
+    log::info("profiling " + kind + ":" + result.network.text());
+    result.kernels = profile_network(result.network, precision, factory, parse_graph_mode(flags.graph));
+    report[kind][i] = network_json(result, dtype);
     if (flags.json != "-") write_report(flags.json, report);
   }
   std::string text = where.text() + "\n" + network_table(results, dtype).text();
