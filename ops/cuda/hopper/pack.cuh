@@ -22,8 +22,7 @@ constexpr int kPieces = kWeightUnit / 16;  ///< Of a unit: a thread's work.
 /// blockIdx.x: the unit; blockIdx.y: kPackThreads of its pieces; blockIdx.z: the layer.
 __global__ void __launch_bounds__(kPackThreads)
     pack_kernel(const __grid_constant__ PackingList list, unsigned char* packed) {
-  await_predecessor();
-  admit_dependents();
+  start_in_turn();
   const Packing& packing = list.layers[blockIdx.z];
   const int unit = static_cast<int>(blockIdx.x), chunk = unit / 4, behind = unit - 4 * packing.chunks;
   const int piece = static_cast<int>(blockIdx.y) * kPackThreads + static_cast<int>(threadIdx.x);

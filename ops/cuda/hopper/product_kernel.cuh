@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/hopper/cluster_ring.cuh"
 #include "ops/cuda/hopper/rows.cuh"
 #include "ops/cuda/hopper/tensor_map.cuh"
@@ -189,8 +190,7 @@ __global__ void __launch_bounds__(ProductBlock::kThreads, 1) product_kernel(cons
     }
     publish_barriers();
   }
-  await_predecessor();
-  admit_dependents();
+  start_in_turn();
   __syncthreads();
   const int group = warpgroup();
   if (group == Block::kGroups) {
