@@ -1,8 +1,11 @@
 #include "ops/bi_wkv_gated.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Version.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
 
 #include "ops/bi_wkv.h"
 #include "tests/support/assert_close.h"
@@ -97,8 +100,11 @@ TEST_P(BiWkvGated, IsExactToReducedPrecisionAtEverySize) {
       for (const auto& [decay, key_scale] : {std::pair{1.0, 1.0}, {25.0, 3.0}, {60.0, 30.0}}) {
         if (precision.dtype != at::kFloat && key_scale > 3.0) continue;  // the rounding of y dominates at such peaks
         // The CPU's exact way scans thousands of tokens in one go, so that its roundings add up; CUDA's goes by
-        // segments.
-        const double looser = GetParam().is_cuda() || tokens < 4096 ? 1 : decay > 40 ? 10 : 2;
+        // segments. Without fused multiply-adds they do so in proportion to the tokens: errors of y at |wT| 25 over ten
+        // seeds up to 6.3e-6 at 4,096 and 2.8e-5 at 16,384 tokens, with them 3.9e-6.
+        const bool fuses = at::get_cpu_capability() != "DEFAULT";
+        const double longer = fuses ? 1.0 : std::max(1.0, static_cast<double>(tokens) / 4096);
+        const double looser = GetParam().is_cuda() || tokens < 4096 ? 1 : decay > 40 ? 10 : 2 * longer;
         for (const int64_t channels : {1, 35, 131}) {
           if (channels > 35 && tokens != 4096) continue;
           SCOPED_TRACE(c10::str(precision.dtype, " T ", tokens, " C ", channels, " |wT| ", decay, " k ", key_scale));
