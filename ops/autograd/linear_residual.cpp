@@ -4,7 +4,6 @@
 #include "ops/linear_residual.h"
 
 #include <ATen/core/LegacyTypeDispatch.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include "ops/autograd/residual_gradients.h"
@@ -45,22 +44,13 @@ class LinearResidualFunction : public torch::autograd::Function<LinearResidualFu
                                 value.requires_grad() ? cast_weight(weight, value.scalar_type()) : at::Tensor(),
                                 mask.value_or(at::Tensor()), standardized ? fed : at::Tensor(),
                                 standardized ? rstd : at::Tensor()});
-    context->saved_data["x_dtype"] = x.scalar_type();
-    context->saved_data["value_dtype"] = value.scalar_type();
-    context->saved_data["eps"] = eps;
-    context->set_materialize_grads(false);
-    if (static_cast<Feed>(feed) == Feed::none) context->mark_non_differentiable({fed});
+    keep_sum(*context, x.scalar_type(), value.scalar_type(), eps, static_cast<Feed>(feed), fed);
     return {y, fed};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list kept = context->get_saved_variables();
-    const SavedResidual saved{{.value = {}, .mask = kept[2]},
-                              kept[3],
-                              kept[4],
-                              context->saved_data["x_dtype"].toScalarType(),
-                              context->saved_data["value_dtype"].toScalarType(),
-                              context->saved_data["eps"].toDouble()};
+    const SavedResidual saved = kept_sum(*context, {.value = {}, .mask = kept[2]}, kept[3], kept[4]);
     variable_list result(6);
     if (!gradients[0].defined() && !gradients[1].defined()) return result;
     const bool of_value = context->needs_input_grad(1), of_weight = context->needs_input_grad(2);

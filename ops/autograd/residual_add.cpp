@@ -67,22 +67,14 @@ class ResidualAddFunction : public torch::autograd::Function<ResidualAddFunction
                                 branch.scale, branch.mask, standardized ? fed : at::Tensor(),
                                 standardized ? rstd : at::Tensor()});
     context->saved_data["has_x"] = x.has_value();
-    context->saved_data["x_dtype"] = y.scalar_type();
-    context->saved_data["value_dtype"] = value.scalar_type();
-    context->saved_data["eps"] = eps;
-    context->set_materialize_grads(false);
-    if (static_cast<Feed>(feed) == Feed::none) context->mark_non_differentiable({fed});
+    keep_sum(*context, y.scalar_type(), value.scalar_type(), eps, static_cast<Feed>(feed), fed);
     return {y, fed};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list kept = context->get_saved_variables();
-    const SavedResidual saved{{kept[0], kept[1], kept[2], kept[3], kept[4], kept[5]},
-                              kept[6],
-                              kept[7],
-                              context->saved_data["x_dtype"].toScalarType(),
-                              context->saved_data["value_dtype"].toScalarType(),
-                              context->saved_data["eps"].toDouble()};
+    const SavedResidual saved =
+        kept_sum(*context, {kept[0], kept[1], kept[2], kept[3], kept[4], kept[5]}, kept[6], kept[7]);
     const ResidualBranch& branch = saved.branch;
     variable_list result(9);
     if (!gradients[0].defined() && !gradients[1].defined()) return result;
@@ -116,6 +108,25 @@ std::tuple<at::Tensor, at::Tensor> residual_add_autograd(const OptionalTensor& x
 }
 
 }  // namespace
+
+void keep_sum(AutogradContext& context, at::ScalarType x_dtype, at::ScalarType value_dtype, double eps, Feed feed,
+              const at::Tensor& fed) {
+  context.saved_data["x_dtype"] = x_dtype;
+  context.saved_data["value_dtype"] = value_dtype;
+  context.saved_data["eps"] = eps;
+  context.set_materialize_grads(false);
+  if (feed == Feed::none) context.mark_non_differentiable({fed});
+}
+
+SavedResidual kept_sum(AutogradContext& context, const ResidualBranch& branch, const at::Tensor& fed,
+                       const at::Tensor& rstd) {
+  return {branch,
+          fed,
+          rstd,
+          context.saved_data["x_dtype"].toScalarType(),
+          context.saved_data["value_dtype"].toScalarType(),
+          context.saved_data["eps"].toDouble()};
+}
 
 std::array<at::Tensor, kResidualInputs> residual_gradients(const at::Tensor& gy, const at::Tensor& gfeed,
                                                            const SavedResidual& saved,

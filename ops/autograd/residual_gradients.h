@@ -1,6 +1,6 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <array>
 
@@ -19,6 +19,15 @@ struct SavedResidual {
   at::ScalarType x_dtype, value_dtype;
   double eps;
 };
+
+/// Keeps in the context of such a sum's autograd function what is no tensor; those are its own. `fed` is its second
+/// result.
+void keep_sum(torch::autograd::AutogradContext& context, at::ScalarType x_dtype, at::ScalarType value_dtype, double eps,
+              Feed feed, const at::Tensor& fed);
+
+/// That and the tensors again.
+SavedResidual kept_sum(torch::autograd::AutogradContext& context, const ResidualBranch& branch, const at::Tensor& fed,
+                       const at::Tensor& rstd);
 
 /// Gradients of those inputs that are `needed`, by the CUDA kernel where one is needed; the others are undefined. One
 /// of gy and gfeed may be undefined.

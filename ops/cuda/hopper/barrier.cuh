@@ -52,6 +52,20 @@ struct Barrier {
   }
 };
 
+/// Barriers of a ring's stages: what was fetched has come, and all readers have read it.
+template <int stages>
+struct RingBarriers {
+  Barrier full[stages], read[stages];
+
+  /// By one thread of the block, which publishes them. `readers` arrive for each stage.
+  __device__ __forceinline__ void init(int readers) {
+    for (int stage = 0; stage < stages; ++stage) {
+      full[stage].init(1);
+      read[stage].init(readers);
+    }
+  }
+};
+
 /// Makes initialised barriers visible to the copy engine.
 __device__ __forceinline__ void publish_barriers() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");

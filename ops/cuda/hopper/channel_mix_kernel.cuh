@@ -130,7 +130,7 @@ __device__ __forceinline__ void sync_mix_groups() {
 /// before the ring is filled, since they are needed first.
 __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 1)
     channel_mix_kernel(const __grid_constant__ ChannelMix arguments) {
-  __shared__ ClusterRingState<kMixStages> state;
+  __shared__ RingBarriers<kMixStages> state;
   __shared__ Barrier wide_there[kMixWarps], rows_there[kMixGroups];
   __shared__ alignas(16) MixFactors<2> factors;
   unsigned char* const shared = aligned_shared();

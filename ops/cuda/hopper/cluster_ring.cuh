@@ -45,12 +45,6 @@ struct ClusterWalk {
   }
 };
 
-/// What the threads of a block share of a ring, and other blocks of the cluster arrive at.
-template <int stages>
-struct ClusterRingState {
-  Barrier full[stages], read[stages];
-};
-
 /// Where in a ring a unit is, and in which of its turns.
 template <int stages>
 struct RingPlace {
@@ -66,15 +60,10 @@ struct RingPlace {
 template <int stages, int warps>
 struct ClusterRing {
   unsigned char* memory;
-  ClusterRingState<stages>& state;
+  RingBarriers<stages>& state;
 
   /// By one thread of the block, which publishes the barriers; the cluster synchronises afterwards.
-  __device__ __forceinline__ void start() const {
-    for (int stage = 0; stage < stages; ++stage) {
-      state.full[stage].init(1);
-      state.read[stage].init(warps * kClusterBlocks);
-    }
-  }
+  __device__ __forceinline__ void start() const { state.init(warps * kClusterBlocks); }
 
   /// Fetches all `units` units at `packed`, `times` times over. By one thread.
   __device__ __forceinline__ void fetch(const unsigned char* packed, int units, int times) const {

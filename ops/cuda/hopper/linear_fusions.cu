@@ -56,22 +56,11 @@ std::vector<at::Tensor> pack(const std::vector<Packing>& packings, int chunks, i
                      });
 }
 
-/// Weights of layers as pack() reads them.
-std::vector<at::Tensor> ready_weights(at::TensorList weights) {
-  std::vector<at::Tensor> result;
-  for (const at::Tensor& weight : weights) result.push_back(ready(weight, at::kFloat));
-  return result;
-}
-
 std::vector<at::Tensor> pack_token_shift_linear(at::TensorList weights) {
   const at::Tensor& like = weights.front();
-  if (!has_wgmma(like.device()) || !std::all_of(weights.begin(), weights.end(), [&](const at::Tensor& weight) {
-        return is_matrix(weight, kChannels, kChannels, like);
-      })) {
-    return {};
-  }
+  if (!has_wgmma(like.device()) || !are_matrices(weights, kChannels, kChannels, like)) return {};
   const c10::cuda::CUDAGuard guard(like.device());
-  const std::vector<at::Tensor> inputs = ready_weights(weights);
+  const std::vector<at::Tensor> inputs = ready(weights, at::kFloat);
   std::vector<Packing> packings(weights.size() / kShiftLinears);
   for (size_t i = 0; i < inputs.size(); ++i) {
     packings[i / kShiftLinears].squares[i % kShiftLinears] = pointer<float>(inputs[i]);
@@ -91,7 +80,7 @@ std::vector<at::Tensor> pack_channel_mix(at::TensorList weights) {
   const at::Tensor& like = weights.front();
   if (!has_wgmma(like.device())) return {};
   const c10::cuda::CUDAGuard guard(like.device());
-  const std::vector<at::Tensor> inputs = ready_weights(weights);
+  const std::vector<at::Tensor> inputs = ready(weights, at::kFloat);
   const auto chunks = static_cast<int>(like.size(0) / kHiddenChunk);
   std::vector<Packing> packings;
   for (size_t i = 0; i + 2 < inputs.size(); i += 3) {
@@ -144,8 +133,7 @@ struct Sum {
 
 bool shift_linear_is_fused(const at::Tensor& x, at::TensorList mixes, at::TensorList weights) {
   return serves(x) && mixes.size() == kShiftLinears && weights.size() == kShiftLinears &&
-         std::all_of(weights.begin(), weights.end(),
-                     [&](const auto& w) { return is_matrix(w, kChannels, kChannels, x); });
+         are_matrices(weights, kChannels, kChannels, x);
 }
 
 std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList mixes, at::TensorList weights,

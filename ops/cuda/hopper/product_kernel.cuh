@@ -43,7 +43,7 @@ struct Products {
   int wide_tiles, tiles;  ///< Wide ones; all.
 };
 
-using ProductState = ClusterRingState<ProductBlock::kStages>;
+using ProductState = RingBarriers<ProductBlock::kStages>;
 using ProductTurn = RingPlace<ProductBlock::kStages>;
 
 /// Where a tile is.
@@ -184,10 +184,7 @@ __global__ void __launch_bounds__(ProductBlock::kThreads, 1) product_kernel(cons
   __shared__ ProductState state;
   unsigned char* const ring = aligned_shared();
   if (threadIdx.x == 0) {
-    for (int stage = 0; stage < Block::kStages; ++stage) {
-      state.full[stage].init(1);
-      state.read[stage].init(Block::kGroups * kWarpgroup / 32);
-    }
+    state.init(Block::kGroups * kWarpgroup / 32);
     publish_barriers();
   }
   start_in_turn();

@@ -66,17 +66,12 @@ Lines divide_lines(int64_t length, int64_t count, int64_t inner, int64_t outer, 
 /// Weights of layers as data_gradient_kernel fetches them.
 std::vector<at::Tensor> pack(at::TensorList weights) {
   const at::Tensor& like = weights.front();
-  if (!has_wgmma(like.device()) || !std::all_of(weights.begin(), weights.end(), [&](const at::Tensor& weight) {
-        return is_matrix(weight, kChannels, kChannels, like);
-      })) {
-    return {};
-  }
+  if (!has_wgmma(like.device()) || !are_matrices(weights, kChannels, kChannels, like)) return {};
   const c10::cuda::CUDAGuard guard(like.device());
-  std::vector<at::Tensor> inputs;
+  const std::vector<at::Tensor> inputs = ready(weights, at::kFloat);
   std::vector<LinearWeights> layers(weights.size() / kGradients);
-  for (size_t i = 0; i < weights.size(); ++i) {
-    inputs.push_back(ready(weights[i], at::kFloat));
-    layers[i / kGradients].weights[i % kGradients] = pointer<float>(inputs.back());
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    layers[i / kGradients].weights[i % kGradients] = pointer<float>(inputs[i]);
   }
   return pack_layers(
       layers, 2 * kHalfBytes, like.options(), [](const LinearWeightsList& list, unsigned count, unsigned char* packed) {

@@ -52,17 +52,11 @@ std::vector<at::Tensor> pack(at::TensorList weights) {
   const at::Tensor& like = weights.front();
   if (like.dim() != 2) return {};
   const int64_t hidden = like.size(transposed ? 1 : 0), channels = like.size(transposed ? 0 : 1);
-  const bool alike = std::all_of(weights.begin(), weights.end(), [&](const auto& weight) {
-    return is_matrix(weight, like.size(0), like.size(1), like);
-  });
-  if (!alike || !serves(channels, hidden, like.device())) return {};
+  if (!serves(channels, hidden, like.device()) || !are_matrices(weights, like.size(0), like.size(1), like)) return {};
   const c10::cuda::CUDAGuard guard(like.device());
-  std::vector<at::Tensor> inputs;
+  const std::vector<at::Tensor> inputs = ready(weights, at::kFloat);
   std::vector<const float*> layers;
-  for (const at::Tensor& weight : weights) {
-    inputs.push_back(ready(weight, at::kFloat));
-    layers.push_back(pointer<float>(inputs.back()));
-  }
+  for (const at::Tensor& input : inputs) layers.push_back(pointer<float>(input));
   const int64_t stride = like.size(1), chunks = hidden / HiddenBlock::kChunk, slabs = channels / kSlab;
   const auto grid = [](int64_t units, int64_t bytes, unsigned count) {
     return dim3(static_cast<unsigned>(units), static_cast<unsigned>(bytes / 16 / kHiddenPackThreads), count);

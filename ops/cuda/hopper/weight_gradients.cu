@@ -6,6 +6,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "ops/backward_operators.h"
 #include "ops/cuda/hopper/launch.cuh"
 #include "ops/cuda/hopper/weight_gradients.h"
 #include "ops/cuda/hopper/weight_gradients_kernel.cuh"
@@ -99,10 +100,8 @@ std::vector<at::Tensor> weight_gradients(at::TensorList gys, at::TensorList xs) 
   }
   if (gys.empty()) return {};
   const c10::cuda::CUDAGuard guard(gys[0].device());
-  std::vector<at::Tensor> gradients = fused(gys, xs);
-  if (!gradients.empty()) return gradients;
-  for (size_t i = 0; i < gys.size(); ++i) gradients.push_back(at::mm(gys[i].t(), xs[i], at::kFloat));
-  return gradients;
+  const std::vector<at::Tensor> gradients = fused(gys, xs);
+  return gradients.empty() ? linear_weight_gradients(gys, xs) : gradients;
 }
 
 // Registered for the tests.

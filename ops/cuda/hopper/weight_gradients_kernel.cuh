@@ -108,16 +108,11 @@ __device__ __forceinline__ void add_parts(const GradientMatrix& matrix, const Ti
   }
 }
 
-template <typename Tile>
-struct GradientState {
-  Barrier full[Tile::kStages], read[Tile::kStages];
-};
-
 /// Block splits (tiles matrix + tile) + split. Where splits is more than 1, all blocks must run at the same time.
 template <typename Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
     weight_gradients_kernel(const __grid_constant__ WeightGradients product) {
-  __shared__ GradientState<Tile> state;
+  __shared__ RingBarriers<Tile::kStages> state;
   unsigned char* const ring = aligned_shared();
   const int splits = product.splits, split = static_cast<int>(blockIdx.x) % splits;
   const int of_all = static_cast<int>(blockIdx.x) / splits, of_matrix = of_all % product.tiles;
@@ -127,10 +122,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
   const int first = share_start(product.slabs, split, splits), end = share_start(product.slabs, split + 1, splits);
   const int thread = static_cast<int>(threadIdx.x), group = warpgroup();
   if (thread == 0) {
-    for (int i = 0; i < Tile::kStages; ++i) {
-      state.full[i].init(1);
-      state.read[i].init(Tile::kMultiplying / 32);
-    }
+    state.init(Tile::kMultiplying / 32);
     publish_barriers();
   }
   __syncthreads();

@@ -34,9 +34,7 @@ struct WideProduct {
   int64_t tiles;
 };
 
-struct WideState {
-  Barrier full[WideBlock::kStages], read[WideBlock::kStages];
-};
+using WideState = RingBarriers<WideBlock::kStages>;
 
 /// The stage of a ring that comes next, and the parity of its phase.
 struct WideTurn {
@@ -179,20 +177,17 @@ __global__ void __launch_bounds__(WideBlock::kThreads, 1)
   __shared__ WideState state;
   unsigned char* const ring = aligned_shared();
   if (threadIdx.x == 0) {
-    for (int stage = 0; stage < Block::kStages; ++stage) {
-      state.full[stage].init(1);
-      state.read[stage].init(Block::kGroups * kWarpgroup / 32);
-    }
+    state.init(Block::kGroups * kWarpgroup / 32);
     publish_barriers();
   }
   __syncthreads();
   start_in_turn();
   const int group = warpgroup();
   if (group == Block::kGroups) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Block::kFewRegisters));
+    give_registers<Block::kFewRegisters>();
     if (threadIdx.x % kWarpgroup == 0) fetch_factors(product, ring, state);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Block::kManyRegisters));
+    take_registers<Block::kManyRegisters>();
     unsigned char* const staged = ring + Block::kStages * Block::kStageBytes + group * 2 * Block::kStagedBytes;
     WideWalk<backward> walk{product, ring, staged, state, group};
     for (int64_t tile = blockIdx.x; tile < product.tiles; tile += gridDim.x) walk.take(tile);
