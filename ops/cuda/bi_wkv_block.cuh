@@ -71,8 +71,8 @@ struct Shape {
   int64_t batch, tokens, channels;
   int chunks;  ///< Of a sequence; the last one may have fewer tokens.
   int warps;
-  int groups;       ///< ceil(channels / kLanes)
-  bool vectorized;  ///< Rows of all tensors can be read 16 bytes at a time.
+  int groups;           ///< ceil(channels / kLanes)
+  bool vectorized;      ///< Rows of all tensors can be read 16 bytes at a time.
   int sequence_cycles;  ///< By which each sequence of a kernel's first turn starts after the one before; or 0.
 
   __host__ __device__ int64_t sequences() const { return batch * groups; }

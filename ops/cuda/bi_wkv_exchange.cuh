@@ -105,7 +105,8 @@ __device__ __forceinline__ void add_sums(Sums<T> (&to)[kWidth], int count, const
 }
 
 /// Warps that gather the chunks left of `chunk`, the first ones; the others gather those on its right. In proportion to
-/// the chunks, since the block waits for the warp that has most. There are several warps where there are several chunks.
+/// the chunks, since the block waits for the warp that has most. There are several warps where there are several
+/// chunks.
 __device__ __forceinline__ int left_workers(const Shape& shape, int chunk) {
   const int others = shape.chunks - 1;
   const int workers = (chunk * shape.warps + others / 2) / others;

@@ -104,7 +104,8 @@ class Launcher {
   }
 
   /// Lets each sequence of the first turn start when the one before can have been read, of which every block reads
-  /// `bytes`: so some are computed while others are read, and sequences that are read together do not hold up each other.
+  /// `bytes`: so some are computed while others are read, and sequences that are read together do not hold up each
+  /// other.
   void stagger(int bytes) {
     const auto attribute = [device = k_.get_device()](cudaDeviceAttr which) {
       int value = 0;
@@ -112,8 +113,8 @@ class Launcher {
       return static_cast<double>(value);
     };
     constexpr double kReached = 0.85;  // Of what the memory's clock and width promise (two transfers a cycle).
-    const double bytes_per_cycle = kReached * 2 * attribute(cudaDevAttrMemoryClockRate) / attribute(cudaDevAttrClockRate) *
-                                   attribute(cudaDevAttrGlobalMemoryBusWidth) / 8;
+    const double bytes_per_cycle = kReached * 2 * attribute(cudaDevAttrMemoryClockRate) /
+                                   attribute(cudaDevAttrClockRate) * attribute(cudaDevAttrGlobalMemoryBusWidth) / 8;
     shape_.sequence_cycles = static_cast<int>(static_cast<double>(bytes) * shape_.chunks / bytes_per_cycle);
   }
 
