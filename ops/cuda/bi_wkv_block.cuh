@@ -71,8 +71,9 @@ struct Shape {
   int64_t batch, tokens, channels;
   int chunks;  ///< Of a sequence; the last one may have fewer tokens.
   int warps;
-  int groups;       ///< ceil(channels / kLanes)
-  bool vectorized;  ///< Rows of all tensors can be read 16 bytes at a time.
+  int groups;           ///< ceil(channels / kLanes)
+  bool vectorized;      ///< Rows of all tensors can be read 16 bytes at a time.
+  int sequence_cycles;  ///< By which each sequence of a kernel's first turn starts after the one before; or 0.
 
   __host__ __device__ int64_t sequences() const { return batch * groups; }
   // Where a block takes two groups:
@@ -176,6 +177,12 @@ struct PairPlace {
   }
 };
 
+/// Lets `cycles` pass.
+__device__ __forceinline__ void wait_cycles(int64_t cycles) {
+  const int64_t start = clock64();
+  while (clock64() - start < cycles) __nanosleep(100);
+}
+
 template <typename T, Exchange kExchange, Pass kPass>
 using PlaceOf = Place<T, kSegment<T, kExchange, kPass>, kExchange == Exchange::none>;
 
@@ -209,7 +216,7 @@ struct ChunkSums {
 /// The sums of the chunks themselves, which the blocks of a sequence exchange.
 template <typename T>
 struct GlobalSums : ChunkSums<T> {
-  unsigned* arrived;  ///< [sequences] warps that have left sums, 0 at the start; for Exchange::running.
+  unsigned* arrived;  ///< [sequences] warps that have left sums; for Exchange::running.
 };
 
 /// Shared memory of a block: what every arithmetic needs. Tiles of tokens follow it.

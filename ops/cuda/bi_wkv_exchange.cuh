@@ -2,6 +2,8 @@
 
 // How the blocks of a sequence exchange the sums of their chunks in global memory.
 
+#include <cooperative_groups.h>
+
 #include "ops/cuda/bi_wkv_block.cuh"
 
 namespace vrwkv::ops::cuda {
@@ -24,6 +26,25 @@ __device__ __forceinline__ void leave_chunk(const P& place, const Shape& shape, 
     store_sums(global.at(1, place, shape), leave(state));
   }
 }
+
+/// Sets the counters of all sequences to 0, by all blocks of the grid, which are on the device together: without a
+/// launch before this one, which takes longer than the blocks' meeting. No block may count before the object's wait().
+class ClearedArrivals {
+ public:
+  template <typename T>
+  __device__ __forceinline__ ClearedArrivals(const Shape& shape, const GlobalSums<T>& global) {
+    const unsigned threads = blockDim.x * blockDim.y, thread = threadIdx.y * blockDim.x + threadIdx.x;
+    const auto sequences = static_cast<unsigned>(shape.sequences());
+    for (unsigned i = blockIdx.x * threads + thread; i < sequences; i += gridDim.x * threads) global.arrived[i] = 0;
+    token_ = cooperative_groups::this_grid().barrier_arrive();
+  }
+  __device__ __forceinline__ void wait() {
+    cooperative_groups::this_grid().barrier_wait(cooperative_groups::grid_group::arrival_token(token_));
+  }
+
+ private:
+  cooperative_groups::grid_group::arrival_token token_;
+};
 
 /// Says that the block's sums are in global memory, by each of the outermost warps, which have left them, and waits for
 /// those of all chunks of the sequence. All threads call it. (A mark in the sums themselves, with every warp waiting
@@ -83,16 +104,25 @@ __device__ __forceinline__ void add_sums(Sums<T> (&to)[kWidth], int count, const
   }
 }
 
-/// Reads the chunks on both sides of this one, each side by half of the block's warps, which leave what they have read,
-/// added up, in shared memory, [warps][lanes] of each of the thread's channels. There are several warps where there are
-/// several chunks.
+/// Warps that gather the chunks left of `chunk`, the first ones; the others gather those on its right. In proportion to
+/// the chunks, since the block waits for the warp that has most. There are several warps where there are several
+/// chunks.
+__device__ __forceinline__ int left_workers(const Shape& shape, int chunk) {
+  const int others = shape.chunks - 1;
+  const int workers = (chunk * shape.warps + others / 2) / others;
+  const int fewest = chunk > 0 ? 1 : 0, most = shape.warps - (chunk < others ? 1 : 0);
+  return workers < fewest ? fewest : workers > most ? most : workers;
+}
+
+/// Reads the chunks on both sides of this one. Each warp leaves what it has read, added up, in shared memory,
+/// [warps][lanes] of each of the thread's channels.
 template <bool kBranches, typename P, typename T>
 __device__ __forceinline__ void gather_chunks(const P& place, const Shape& shape, Sums<T>* gathered,
                                               const T (&w)[P::kWidth], const GlobalSums<T>& global) {
   constexpr int kWidth = P::kWidth;
-  const int workers = shape.warps / 2, direction = place.warp < workers ? 0 : 1;
-  const int worker = place.warp - direction * workers;
-  if (worker >= workers) return;
+  const int on_left = left_workers(shape, place.chunk), direction = place.warp < on_left ? 0 : 1;
+  const int workers = direction == 0 ? on_left : shape.warps - on_left;
+  const int worker = direction == 0 ? place.warp : place.warp - on_left;
   const T tokens = static_cast<T>(shape.warps * P::kTokens);
   const int count = direction == 0 ? place.chunk : shape.chunks - 1 - place.chunk;
   const int step = (direction == 0 ? -1 : 1) * static_cast<int>(shape.channels);
@@ -118,15 +148,15 @@ __device__ __forceinline__ void gather_chunks(const P& place, const Shape& shape
 template <typename P, typename T>
 __device__ __forceinline__ Sides<Sums<T>> gathered_sums(const P& place, const Shape& shape, const Sums<T>* gathered,
                                                         int c = 0) {
-  const int workers = shape.warps / 2;
-  const auto side = [&](int direction) {
-    const Sums<T>* shares = gathered + (c * shape.warps + direction * workers) * kLanes + place.lane;
+  const int on_left = left_workers(shape, place.chunk);
+  const auto side = [&](int first, int workers) {
+    const Sums<T>* shares = gathered + (c * shape.warps + first) * kLanes + place.lane;
     Sums<T> sums[1];
     clear<ScalarMath<T>>(sums[0]);
     add_sums<3, true>(sums, workers, [&](int i, int) { return load_sums(shares + i * kLanes); });
     return sums[0];
   };
-  return {side(0), side(1)};
+  return {side(0, on_left), side(on_left, shape.warps - on_left)};
 }
 
 /// Keeps what comes in to the block's chunk, for the backward pass, or nothing where `kept` is null.

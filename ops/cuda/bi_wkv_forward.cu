@@ -13,7 +13,7 @@ using ForwardLauncher = Launcher<T, In, Pass::forward>;
 constexpr int64_t kPairTokens = 2048;
 
 template <bool kGated, typename T, typename In>
-void run(const ForwardLauncher<T, In>& launcher, const at::Tensor& sums, In* y) {
+void run(ForwardLauncher<T, In>& launcher, const at::Tensor& sums, In* y) {
   const Shape& shape = launcher.shape();
   const Inputs<T, In> inputs = launcher.inputs();
   const ChunkSums<T> kept = launcher.pointer(sums);
@@ -30,6 +30,7 @@ void run(const ForwardLauncher<T, In>& launcher, const at::Tensor& sums, In* y) 
       const auto kernel = pair_kernel<T, In, kGated>;
       const int bytes = Pairs::bytes(shape.warps) - SharedMemory<T>::bytes(shape.warps);
       if (const int64_t blocks = launcher.running_blocks(kernel, bytes, shape.pair_sequences()); blocks > 0) {
+        launcher.stagger(bytes);
         launcher.launch_running(kernel, bytes, blocks, shape, inputs, exchange.pointers(), kept, y);
         return;
       }
@@ -51,7 +52,7 @@ BiWkvOutput bi_wkv_forward(const at::Tensor& w, const at::Tensor& u, const at::T
   BiWkvOutput out{at::empty_like(k, at::MemoryFormat::Contiguous), {}};
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, k.scalar_type(), "bi_wkv", [&] {
     using T = at::opmath_type<scalar_t>;
-    const ForwardLauncher<T, scalar_t> launcher(w, u, k, v, r);
+    ForwardLauncher<T, scalar_t> launcher(w, u, k, v, r);
     if (keeps_sums) out.sums = launcher.chunk_sums();
     if (out.y.numel() == 0) return;
     const auto run_gated = launcher.gated() ? run<true, T, scalar_t> : run<false, T, scalar_t>;

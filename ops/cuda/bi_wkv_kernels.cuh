@@ -47,6 +47,7 @@ __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
   extern __shared__ __align__(16) char memory[];
   const SharedMemory<T> shared{memory, shape.warps};
   using P = PlaceOf<T, kExchange, Pass::forward>;
+  if constexpr (kExchange == Exchange::running) ClearedArrivals(shape, global).wait();
   for_each_item<P, kExchange>(shape, [&](unsigned item, const P& place) {
     if constexpr (sizeof(T) == 4) {
       if (framed_forward<kExchange, kGated>(shape, place, shared, inputs, global, kept, y)) return;
@@ -56,7 +57,7 @@ __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
 }
 
 /// The same over sequences of several chunks that meet while it runs, 64 channels a block: four blocks fit a
-/// multiprocessor.
+/// multiprocessor. The grid has whole sequences, so a block's items are the same chunk of one sequence after the other.
 template <typename T, typename In, bool kGated>
 __global__ void __maxnreg__(128)
     pair_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
@@ -64,26 +65,29 @@ __global__ void __maxnreg__(128)
                 In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
   using P = PlaceOf<T, Exchange::running, Pass::forward>;
+  using Block = PairBlock<kGated, P::kTokens, In>;
   const auto chunks = static_cast<unsigned>(shape.chunks), groups = static_cast<unsigned>(shape.groups);
   const auto pairs = static_cast<unsigned>(shape.pair_groups());
-  const unsigned items = static_cast<unsigned>(shape.pair_sequences()) * chunks;
-  for (unsigned item = blockIdx.x; item < items; item += gridDim.x) {
-    const unsigned sequence = item / chunks, chunk = item % chunks, b = sequence / pairs, pair = sequence % pairs;
-    const PairPlace<P::kTokens> place(shape, chunk, b, pair);
-    PairBlock<kGated, P::kTokens, In> block(shape, place, memory, inputs);
-    block.start();
+  const auto sequences = static_cast<unsigned>(shape.pair_sequences());
+  const unsigned chunk = blockIdx.x % chunks, first = blockIdx.x / chunks, at_once = gridDim.x / chunks;
+  ClearedArrivals cleared(shape, global);
+  wait_cycles(static_cast<int64_t>(first) * shape.sequence_cycles);
+  for (unsigned sequence = first; sequence < sequences; sequence += at_once) {
+    const PairPlace<P::kTokens> place(shape, chunk, sequence / pairs, sequence % pairs);
+    Block::start(shape, place, memory, inputs);
+    if (sequence == first) cleared.wait();
+    Block block(shape, place, memory, inputs);
     if (block.takes_frames()) {
       block.run(global, kept, y);
-      __syncthreads();  // Shared memory is read.
-      continue;
+    } else {
+      finish_loads();
+      const auto group = static_cast<unsigned>(place.sequence);
+      for (unsigned i = 0; i < 2 && (i == 0 || (group + i) % groups != 0); ++i) {
+        __syncthreads();
+        exact_forward<T, Exchange::running, P>(memory, shape, (group + i) * chunks + chunk, inputs, global, kept, y);
+      }
     }
-    finish_loads();
-    for (unsigned group = 2 * pair; group < groups && group < 2 * pair + 2; ++group) {
-      __syncthreads();
-      exact_forward<T, Exchange::running, P>(memory, shape, (b * groups + group) * chunks + chunk, inputs, global, kept,
-                                             y);
-    }
-    __syncthreads();
+    __syncthreads();  // Shared memory is read.
   }
 }
 
@@ -112,6 +116,7 @@ __global__ void __maxnreg__((kBackwardRegisters<T, kTotalsOnly>))
   extern __shared__ __align__(16) char memory[];
   const SharedMemory<T> shared{memory, shape.warps};
   using P = PlaceOf<T, kExchange, Pass::backward>;
+  if constexpr (kExchange == Exchange::running) ClearedArrivals(shape, global).wait();
   for_each_item<P, kExchange>(shape, [&](unsigned item, const P& place) {
     if constexpr (sizeof(T) == 4) {
       if (framed_backward<kExchange, kGated, kTotalsOnly>(shape, place, shared, inputs, kept, global, gradients)) {

@@ -79,7 +79,7 @@ class Launcher {
    public:
     explicit ExchangeMemory(const Launcher& launcher)
         : sums_(launcher.chunk_sums()),
-          arrived_(at::zeros({launcher.shape_.sequences()}, sums_.options().dtype(at::kInt))) {}
+          arrived_(at::empty({launcher.shape_.sequences()}, sums_.options().dtype(at::kInt))) {}
     GlobalSums<T> pointers() const {
       return {pointer(sums_), reinterpret_cast<unsigned*>(arrived_.mutable_data_ptr<int>())};
     }
@@ -101,6 +101,21 @@ class Launcher {
     if (at_once == 0) return 0;
     const int64_t turns = (sequences + at_once - 1) / at_once;
     return (sequences + turns - 1) / turns * shape_.chunks;
+  }
+
+  /// Lets each sequence of the first turn start when the one before can have been read, of which every block reads
+  /// `bytes`: so some are computed while others are read, and sequences that are read together do not hold up each
+  /// other.
+  void stagger(int bytes) {
+    const auto attribute = [device = k_.get_device()](cudaDeviceAttr which) {
+      int value = 0;
+      C10_CUDA_CHECK(cudaDeviceGetAttribute(&value, which, static_cast<int>(device)));
+      return static_cast<double>(value);
+    };
+    constexpr double kReached = 0.85;  // Of what the memory's clock and width promise (two transfers a cycle).
+    const double bytes_per_cycle = kReached * 2 * attribute(cudaDevAttrMemoryClockRate) /
+                                   attribute(cudaDevAttrClockRate) * attribute(cudaDevAttrGlobalMemoryBusWidth) / 8;
+    shape_.sequence_cycles = static_cast<int>(static_cast<double>(bytes) * shape_.chunks / bytes_per_cycle);
   }
 
   /// Launches `kernel` with a block for every item.
@@ -133,7 +148,7 @@ class Launcher {
 
   /// One chunk if it can hold all tokens, else chunks that are the same in both passes.
   static Shape divide(int64_t batch, int64_t tokens, int64_t channels) {
-    Shape shape{batch, tokens, channels, 1, 1, static_cast<int>((channels + kLanes - 1) / kLanes), false};
+    Shape shape{batch, tokens, channels, 1, 1, static_cast<int>((channels + kLanes - 1) / kLanes), false, 0};
     if (tokens <= kTokensAlone<T>) {
       constexpr int kTokens = kSegment<T, Exchange::none, kPass>;
       shape.warps = (static_cast<int>(tokens) + kTokens - 1) / kTokens;

@@ -54,11 +54,13 @@ class PairBlock {
         w_{inputs.w[place.channel(shape, 0)], inputs.w[place.channel(shape, 1)]},
         frames_{frame(0), frame(1)} {}
 
-  /// Starts to copy k and v.
-  __device__ __forceinline__ void start() const {
-    const SegmentCopies<P, In> copies(place_, shape_);
-    copies.template start<kRow>(tiles_.k, inputs_.k, static_cast<In>(-INFINITY));  // So a missing term vanishes.
-    copies.template start<kRow>(tiles_.v, inputs_.v, static_cast<In>(0.0f));
+  /// Starts to copy k and v at `place`.
+  static __device__ __forceinline__ void start(const Shape& shape, const P& place, char* memory,
+                                               const Inputs<float, In>& inputs) {
+    const Tiles tiles(memory, place, shape.warps);
+    const SegmentCopies<P, In> copies(place, shape);
+    copies.template start<kRow>(tiles.k, inputs.k, static_cast<In>(-INFINITY));  // So a missing term vanishes.
+    copies.template start<kRow>(tiles.v, inputs.v, static_cast<In>(0.0f));
   }
 
   __device__ __forceinline__ bool takes_frames() const {
@@ -67,7 +69,7 @@ class PairBlock {
     return __all_sync(0xffffffffU, fits) != 0;
   }
 
-  /// The chunk's forward pass.
+  /// The chunk's forward pass, whose tokens start() copies.
   __device__ __forceinline__ void run(const GlobalSums<float>& global, const ChunkSums<float>& kept, In* y) {
     finish_loads();
     PairSums left, right;
@@ -93,8 +95,7 @@ class PairBlock {
       keep(kept, incoming, c);
       rescale[c] = enter(beside_left.of[c], beside_right.of[c], incoming, c);
     }
-    write_outputs(beside_left, beside_right, rescale, marks);
-    SegmentCopies<P, In>(place_, shape_).write(tiles_.k, y, shape_.channels);
+    write_outputs(beside_left, beside_right, rescale, marks, y);
   }
 
  private:
@@ -160,9 +161,9 @@ class PairBlock {
     }
   }
 
-  /// y of the segment's tokens, in the place of k. `left` and `right`: all that stands beside the segment.
+  /// y of the segment's tokens, by way of the places of k. `left` and `right`: all that stands beside the segment.
   __device__ __forceinline__ void write_outputs(const PairSums& left, PairSums right, const float (&rescale)[2],
-                                                PairMarks& marks) const {
+                                                PairMarks& marks, In* y) const {
     float power[2], power_step[2];
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
@@ -208,6 +209,7 @@ class PairBlock {
         store_chunk<2>(tiles_.k + (first + i) * kRow, out);
         push(right, terms, i);
       }
+      SegmentCopies<P, In>(place_, shape_).template write<kPart>(tiles_.k, y, shape_.channels, first);
     }
   }
 

@@ -39,7 +39,7 @@ class SegmentCopies {
     In* to = tile - lane_ * kWidth + row * kRow + first;
     if (count_ == kTokens) {  // The same in the whole warp; without it, every copy would be a branch.
 #pragma unroll
-      for (int round = 0; round < kRounds; ++round, from += kRows * channels_) {
+      for (int round = 0; round < kRounds<kTokens>; ++round, from += kRows * channels_) {
         if (kTokens % kRows == 0 || round * kRows + row < kTokens) {
           __pipeline_memcpy_async(to + round * kRows * kRow, from, sizeof(Piece));
         }
@@ -59,27 +59,31 @@ class SegmentCopies {
     }
   }
 
-  /// Copies the rows of a tile, whose columns all lanes have written, to `tensor`, whose tokens are `stride` apart.
-  __device__ __forceinline__ void write(const In* tile, In* tensor, int64_t stride) const {
+  /// Copies kCount rows of a tile, from `first` on, whose columns all lanes have written, to `tensor`, whose tokens are
+  /// `stride` apart.
+  template <int kCount>
+  __device__ __forceinline__ void write(const In* tile, In* tensor, int64_t stride, int first) const {
     constexpr int kRow = kLanes * kWidth;
     __syncwarp();
-    tensor += first_row_ * stride + group_channel_;
+    const int count = count_ - first < kCount ? count_ - first : kCount;
+    tile += first * kRow;
+    tensor += (first_row_ + first) * stride + group_channel_;
     if (!wide_) {
 #pragma unroll
       for (int c = 0; c < kWidth; ++c) {
         if (group_channel_ + lane_ * kWidth + c >= channels_) continue;
 #pragma unroll 1
-        for (int i = 0; i < count_; ++i) tensor[i * stride + column(c)] = tile[i * kRow + c];
+        for (int i = 0; i < count; ++i) tensor[i * stride + column(c)] = tile[i * kRow + c];
       }
       return;
     }
-    const int row = lane_ / kPieces, first = lane_ % kPieces * kPiece;
-    In* to = tensor + (first + row * stride);
-    const In* from = tile - lane_ * kWidth + row * kRow + first;
-    const int count = group_channel_ + first < channels_ ? count_ : 0;
+    const int row = lane_ / kPieces, piece = lane_ % kPieces * kPiece;
+    In* to = tensor + (piece + row * stride);
+    const In* from = tile - lane_ * kWidth + row * kRow + piece;
+    const int rows = group_channel_ + piece < channels_ ? count : 0;
 #pragma unroll
-    for (int round = 0; round < kRounds; ++round, to += kRows * stride) {
-      if (round * kRows + row < count) {
+    for (int round = 0; round < kRounds<kCount>; ++round, to += kRows * stride) {
+      if (round * kRows + row < rows) {
         *reinterpret_cast<Piece*>(to) = *reinterpret_cast<const Piece*>(from + round * kRows * kRow);
       }
     }
@@ -91,7 +95,8 @@ class SegmentCopies {
   static constexpr int kPiece = 16 / static_cast<int>(sizeof(In));  ///< Values that one thread copies at a time.
   static constexpr int kPieces = kLanes * kWidth / kPiece;          ///< Of a row.
   static constexpr int kRows = kLanes / kPieces;                    ///< That the warp copies at a time.
-  static constexpr int kRounds = (kTokens + kRows - 1) / kRows;
+  template <int kCount>
+  static constexpr int kRounds = (kCount + kRows - 1) / kRows;
   struct alignas(16) Piece {
     In values[kPiece];
   };
