@@ -1,7 +1,7 @@
 #pragma once
 
-// at::parallel_for. It is a template of LibTorch's headers: in a source compiled without OpenMP it is a plain loop of one
-// thread, whatever LibTorch itself was built with.
+// at::parallel_for. It is a template of LibTorch's headers: in a source compiled without OpenMP it is a plain loop of
+// one thread, whatever LibTorch itself was built with.
 
 #include <ATen/Parallel.h>
 

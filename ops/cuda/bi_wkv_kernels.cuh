@@ -6,6 +6,7 @@
 #include "ops/cuda/bi_wkv_exact.cuh"
 #include "ops/cuda/bi_wkv_framed_backward.cuh"
 #include "ops/cuda/bi_wkv_pairs.cuh"
+#include "ops/cuda/dependent_launch.cuh"
 
 namespace vrwkv::ops::cuda {
 
@@ -45,6 +46,7 @@ __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
                    const __grid_constant__ GlobalSums<T> global, const __grid_constant__ ChunkSums<T> kept,
                    In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
+  start_in_turn();
   const SharedMemory<T> shared{memory, shape.warps};
   using P = PlaceOf<T, kExchange, Pass::forward>;
   if constexpr (kExchange == Exchange::running) ClearedArrivals(shape, global).wait();
@@ -64,6 +66,7 @@ __global__ void __maxnreg__(128)
                 const __grid_constant__ GlobalSums<T> global, const __grid_constant__ ChunkSums<T> kept,
                 In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
+  start_in_turn();
   using P = PlaceOf<T, Exchange::running, Pass::forward>;
   using Block = PairBlock<kGated, P::kTokens, In>;
   const auto chunks = static_cast<unsigned>(shape.chunks), groups = static_cast<unsigned>(shape.groups);
@@ -97,6 +100,7 @@ __global__ void __maxnreg__((kForwardRegisters<T, Exchange::former>))
     totals_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
                   const __grid_constant__ GlobalSums<T> totals) {
   extern __shared__ __align__(16) char memory[];
+  start_in_turn();
   const SharedMemory<T> shared{memory, shape.warps};
   using P = PlaceOf<T, Exchange::former, Pass::forward>;
   for_each_item<P, Exchange::former>(shape, [&](unsigned item, const P& place) {
@@ -114,6 +118,7 @@ __global__ void __maxnreg__((kBackwardRegisters<T, kTotalsOnly>))
                     const __grid_constant__ ChunkSums<T> kept, const __grid_constant__ GlobalSums<T> global,
                     const __grid_constant__ GradientPointers<T, In> gradients) {
   extern __shared__ __align__(16) char memory[];
+  start_in_turn();
   const SharedMemory<T> shared{memory, shape.warps};
   using P = PlaceOf<T, kExchange, Pass::backward>;
   if constexpr (kExchange == Exchange::running) ClearedArrivals(shape, global).wait();

@@ -39,10 +39,10 @@ class PairBlock {
  public:
   using P = PairPlace<kTokens>;
 
+  /// Of tokens that a block reads.
+  static int token_bytes(int warps) { return Tiles::bytes(warps, false); }
   /// Of shared memory.
-  static int bytes(int warps) {
-    return Tiles::bytes(warps, false) + 2 * warps * kLanes * static_cast<int>(sizeof(PairSums));
-  }
+  static int bytes(int warps) { return token_bytes(warps) + 2 * warps * kLanes * static_cast<int>(sizeof(PairSums)); }
 
   __device__ __forceinline__ PairBlock(const Shape& shape, const P& place, char* memory,
                                        const Inputs<float, In>& inputs)
