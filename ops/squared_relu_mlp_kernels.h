@@ -19,8 +19,8 @@ bool squared_relu_mlp_is_fused(const at::Tensor& x, const at::Tensor& key, const
 std::tuple<at::Tensor, at::Tensor> squared_relu_mlp_forward(const at::Tensor& x, const at::Tensor& key,
                                                             const at::Tensor& value);
 
-/// Gradients of x, key and value; undefined where `needed` is false. `key` may be its cast to bfloat16; `packed` is
-/// the value in kHiddenGradientOrder, packed now without.
+/// Gradients of x, key and value; undefined where `needed` is false. `key` and `value` may be their casts to bfloat16;
+/// `packed` is the value in kHiddenGradientOrder, packed now without where the kernel reads it.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> squared_relu_mlp_backward(const at::Tensor& gy, const at::Tensor& x,
                                                                          const at::Tensor& hidden,
                                                                          const at::Tensor& key, const at::Tensor& value,

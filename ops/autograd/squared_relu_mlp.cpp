@@ -25,10 +25,11 @@ class SquaredReluMlpFunction : public torch::autograd::Function<SquaredReluMlpFu
                             const at::Tensor& value) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     const auto [y, hidden] = squared_relu_mlp_forward(x, key, value);
-    // The cast, kept since the step's start, not the key, and what is packed since then: the backward pass runs in
-    // another thread, which keeps none.
-    context->save_for_backward(
-        {x, hidden, cast_weight(key, at::kBFloat16), value, kept_pack(kHiddenGradientOrder, value)});
+    // Not the weights but what was made of them since the step's start: the backward pass runs in another thread, which
+    // keeps none. A packed value is all that is read of it.
+    const at::Tensor packed = kept_pack(kHiddenGradientOrder, value);
+    context->save_for_backward({x, hidden, cast_weight(key, at::kBFloat16),
+                                packed.defined() ? value : cast_weight(value, at::kBFloat16), packed});
     return y;
   }
 

@@ -92,9 +92,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<L, V>) backward_kernel
     sums_g.clear();
   }
   start_in_turn();
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * L::kRowsPerBlock;
   // The block's lanes stay together, as the sums over the lanes of a warp demand.
-  for (int64_t first = static_cast<int64_t>(blockIdx.x) * L::kRowsPerBlock; first < a.rows; first += stride) {
+  for (int64_t turn = (a.rows - 1) / L::kRowsPerBlock - static_cast<int64_t>(blockIdx.x); turn >= 0;
+       turn -= gridDim.x) {
+    const int64_t first = turn * L::kRowsPerBlock;
     const int64_t row = first + threadIdx.x / L::kLanes;
     const Place<L> place(row, a.rows, a.channels);
     const bool active = place.channels > 0;

@@ -34,17 +34,19 @@ __device__ __forceinline__ void multiply(float (&z)[L::kElements], const float* 
   for (int e = 0; e < L::kElements; ++e) z[e] *= row[e];
 }
 
+/// The second cache is for the feed, which the kernel behind this one reads; y waits for the next sum. Without a feed y
+/// is what that kernel reads.
 template <typename X, typename V, typename L>
 __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardArguments<X, V> a) {
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * L::kRowsPerBlock + threadIdx.x / L::kLanes;
+  const int64_t row = static_cast<int64_t>(gridDim.x - 1 - blockIdx.x) * L::kRowsPerBlock + threadIdx.x / L::kLanes;
   const Place<L> place(row, a.rows, a.channels);
   start_in_turn();
   RowOf<L, V> value, gate;
   RowOf<L, X> x;
   // All loads before the first use.
-  value.load(a.value + place.offset, place);
-  if (a.gate != nullptr) gate.load(a.gate + place.offset, place);
-  if (a.x != nullptr) x.load(a.x + place.offset, place);
+  value.template load<true>(a.value + place.offset, place);
+  if (a.gate != nullptr) gate.template load<true>(a.gate + place.offset, place);
+  if (a.x != nullptr) x.template load<true>(a.x + place.offset, place);
 
   float z[L::kElements];
 #pragma unroll
@@ -71,9 +73,11 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardArgument
 #pragma unroll
     for (int e = 0; e < L::kElements; ++e) z[e] += x[e];
   }
-  store<L>(a.y + place.offset, place, z);
-
-  if (a.kind == Feed::none) return;
+  if (a.kind == Feed::none) {
+    store<L>(a.y + place.offset, place, z);
+    return;
+  }
+  store<L, true>(a.y + place.offset, place, z);
   if (a.kind == Feed::standardized) {
     const float rstd = standardize<L>(z, place, a.inverse_channels, a.eps);
     if (place.lane == 0 && place.channels > 0) a.rstd[row] = rstd;

@@ -6,10 +6,14 @@
 #include <initializer_list>
 
 #include "ops/cuda/chunk.cuh"
+#include "ops/cuda/passing.cuh"
 #include "ops/cuda/sigmoid.cuh"
 
 // Rows of [rows, channels] in the registers of a warp or half a warp. Lane l holds the chunks l, l + kLanes, ... of a
 // row; chunks behind its end are padding and read as 0.
+//
+// Kernels begin with the last rows: the second cache still has them of what the kernel before wrote, and at the end the
+// first ones, with which the next kernel begins.
 
 namespace vrwkv::ops::cuda {
 
@@ -46,12 +50,15 @@ struct Place {
 template <typename L, typename T>
 class RowOf {
  public:
-  /// `first` is the row's first element.
+  /// `first` is the row's first element; `passing`: of what is not read again soon.
+  template <bool passing = false>
   __device__ __forceinline__ void load(const T* __restrict__ first, const Place<L>& place) {
 #pragma unroll
     for (int j = 0; j < L::kChunks; ++j) {
-      chunks_[j] = place.has(j) ? *reinterpret_cast<const Chunk<T, L::kWidth>*>(first + place.channel(j))
-                                : Chunk<T, L::kWidth>{};
+      chunks_[j] = Chunk<T, L::kWidth>{};
+      if (!place.has(j)) continue;
+      const T* const from = first + place.channel(j);
+      chunks_[j] = passing ? load_passing<L::kWidth>(from) : load_chunk<L::kWidth>(from);
     }
   }
   __device__ __forceinline__ float operator[](int element) const {
@@ -62,14 +69,17 @@ class RowOf {
   Chunk<T, L::kWidth> chunks_[L::kChunks];
 };
 
-template <typename L, typename T>
+template <typename L, bool passing = false, typename T>
 __device__ __forceinline__ void store(T* __restrict__ first, const Place<L>& place,
                                       const float (&values)[L::kElements]) {
 #pragma unroll
   for (int j = 0; j < L::kChunks; ++j) {
-    if (place.has(j)) {
-      *reinterpret_cast<Chunk<T, L::kWidth>*>(first + place.channel(j)) =
-          Chunk<T, L::kWidth>::rounded(values + j * L::kWidth);
+    if (!place.has(j)) continue;
+    T* const to = first + place.channel(j);
+    if (passing) {
+      store_passing<L::kWidth>(to, values + j * L::kWidth);
+    } else {
+      store_chunk<L::kWidth>(to, values + j * L::kWidth);
     }
   }
 }

@@ -32,9 +32,7 @@ std::vector<PackCase> cases() {
           {"shift_linear_gradient", ops::kShiftLinearGradientOrder, squares},
           {"channel_mix", ops::kChannelMixOrder, {{128, 192}, {192, 128}, {192, 192}}},
           {"hidden", ops::kHiddenOrder, {{128, 192}}},
-          {"hidden_gradient", ops::kHiddenGradientOrder, {{192, 128}}},
-          {"wide_hidden", ops::kHiddenOrder, {{192, 320}}},
-          {"wide_hidden_gradient", ops::kHiddenGradientOrder, {{256, 128}}}};
+          {"hidden_gradient", ops::kHiddenGradientOrder, {{192, 128}}}};
 }
 
 /// Weights of many layers; more than one launch takes.

@@ -48,9 +48,12 @@ __global__ void __launch_bounds__(kSumGroups* kWarpgroup, 1)
   unsigned char* const values = weight + kWeightBytes + group * kValueRowsBytes;
   const SumRows wide{weight + kWeightBytes + kSumGroups * kValueRowsBytes + warp * SumRows::kBytes, x_there[warp]};
   const Residual& residual = arguments.residual;
-  // Tiles behind each other are those of different blocks: none has more than one more than another.
+  // Tiles behind each other are those of different blocks: none has more than one more than another. The last tokens
+  // come first, for the reason that residual_add_row.cuh gives.
+  const int64_t tiles = (residual.count + kRows - 1) / kRows;
   const auto first_of = [&](int number) {
-    return (static_cast<int64_t>(number * kSumGroups + group) * gridDim.x + blockIdx.x) * kRows;
+    const int64_t tile = tiles - 1 - static_cast<int64_t>(number * kSumGroups + group) * gridDim.x - blockIdx.x;
+    return tile >= 0 ? tile * kRows : residual.count;
   };
   const int64_t of_warp = warp % (kWarpgroup / 32) * kWarpRows;
   const bool leads = threadIdx.x % kWarpgroup == 0;

@@ -34,48 +34,36 @@ bool serves(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value)
   if (x.dim() == 0 || x.scalar_type() != at::kBFloat16 || key.dim() != 2) return false;
   const int64_t channels = x.size(-1), hidden = key.size(0);
   return serves(channels, hidden, x.device()) && is_matrix(key, hidden, channels, x) &&
-         is_matrix(value, channels, hidden, x) && value.scalar_type() == at::kFloat;
+         is_matrix(value, channels, hidden, x);
 }
 
 bool is_fused(const at::Tensor& x, const at::Tensor& key, const at::Tensor& value) {
-  return serves(x, key, value) && key.scalar_type() == at::kFloat;
+  return serves(x, key, value) && key.scalar_type() == at::kFloat && value.scalar_type() == at::kFloat;
 }
 
 unsigned processors() { return static_cast<unsigned>(at::cuda::getCurrentDeviceProperties()->multiProcessorCount); }
 
-/// Tiles of the wide kernel beside each other, for all hidden channels.
-int64_t wide_columns(int64_t hidden) { return (hidden + WideBlock::kHidden - 1) / WideBlock::kHidden; }
-
-/// Weights of layers as the kernels fetch them: keys [H, C], or values [C, H] transposed.
+/// Weights of layers as the narrow kernels fetch them, keys [H, C], or values [C, H] transposed; the wide ones read
+/// casts.
 template <bool transposed>
 std::vector<at::Tensor> pack(at::TensorList weights) {
   const at::Tensor& like = weights.front();
   if (like.dim() != 2) return {};
   const int64_t hidden = like.size(transposed ? 1 : 0), channels = like.size(transposed ? 0 : 1);
-  if (!serves(channels, hidden, like.device()) || !are_matrices(weights, like.size(0), like.size(1), like)) return {};
+  if (channels != HiddenBlock::kChannels || !serves(channels, hidden, like.device()) ||
+      !are_matrices(weights, like.size(0), like.size(1), like))
+    return {};
   const c10::cuda::CUDAGuard guard(like.device());
   const std::vector<at::Tensor> inputs = ready(weights, at::kFloat);
   std::vector<const float*> layers;
   for (const at::Tensor& input : inputs) layers.push_back(pointer<float>(input));
-  const int64_t stride = like.size(1), chunks = hidden / HiddenBlock::kChunk, slabs = channels / kSlab;
-  const auto grid = [](int64_t units, int64_t bytes, unsigned count) {
-    return dim3(static_cast<unsigned>(units), static_cast<unsigned>(bytes / 16 / kHiddenPackThreads), count);
-  };
-  if (channels == HiddenBlock::kChannels) {
-    return pack_layers(layers, chunks * HiddenBlock::kUnitBytes, like.options(),
-                       [&](const MatrixList& list, unsigned count, unsigned char* packed) {
-                         launch(pack_hidden_kernel<transposed>,
-                                {grid(chunks, HiddenBlock::kUnitBytes, count), kHiddenPackThreads, 0, /*early=*/true},
-                                list, stride, packed);
-                       });
-  }
-  const int64_t units = wide_columns(hidden) * slabs;
-  return pack_layers(layers, units * WideBlock::kUnitBytes, like.options(),
-                     [&](const MatrixList& list, unsigned count, unsigned char* packed) {
-                       launch(pack_wide_kernel<transposed>,
-                              {grid(units, WideBlock::kUnitBytes, count), kHiddenPackThreads, 0, /*early=*/true}, list,
-                              stride, static_cast<int>(hidden), static_cast<int>(slabs), packed);
-                     });
+  const int64_t stride = like.size(1), chunks = hidden / HiddenBlock::kChunk;
+  return pack_layers(
+      layers, chunks * HiddenBlock::kUnitBytes, like.options(),
+      [&](const MatrixList& list, unsigned count, unsigned char* packed) {
+        const dim3 blocks(static_cast<unsigned>(chunks), HiddenBlock::kUnitBytes / 16 / kHiddenPackThreads, count);
+        launch(pack_hidden_kernel<transposed>, {blocks, kHiddenPackThreads, 0, /*early=*/true}, list, stride, packed);
+      });
 }
 
 /// The hidden channels, or where `hidden` is defined their gradient, for rows [tokens, C] and a packed weight.
@@ -98,34 +86,42 @@ void run_narrow(const at::Tensor& rows, const at::Tensor& packed, const at::Tens
          {static_cast<unsigned>(blocks), Block::kGroups * kWarpgroup, Block::kShared, /*early=*/true}, product);
 }
 
-/// The same for more channels.
+/// The same for more channels and a weight in bfloat16, the key [H, C] or in the backward pass the value [C, H].
 template <bool backward>
-void run_wide(const at::Tensor& rows, const at::Tensor& packed, const at::Tensor& hidden, const at::Tensor& out) {
+void run_wide(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& hidden, const at::Tensor& out) {
   using Block = WideBlock;
   constexpr int64_t kMax = std::numeric_limits<int>::max();
   const int64_t tokens = rows.size(0), slabs = rows.size(1) / kSlab, width = out.size(1);
   TORCH_CHECK(tokens <= kMax && width <= kMax, "squared_relu_mlp: x is too large for one launch, ", rows.sizes());
-  const int64_t columns = wide_columns(width);
+  const int64_t columns = (width + Block::kHidden - 1) / Block::kHidden;
   const int64_t tiles = (tokens + Block::kTokens - 1) / Block::kTokens * columns;
-  const WideProduct product{map_of_rows(rows, Block::kTokens, 1),
-                            packed.const_data_ptr<uint8_t>(),
-                            pointer<__nv_bfloat16>(hidden),
-                            output(out),
-                            tokens,
-                            static_cast<int>(slabs),
-                            static_cast<int>(width),
-                            static_cast<int>(columns),
-                            tiles};
+  const at::Tensor lying = ready(weight, at::kBFloat16);
+  const WideProduct product{
+      map_of_rows(rows, Block::kTokens, 1),
+      backward ? map_of_rows(lying, kSlab, Block::kQuarters) : map_of_rows(lying, Block::kHidden, 1),
+      pointer<__nv_bfloat16>(hidden),
+      output(out),
+      tokens,
+      static_cast<int>(slabs),
+      static_cast<int>(width),
+      static_cast<int>(columns),
+      tiles};
   const auto blocks = static_cast<unsigned>(std::min<int64_t>(tiles, processors()));
   launch(wide_hidden_kernel<backward>, {blocks, Block::kThreads, Block::kShared, /*early=*/true}, product);
 }
 
+/// The same for any number of channels: with the key, or in the backward pass the value, which may be `packed` already.
 template <bool backward>
-at::Tensor hidden_product(const at::Tensor& rows, const at::Tensor& packed, int64_t width, const at::Tensor& hidden) {
+at::Tensor hidden_product(const at::Tensor& rows, const at::Tensor& weight, const std::optional<at::Tensor>& packed,
+                          int64_t width, const at::Tensor& hidden) {
   at::Tensor out = at::empty({rows.size(0), width}, rows.options());
   if (out.numel() == 0) return out;
-  const auto run = rows.size(1) == HiddenBlock::kChannels ? run_narrow<backward> : run_wide<backward>;
-  run(rows, packed, hidden, out);
+  if (rows.size(1) == HiddenBlock::kChannels) {
+    const PackOrder& order = backward ? kHiddenGradientOrder : kHiddenOrder;
+    run_narrow<backward>(rows, packed ? *packed : packed_weights(order, weight), hidden, out);
+  } else {
+    run_wide<backward>(rows, cast_weight(weight, at::kBFloat16), hidden, out);
+  }
   return out;
 }
 
@@ -146,7 +142,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& x, const at::Tensor
   TORCH_CHECK(is_fused(x, key, value), "_squared_relu_mlp_forward: there is no kernel for x ", x.scalar_type(),
               x.sizes(), ", key ", key.scalar_type(), key.sizes(), ", value ", value.scalar_type(), value.sizes());
   const c10::cuda::CUDAGuard guard(x.device());
-  const at::Tensor hidden = hidden_product<false>(as_rows(x), packed_weights(kHiddenOrder, key), key.size(0), {});
+  const at::Tensor hidden = hidden_product<false>(as_rows(x), key, std::nullopt, key.size(0), {});
   return {as_shape(product(hidden, cast_weight(value, at::kBFloat16)), x), as_shape(hidden, x)};
 }
 
@@ -166,8 +162,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& gy, co
   at::Tensor gx, gkey, gvalue;
   std::vector<at::Tensor> gradients, inputs;  // Of the layers whose weights have gradients.
   if (needed[0] || needed[1]) {
-    const at::Tensor gk =
-        hidden_product<true>(rows, packed ? *packed : packed_weights(kHiddenGradientOrder, value), key.size(0), h);
+    const at::Tensor gk = hidden_product<true>(rows, value, packed, key.size(0), h);
     if (needed[0]) gx = as_shape(product(gk, key.to(at::kBFloat16), /*transposed=*/true), x);
     if (needed[1]) {
       gradients.push_back(gk);

@@ -4,11 +4,11 @@
 #include "ops/cuda/hopper/hidden_kernel.cuh"
 #include "ops/cuda/hopper/tensor_map.cuh"
 
-// hidden_kernel for more channels than leave room for a tile of tokens in shared memory: both factors pass through a
-// ring, slab after slab of 64 channels. Two warpgroups multiply 64 tokens each with the same 256 hidden channels; one
-// thread of a third one has everything fetched. When a tile's sums are whole they are rounded into half as many
-// registers, and the next tile's products start; beside them what is done with the results goes on, a quarter of the
-// tile's hidden channels at a time.
+// hidden_kernel for more channels than leave room for a tile of tokens in shared memory: both factors, weights in
+// bfloat16 as they lie, pass through a ring, slab after slab of 64 channels. Two warpgroups multiply 64 tokens each
+// with the same 256 hidden channels; one thread of a third one has everything fetched. When a tile's sums are whole
+// they are rounded into half as many registers, and the next tile's products start; beside them what is done with the
+// results goes on, a quarter of the tile's hidden channels at a time.
 
 namespace vrwkv::ops::cuda::hopper {
 
@@ -24,8 +24,9 @@ struct WideBlock {
 };
 
 struct WideProduct {
-  CUtensorMap tokens;           ///< [count, C], in boxes of WideBlock::kTokens rows.
-  const unsigned char* packed;  ///< Units of `columns` times `slabs`, see pack_wide_kernel.
+  CUtensorMap tokens;  ///< [count, C], in boxes of WideBlock::kTokens rows.
+  CUtensorMap
+      weight;  ///< [H, C] in boxes of kHidden rows, or in the backward pass [C, H], of kSlab rows and kQuarters.
   const __nv_bfloat16* hidden;  ///< [count, H], what the gradient is of; null in the forward pass.
   __nv_bfloat16* out;           ///< [count, H]
   int64_t count;
@@ -47,20 +48,25 @@ struct WideTurn {
 };
 
 /// Has the factors of all of the block's tiles fetched. By one thread.
+template <bool backward>
 __device__ __forceinline__ void fetch_factors(const WideProduct& product, unsigned char* ring, WideState& state) {
   using Block = WideBlock;
   WideTurn turn;
   bool used = false;  // Whether the stages have been.
   for (int64_t tile = blockIdx.x; tile < product.tiles; tile += gridDim.x) {
     const int row = static_cast<int>(tile / product.columns) * Block::kTokens;
-    const unsigned char* unit = product.packed + tile % product.columns * product.slabs * Block::kUnitBytes;
-    for (int slab = 0; slab < product.slabs; ++slab, unit += Block::kUnitBytes) {
+    const int column = static_cast<int>(tile % product.columns);
+    for (int slab = 0; slab < product.slabs; ++slab) {
       if (used) state.read[turn.stage].wait(turn.parity ^ 1);
       Barrier& full = state.full[turn.stage];
       unsigned char* const to = ring + turn.stage * Block::kStageBytes;
       full.expect(Block::kStageBytes);
       copy_box(to, product.tokens, row, slab, full);
-      copy_bulk(to + Block::kLeftBytes, unit, Block::kUnitBytes, full);
+      if (backward) {
+        copy_box(to + Block::kLeftBytes, product.weight, slab * kSlab, column * Block::kQuarters, full);
+      } else {
+        copy_box(to + Block::kLeftBytes, product.weight, column * Block::kHidden, slab, full);
+      }
       turn.next();
       used |= turn.stage == 0;
     }
@@ -137,7 +143,13 @@ struct WideWalk {
         state.full[turn.stage].wait(turn.parity);
         const unsigned char* const factors = ring + turn.stage * Block::kStageBytes;
         begin_products();
-        start_product<kSlab / kStep>(sums, factors + group * kRows * 128, factors + Block::kLeftBytes, slab > 0);
+#pragma unroll
+        for (int step = 0; step < kSlab / kStep; ++step) {
+          multiply_columns<Block::kHidden, backward>(sums, factor(factors + group * kRows * 128, step),
+                                                     backward ? transposed_factor(factors + Block::kLeftBytes, step)
+                                                              : factor(factors + Block::kLeftBytes, step),
+                                                     slab > 0 || step > 0);
+        }
         end_products();
         wait_products<1>();
         if (last >= 0) release(last);
@@ -185,7 +197,7 @@ __global__ void __launch_bounds__(WideBlock::kThreads, 1)
   const int group = warpgroup();
   if (group == Block::kGroups) {
     give_registers<Block::kFewRegisters>();
-    if (threadIdx.x % kWarpgroup == 0) fetch_factors(product, ring, state);
+    if (threadIdx.x % kWarpgroup == 0) fetch_factors<backward>(product, ring, state);
   } else {
     take_registers<Block::kManyRegisters>();
     unsigned char* const staged = ring + Block::kStages * Block::kStageBytes + group * 2 * Block::kStagedBytes;
@@ -193,30 +205,6 @@ __global__ void __launch_bounds__(WideBlock::kThreads, 1)
     for (int64_t tile = blockIdx.x; tile < product.tiles; tile += gridDim.x) walk.take(tile);
     walk.finish();
   }
-}
-
-/// Packs weights [H, C], element (h, c) at from[h * stride + c], or transposed from[c * stride + h]: units of
-/// WideBlock::kHidden hidden channels (those that there are not: 0) by a slab of C, of the same hidden channels slab
-/// after slab. blockIdx.x: the unit; blockIdx.y: kHiddenPackThreads of its pieces; blockIdx.z: the layer.
-template <bool transposed>
-__global__ void __launch_bounds__(kHiddenPackThreads)
-    pack_wide_kernel(const __grid_constant__ MatrixList list, int64_t stride, int width, int slabs,
-                     unsigned char* packed) {
-  using Block = WideBlock;
-  constexpr int kPiecesOfRow = kSlab / kVector;
-  const int unit = static_cast<int>(blockIdx.x);
-  const int piece = static_cast<int>(blockIdx.y) * kHiddenPackThreads + static_cast<int>(threadIdx.x);
-  const int row = transposed ? piece % Block::kHidden : piece / kPiecesOfRow;
-  const int column = (transposed ? piece / Block::kHidden : piece % kPiecesOfRow) * kVector;
-  const int64_t h = static_cast<int64_t>(unit / slabs) * Block::kHidden + row;
-  Vector<float, 4> halves[2] = {};
-  start_in_turn();
-  if (h < width) {
-    read_weights<transposed>(list.layers[blockIdx.z], stride, h, static_cast<int64_t>(unit % slabs) * kSlab + column,
-                             halves);
-  }
-  pack_piece(packed + (static_cast<int64_t>(blockIdx.z) * gridDim.x + unit) * Block::kUnitBytes, Block::kHidden, row,
-             column, halves[0], halves[1]);
 }
 
 }  // namespace vrwkv::ops::cuda::hopper
