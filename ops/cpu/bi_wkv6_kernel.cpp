@@ -1,6 +1,5 @@
 #include "ops/cpu/bi_wkv6_kernel.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/cpu/vec/functional.h>
 #include <ATen/cpu/vec/vec.h>
 
@@ -9,6 +8,7 @@
 #include <memory>
 
 #include "ops/bi_wkv6_head.h"
+#include "ops/cpu/parallel_for.h"
 
 namespace vrwkv::ops::cpu::VRWKV_ISA {
 namespace {

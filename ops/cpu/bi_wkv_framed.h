@@ -38,13 +38,18 @@ struct Framing {
   std::vector<T> bonus;  ///< e^u
   std::vector<char> fits;
 
-  explicit Framing(const BiWkvInputs<T>& in) {
+  explicit Framing(const BiWkvInputs<T>& in)
+      : decay(static_cast<size_t>(in.channels)), rest(decay.size()), bonus(decay.size()), fits(decay.size()) {
+    for_each_part<1, T>(0, in.channels, [&](const auto& lanes) {
+      using V = VectorizedN<T, 1>;
+      const V w = lanes.load(in.w), rounded = w.neg().exp();
+      lanes.store(decay.data(), rounded);
+      lanes.store(rest.data(), V::blendv(V(T(0)), w.neg().expm1() - (rounded - V(T(1))), w.abs() < V(T(0.5))));
+      lanes.store(bonus.data(), lanes.load(in.u).exp());
+    });
     for (int64_t c = 0; c < in.channels; ++c) {
-      const T w = in.w[c];
-      decay.push_back(std::exp(-w));
-      rest.push_back(std::abs(w) < T(0.5) ? std::expm1(-w) - (decay.back() - T(1)) : T(0));
-      bonus.push_back(std::exp(in.u[c]));
-      fits.push_back(std::abs(w) * static_cast<T>(in.tokens) + std::abs(in.u[c]) <= kMaxSpan<T>);
+      fits[static_cast<size_t>(c)] =
+          std::abs(in.w[c]) * static_cast<T>(in.tokens) + std::abs(in.u[c]) <= kMaxSpan<T> ? 1 : 0;
     }
   }
 
@@ -74,26 +79,29 @@ class FramedColumn {
         ahead_(ahead),
         scratch_(scratch),
         streams_(in.batch * in.tokens * in.channels * static_cast<int64_t>(sizeof(T)) >= kStreamedBytes),
-        decay_(lanes.load(framing.decay.data())),
-        rest_(lanes.load(framing.rest.data())),
+        decay_{lanes.load(framing.decay.data()), lanes.load(framing.rest.data())},
         bonus_(lanes.load(framing.bonus.data())) {}
 
   /// False when something came out that is no number: the inputs were, or left the range of a frame.
   bool forward(T* y_out) const {
     const bool streams = streams_ && rows_are_aligned(y_out + lanes_.first, in_.channels);
-    const bool framed = find_frame([&](const V& frame) {
+    const Decay decay = decay_;
+    const V bonus = bonus_;
+    const bool framed = find_frame([&, decay, bonus](const V& frame) {
       V right_a(T(0)), right_b(T(0)), largest(-std::numeric_limits<T>::infinity());
       for (int64_t t = in_.tokens - 1; t >= 0; --t) {
         T* const slot = scratch_ + t * kFramedForwardRows * width;
         const V key = lanes_.load(in_.k + row(t)), e = short_exp(key - frame);
         const V ev = e * lanes_.load(in_.v + row(t));
+        lanes_.template prefetch<false>(in_.k + row(t) + ahead_);
+        lanes_.template prefetch<false>(in_.v + row(t) + ahead_);
         if (!streams) lanes_.template prefetch<true>(y_out + row(t));
         largest = maximum(largest, key);
         e.store(slot);
-        fmadd(bonus_, ev, right_a).store(slot + width);
-        fmadd(bonus_, e, right_b).store(slot + 2 * width);
-        advance(right_a, ev);
-        advance(right_b, e);
+        fmadd(bonus, ev, right_a).store(slot + width);
+        fmadd(bonus, e, right_b).store(slot + 2 * width);
+        decay.advance(right_a, ev);
+        decay.advance(right_b, e);
       }
       return largest;
     });
@@ -104,11 +112,9 @@ class FramedColumn {
       const V e = V::loadu(slot);
       const V y = (left_a + V::loadu(slot + width)) / (left_b + V::loadu(slot + 2 * width));
       write(y_out + row(t), y, streams);
-      lanes_.template prefetch<false>(in_.k + row(t) + ahead_);
-      lanes_.template prefetch<false>(in_.v + row(t) + ahead_);
       strange = fmadd(y, V(T(0)), strange);
-      advance(left_a, e * lanes_.load(in_.v + row(t)));
-      advance(left_b, e);
+      decay.advance(left_a, e * lanes_.load(in_.v + row(t)));
+      decay.advance(left_b, e);
     }
     return !strange.has_inf_nan();
   }
@@ -118,18 +124,21 @@ class FramedColumn {
   bool backward(const BiWkvGradients<T>& gradients) const {
     const bool streams = streams_ && rows_are_aligned(gradients.gk + lanes_.first, in_.channels) &&
                          rows_are_aligned(gradients.gv + lanes_.first, in_.channels);
-    const bool framed = find_frame([&](const V& frame) {
+    const Decay decay = decay_;
+    const V bonus = bonus_;
+    const bool framed = find_frame([&, decay](const V& frame) {
       V right_a(T(0)), right_b(T(0)), largest(-std::numeric_limits<T>::infinity());
       for (int64_t t = in_.tokens - 1; t >= 0; --t) {
         T* const slot = scratch_ + t * kFramedBackwardRows * width;
         const V key = lanes_.load(in_.k + row(t)), e = short_exp(key - frame);
+        lanes_.template prefetch<false>(in_.k + row(t) + ahead_);
         if (!streams) lanes_.template prefetch<true>(gradients.gk + row(t));
         largest = maximum(largest, key);
         e.store(slot);
         right_a.store(slot + width);
         right_b.store(slot + 2 * width);
-        advance(right_a, e * lanes_.load(in_.v + row(t)));
-        advance(right_b, e);
+        decay.advance(right_a, e * lanes_.load(in_.v + row(t)));
+        decay.advance(right_b, e);
       }
       return largest;
     });
@@ -142,24 +151,25 @@ class FramedColumn {
       const V v = lanes_.load(in_.v + row(t));
       const V ev = e * v;
       const V right_a = V::loadu(slot + width), right_b = V::loadu(slot + 2 * width);
-      const V scale = V(T(1)) / fmadd(bonus_, e, left_b + right_b);
-      const V y = fmadd(bonus_, ev, left_a + right_a) * scale;
+      const V scale = V(T(1)) / fmadd(bonus, e, left_b + right_b);
+      const V y = fmadd(bonus, ev, left_a + right_a) * scale;
       const V g = lanes_.load(gradients.gy + row(t)) * scale;
       const V h = g * y;
       gw = gw + fmsub(right_a, left_g, right_b * left_h);
       gu = fmadd(e, fmsub(v, g, h), gu);
       left_a.store(slot + width);
       left_b.store(slot + 2 * width);
-      fmadd(bonus_, g, left_g).store(slot + 3 * width);
-      fmadd(bonus_, h, left_h).store(slot + 4 * width);
+      fmadd(bonus, g, left_g).store(slot + 3 * width);
+      fmadd(bonus, h, left_h).store(slot + 4 * width);
       g.store(slot + 5 * width);
       h.store(slot + 6 * width);
       if (!streams) lanes_.template prefetch<true>(gradients.gv + row(t));
-      lanes_.template prefetch<false>(in_.k + row(t) + ahead_);
-      advance(left_a, ev);
-      advance(left_b, e);
-      advance(left_g, g);
-      advance(left_h, h);
+      lanes_.template prefetch<false>(in_.v + row(t) + ahead_);
+      lanes_.template prefetch<false>(gradients.gy + row(t) + ahead_);
+      decay.advance(left_a, ev);
+      decay.advance(left_b, e);
+      decay.advance(left_g, g);
+      decay.advance(left_h, h);
     }
     V right_g(T(0)), right_h(T(0)), strange(T(0));
     for (int64_t t = in_.tokens - 1; t >= 0; --t) {
@@ -170,31 +180,42 @@ class FramedColumn {
       const V gk = fmsub(gv, lanes_.load(in_.v + row(t)), e * (right_h + V::loadu(slot + 4 * width)));
       write(gradients.gv + row(t), gv, streams);
       write(gradients.gk + row(t), gk, streams);
-      lanes_.template prefetch<false>(in_.v + row(t) + ahead_);
-      lanes_.template prefetch<false>(gradients.gy + row(t) + ahead_);
       strange = fmadd(gv + gk, V(T(0)), strange);
-      advance(right_g, V::loadu(slot + 5 * width));
-      advance(right_h, V::loadu(slot + 6 * width));
+      decay.advance(right_g, V::loadu(slot + 5 * width));
+      decay.advance(right_h, V::loadu(slot + 6 * width));
     }
-    gw = gw * decay_.neg();
+    gw = gw * decay.factor.neg();
     lanes_.store(gradients.gw + batch_ * in_.channels, gw);
-    lanes_.store(gradients.gu + batch_ * in_.channels, gu * bonus_);
+    lanes_.store(gradients.gu + batch_ * in_.channels, gu * bonus);
     return !fmadd(gw + gu, V(T(0)), strange).has_inf_nan();
   }
 
  private:
+  /// e^{-w}, and what rounding took from it. The scans take a copy: a member, or what is captured by reference, would
+  /// be loaded anew after every store to the scratch, which might have changed it for all that the compiler knows.
+  struct Decay {
+    V factor, rest;
+
+    /// One token on: sum e^{-w} + term.
+    void advance(V& sum, const V& term) const { sum = fmadd(sum, factor, fmadd(sum, rest, term)); }
+  };
+
   int64_t row(int64_t t) const { return base_ + t * in_.channels; }
 
   /// Calls scan(frame), which gives the largest keys, with 0 and, where these are not near it, with them. False if they
   /// are no numbers.
   template <typename Scan>
   static bool find_frame(const Scan& scan) {
-    const V largest = scan(V(T(0)));
-    if (largest.has_inf_nan()) return false;
-    std::array<T, width> keys;
-    largest.store(keys.data());
-    if (std::ranges::any_of(keys, [](T key) { return key < T(kLeastKey) || key > T(kMostKey); })) scan(largest);
-    return true;
+    V frame(T(0));
+    for (bool first = true;; first = false) {
+      const V largest = scan(frame);
+      if (largest.has_inf_nan()) return false;
+      std::array<T, width> keys;
+      largest.store(keys.data());
+      const auto is_near = [](T key) { return key >= T(kLeastKey) && key <= T(kMostKey); };
+      if (!first || std::ranges::all_of(keys, is_near)) return true;
+      frame = largest;
+    }
   }
 
   void write(T* row, const V& value, bool streams) const {
@@ -205,15 +226,13 @@ class FramedColumn {
     }
   }
 
-  /// One token on: sum e^{-w} + term.
-  void advance(V& sum, const V& term) const { sum = fmadd(sum, decay_, fmadd(sum, rest_, term)); }
-
   const BiWkvInputs<T>& in_;
   const Lanes<T, N, Whole> lanes_;
   const int64_t batch_, base_, ahead_;
   T* const scratch_;
   const bool streams_;
-  const V decay_, rest_, bonus_;
+  const Decay decay_;
+  const V bonus_;
 };
 
 }  // namespace vrwkv::ops::cpu::VRWKV_ISA

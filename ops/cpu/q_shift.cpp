@@ -1,11 +1,11 @@
 #include <ATen/Functions.h>
-#include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
 
+#include "ops/cpu/parallel_for.h"
 #include "ops/q_shift_geometry.h"
 
 namespace vrwkv::ops::cpu {

@@ -15,12 +15,12 @@ void run(BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const Gradie
   const Inputs<T, In> inputs = launcher.inputs();
   if (shape.chunks == 1) {
     launcher.launch(backward_kernel<T, In, Exchange::none, kGated, false>,
-                    launcher.template backward_tiles<Exchange::none, false>(), shape, inputs, ChunkSums<T>{},
+                    launcher.template backward_bytes<Exchange::none, false>(), shape, inputs, ChunkSums<T>{},
                     GlobalSums<T>{}, gradients);
     return;
   }
   const ChunkSums<T> kept = launcher.pointer(sums);
-  const int tiles = launcher.template backward_tiles<Exchange::running, false>();
+  const int bytes = launcher.template backward_bytes<Exchange::running, false>();
   const typename BackwardLauncher<T, In>::ExchangeMemory exchange(launcher);
   if constexpr (sizeof(In) == 2) {
     if (shape.tokens >= kPairTokens && shape.vectorized) {
@@ -28,7 +28,7 @@ void run(BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const Gradie
       const auto kernel = pair_backward_kernel<T, In, kGated>;
       const int bytes = Pairs::bytes(shape.warps) - SharedMemory<T>::bytes(shape.warps);
       if (const int64_t blocks = launcher.running_blocks(kernel, bytes, shape.pair_sequences()); blocks > 0) {
-        launcher.stagger(Pairs::read_bytes(shape.warps));
+        launcher.stagger(Pairs::token_bytes(shape.warps));
         launcher.launch_running(kernel, bytes, blocks, shape, inputs, kept, exchange.pointers(), gradients);
         return;
       }
@@ -36,15 +36,15 @@ void run(BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const Gradie
   }
   if constexpr (sizeof(T) == 4) {
     const auto kernel = backward_kernel<T, In, Exchange::running, kGated, false>;
-    if (const int64_t blocks = launcher.running_blocks(kernel, tiles, shape.sequences()); blocks > 0) {
-      launcher.launch_running(kernel, tiles, blocks, shape, inputs, kept, exchange.pointers(), gradients);
+    if (const int64_t blocks = launcher.running_blocks(kernel, bytes, shape.sequences()); blocks > 0) {
+      launcher.launch_running(kernel, bytes, blocks, shape, inputs, kept, exchange.pointers(), gradients);
       return;
     }
   }
   launcher.launch(backward_kernel<T, In, Exchange::former, kGated, true>,
-                  launcher.template backward_tiles<Exchange::former, true>(), shape, inputs, kept, exchange.pointers(),
+                  launcher.template backward_bytes<Exchange::former, true>(), shape, inputs, kept, exchange.pointers(),
                   gradients);
-  launcher.launch(backward_kernel<T, In, Exchange::former, kGated, false>, tiles, shape, inputs, kept,
+  launcher.launch(backward_kernel<T, In, Exchange::former, kGated, false>, bytes, shape, inputs, kept,
                   exchange.pointers(), gradients);
 }
 

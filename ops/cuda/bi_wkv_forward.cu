@@ -14,31 +14,31 @@ void run(ForwardLauncher<T, In>& launcher, const at::Tensor& sums, In* y) {
   const Inputs<T, In> inputs = launcher.inputs();
   const ChunkSums<T> kept = launcher.pointer(sums);
   if (shape.chunks == 1) {
-    launcher.launch(forward_kernel<T, In, Exchange::none, kGated>, launcher.template forward_tiles<Exchange::none>(),
+    launcher.launch(forward_kernel<T, In, Exchange::none, kGated>, launcher.template forward_bytes<Exchange::none>(),
                     shape, inputs, GlobalSums<T>{}, kept, y);
     return;
   }
-  const int tiles = launcher.template forward_tiles<Exchange::running>();
+  const int bytes = launcher.template forward_bytes<Exchange::running>();
   const typename ForwardLauncher<T, In>::ExchangeMemory exchange(launcher);
   if constexpr (sizeof(T) == 4) {
     if (shape.tokens >= kPairTokens) {
       using Pairs = PairBlock<kGated, kSegment<T, Exchange::running, Pass::forward>, In>;
       const auto kernel = pair_kernel<T, In, kGated>;
-      const int bytes = Pairs::bytes(shape.warps) - SharedMemory<T>::bytes(shape.warps);
-      if (const int64_t blocks = launcher.running_blocks(kernel, bytes, shape.pair_sequences()); blocks > 0) {
-        launcher.stagger(bytes);
-        launcher.launch_running(kernel, bytes, blocks, shape, inputs, exchange.pointers(), kept, y);
+      const int pair_bytes = Pairs::bytes(shape.warps);
+      if (const int64_t blocks = launcher.running_blocks(kernel, pair_bytes, shape.pair_sequences()); blocks > 0) {
+        launcher.stagger(Pairs::token_bytes(shape.warps));
+        launcher.launch_running(kernel, pair_bytes, blocks, shape, inputs, exchange.pointers(), kept, y);
         return;
       }
     }
     const auto kernel = forward_kernel<T, In, Exchange::running, kGated>;
-    if (const int64_t blocks = launcher.running_blocks(kernel, tiles, shape.sequences()); blocks > 0) {
-      launcher.launch_running(kernel, tiles, blocks, shape, inputs, exchange.pointers(), kept, y);
+    if (const int64_t blocks = launcher.running_blocks(kernel, bytes, shape.sequences()); blocks > 0) {
+      launcher.launch_running(kernel, bytes, blocks, shape, inputs, exchange.pointers(), kept, y);
       return;
     }
   }
-  launcher.launch(totals_kernel<T, In>, tiles, shape, inputs, exchange.pointers());
-  launcher.launch(forward_kernel<T, In, Exchange::former, kGated>, tiles, shape, inputs, exchange.pointers(), kept, y);
+  launcher.launch(totals_kernel<T, In>, bytes, shape, inputs, exchange.pointers());
+  launcher.launch(forward_kernel<T, In, Exchange::former, kGated>, bytes, shape, inputs, exchange.pointers(), kept, y);
 }
 
 }  // namespace

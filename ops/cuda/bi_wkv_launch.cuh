@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "ops/cuda/bi_wkv_kernels.cuh"
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/vector.cuh"
 
 namespace vrwkv::ops::cuda {
@@ -25,8 +26,7 @@ class Launcher {
         k_(k.contiguous()),
         v_(v.contiguous()),
         r_(r.defined() ? r.contiguous() : r),
-        shape_(divide(k.size(0), k.size(1), k.size(2))),
-        stream_(at::cuda::getCurrentCUDAStream()) {
+        shape_(divide(k.size(0), k.size(1), k.size(2))) {
     shape_.vectorized = rows_are_aligned(k_) && rows_are_aligned(v_) && (!r_.defined() || rows_are_aligned(r_));
   }
 
@@ -41,14 +41,16 @@ class Launcher {
             r_.defined() ? r_.const_data_ptr<In>() : nullptr};
   }
 
-  /// Bytes of shared memory for the tiles of a pass; float64 has none.
+  /// Shared memory of a block in a pass; float64 has no tiles.
   template <Exchange kExchange>
-  int forward_tiles() const {
-    return sizeof(T) == 4 ? ForwardTiles<In, kSegment<T, kExchange, kPass>>::bytes(shape_.warps, gated()) : 0;
+  int forward_bytes() const {
+    using Tiles = ForwardTiles<In, kSegment<T, kExchange, kPass>>;
+    return SharedMemory<T>::bytes(shape_.warps) + (sizeof(T) == 4 ? Tiles::bytes(shape_.warps, gated()) : 0);
   }
   template <Exchange kExchange, bool kTotalsOnly>
-  int backward_tiles() const {
-    return sizeof(T) == 4 ? BackwardTiles<In, kSegment<T, kExchange, kPass>, kTotalsOnly>::bytes(shape_.warps) : 0;
+  int backward_bytes() const {
+    using Tiles = BackwardTiles<In, kSegment<T, kExchange, kPass>, kTotalsOnly>;
+    return SharedMemory<T>::bytes(shape_.warps) + (sizeof(T) == 4 ? Tiles::bytes(shape_.warps) : 0);
   }
 
   /// Numbers of type T on the device.
@@ -91,11 +93,11 @@ class Launcher {
   /// Blocks for Exchange::running: whole sequences, as few as let the kernel take all in as few turns as it can with
   /// what the device holds at once; 0 if that is not even one sequence.
   template <typename Kernel>
-  int64_t running_blocks(Kernel kernel, int tile_bytes, int64_t sequences) const {
-    const cudaLaunchConfig_t config = configure(kernel, tile_bytes, shape_.items());
+  int64_t running_blocks(Kernel kernel, int shared_bytes, int64_t sequences) const {
+    allow_shared_memory(kernel, shared_bytes);
     int blocks = 0;
-    C10_CUDA_CHECK(
-        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kLanes * shape_.warps, config.dynamicSmemBytes));
+    C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kLanes * shape_.warps,
+                                                                 static_cast<size_t>(shared_bytes)));
     const int64_t at_once =
         static_cast<int64_t>(blocks) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount / shape_.chunks;
     if (at_once == 0) return 0;
@@ -120,23 +122,15 @@ class Launcher {
 
   /// Launches `kernel` with a block for every item.
   template <typename... Parameters>
-  void launch(void (*kernel)(Parameters...), int tile_bytes, Parameters... arguments) const {
-    const cudaLaunchConfig_t config = configure(kernel, tile_bytes, shape_.items());
-    C10_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  void launch(void (*kernel)(Parameters...), int shared_bytes, const Parameters&... arguments) const {
+    cuda::launch(kernel, {blocks(shape_.items()), threads(), shared_bytes, /*early=*/true}, arguments...);
   }
 
-  /// Launches `kernel` with `blocks` blocks that are on the device together, or not at all.
+  /// Launches `kernel` with `count` blocks that are on the device together, or not at all.
   template <typename... Parameters>
-  void launch_running(void (*kernel)(Parameters...), int tile_bytes, int64_t blocks, Parameters... arguments) const {
-    cudaLaunchConfig_t config = configure(kernel, tile_bytes, blocks);
-    cudaLaunchAttribute cooperative;
-    cooperative.id = cudaLaunchAttributeCooperative;
-    cooperative.val.cooperative = 1;
-    config.attrs = &cooperative;
-    config.numAttrs = 1;
-    C10_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  void launch_running(void (*kernel)(Parameters...), int shared_bytes, int64_t count,
+                      const Parameters&... arguments) const {
+    cuda::launch(kernel, {blocks(count), threads(), shared_bytes, /*early=*/false, /*together=*/true}, arguments...);
   }
 
  private:
@@ -170,24 +164,10 @@ class Launcher {
     return static_cast<unsigned int>(count);
   }
 
-  template <typename Kernel>
-  cudaLaunchConfig_t configure(Kernel kernel, int tile_bytes, int64_t items) const {
-    cudaLaunchConfig_t config{};
-    config.gridDim = dim3(blocks(items));
-    config.blockDim = dim3(kLanes, static_cast<unsigned int>(shape_.warps));
-    config.dynamicSmemBytes = static_cast<size_t>(SharedMemory<T>::bytes(shape_.warps) + tile_bytes);
-    config.stream = stream_;
-    constexpr size_t kAlwaysAllowed = 48 << 10;
-    if (config.dynamicSmemBytes > kAlwaysAllowed) {
-      C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                          static_cast<int>(config.dynamicSmemBytes)));
-    }
-    return config;
-  }
+  dim3 threads() const { return {kLanes, static_cast<unsigned int>(shape_.warps)}; }
 
   at::Tensor w_, u_, k_, v_, r_;
   Shape shape_;
-  cudaStream_t stream_;
 };
 
 /// With `r`, y is multiplied by sigmoid(r). `sums`, where asked for, is what the backward pass wants to have kept.

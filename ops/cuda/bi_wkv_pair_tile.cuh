@@ -73,7 +73,7 @@ class PairCopies {
                        : "memory");
         } else
 #endif
-        __pipeline_memcpy_async(to + i * Tile::kRow, from + i * channels_, sizeof(uint4));
+          __pipeline_memcpy_async(to + i * Tile::kRow, from + i * channels_, sizeof(uint4));
       } else {
         const float both[2] = {missing, missing};
         const uint32_t word = Chunk<In, 2>::rounded(both).word();
@@ -149,7 +149,9 @@ class PairRows {
     uint64_t policy;
     asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
     uint32_t word;
-    asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.b32 %0, [%1], %2;" : "=r"(word) : "l"(at(i)), "l"(policy));
+    asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.b32 %0, [%1], %2;"
+                 : "=r"(word)
+                 : "l"(at(i)), "l"(policy));
     return Pair(word);
 #else
     return Pair(__ldcg(reinterpret_cast<const uint32_t*>(at(i))));

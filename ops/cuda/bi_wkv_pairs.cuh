@@ -14,10 +14,10 @@ class PairBlock {
  public:
   using P = PairPlace<kTokens>;
 
+  /// Of tokens that a block reads.
+  static int token_bytes(int warps) { return Tiles::bytes(warps, false); }
   /// Of shared memory.
-  static int bytes(int warps) {
-    return Tiles::bytes(warps, false) + PairFrames<kTokens>::bytes(warps);
-  }
+  static int bytes(int warps) { return token_bytes(warps) + PairFrames<kTokens>::bytes(warps); }
 
   __device__ __forceinline__ PairBlock(const Shape& shape, const P& place, char* memory,
                                        const Inputs<float, In>& inputs)

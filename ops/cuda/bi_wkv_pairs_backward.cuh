@@ -33,12 +33,12 @@ class PairGradients {
  public:
   using P = PairPlace<kTokens>;
 
+  /// Of tokens that a block reads.
+  static int token_bytes(int warps) { return Tile::bytes(warps) / 4 * (kGated ? 4 : 3); }
   /// Of shared memory.
   static int bytes(int warps) {
     return Tile::bytes(warps) + PairFrames<kTokens>::bytes(warps) + warps * kLanes * static_cast<int>(sizeof(float4));
   }
-  /// That a block reads of a chunk.
-  static int read_bytes(int warps) { return Tile::bytes(warps) / 4 * (kGated ? 4 : 3); }
 
   __device__ __forceinline__ PairGradients(const Shape& shape, const P& place, char* memory,
                                            const Inputs<float, In>& inputs, const PairEntry& entry,
@@ -317,7 +317,8 @@ class PairGradients {
   const GradientPointers<float, In>& gradients_;
   Tile tile_;
   PairFrames<kTokens> frames_;
-  float gu_[2], moment_[2], moment_by_token_[2];  ///< The thread's shares; for moments, of token numbers in its segment.
+  float gu_[2], moment_[2],
+      moment_by_token_[2];  ///< The thread's shares; for moments, of token numbers in its segment.
 };
 
 }  // namespace vrwkv::ops::cuda

@@ -38,12 +38,18 @@ struct Launch {
   bool together = false;  ///< All blocks run at the same time, so that they can meet (a cooperative launch).
 };
 
+/// Lets the blocks of `kernel` have so much shared memory.
+template <typename Kernel>
+void allow_shared_memory(Kernel kernel, int bytes) {
+  constexpr int kAlwaysThere = 48 * 1024;
+  if (bytes > kAlwaysThere) {
+    C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+  }
+}
+
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), const Launch& how, const Arguments&... arguments) {
-  constexpr int kAlwaysThere = 48 * 1024;
-  if (how.shared_bytes > kAlwaysThere) {
-    C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, how.shared_bytes));
-  }
+  allow_shared_memory(kernel, how.shared_bytes);
   cudaLaunchAttribute attributes[2]{};
   attributes[0].id = cudaLaunchAttributeCooperative;
   attributes[0].val.cooperative = how.together ? 1 : 0;
