@@ -26,10 +26,10 @@ void run(BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const Gradie
     if (shape.tokens >= kPairTokens && shape.vectorized) {
       using Pairs = PairGradients<kGated, kSegment<T, Exchange::running, Pass::backward>, In>;
       const auto kernel = pair_backward_kernel<T, In, kGated>;
-      const int bytes = Pairs::bytes(shape.warps) - SharedMemory<T>::bytes(shape.warps);
-      if (const int64_t blocks = launcher.running_blocks(kernel, bytes, shape.pair_sequences()); blocks > 0) {
+      const int pair_bytes = Pairs::bytes(shape.warps);
+      if (const int64_t blocks = launcher.running_blocks(kernel, pair_bytes, shape.pair_sequences()); blocks > 0) {
         launcher.stagger(Pairs::token_bytes(shape.warps));
-        launcher.launch_running(kernel, bytes, blocks, shape, inputs, kept, exchange.pointers(), gradients);
+        launcher.launch_running(kernel, pair_bytes, blocks, shape, inputs, kept, exchange.pointers(), gradients);
         return;
       }
     }

@@ -118,7 +118,7 @@ struct PairFrames {
   /// mark(first, left) is told the sums left of them.
   template <int kStep, typename K, typename V, typename Mark>
   __device__ __forceinline__ void scan(PairSums& left, PairSums& right, const K& k, const V& v, const Mark& mark) {
-    using Terms = PairTerms<std::remove_cvref_t<decltype(*k(0))>, kStep>;
+    using Terms = PairTerms<std::decay_t<decltype(*k(0))>, kStep>;
 #pragma unroll 1
     for (bool framed = false;; framed = true) {
       float passed[2] = {1.0f, 1.0f};

@@ -7,6 +7,38 @@
 
 namespace vrwkv::ops::cuda {
 
+// The second cache has to hold k and v until they are read again, which makes up to 9 % of the time: so what is read
+// for the last time may leave it first.
+
+__device__ __forceinline__ uint64_t evict_first_policy() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+/// Starts to copy 16 bytes to shared memory.
+template <bool kLastTime>
+__device__ __forceinline__ void copy_piece(void* to, const void* from) {
+  if constexpr (kLastTime) {
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(
+                     static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+                 "l"(from), "l"(evict_first_policy())
+                 : "memory");
+  } else {
+    __pipeline_memcpy_async(to, from, sizeof(uint4));
+  }
+}
+
+/// Two 16-bit values, read for the last time. They are not kept in the first cache, which is small beside the tiles.
+template <typename In>
+__device__ __forceinline__ uint32_t load_last_time(const In* from) {
+  uint32_t word;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.b32 %0, [%1], %2;"
+               : "=r"(word)
+               : "l"(from), "l"(evict_first_policy()));
+  return word;
+}
+
 /// A warp's segment of 64 channels, part by part. A token of a channel has 8 bytes: first k, v, gy and r, each at its
 /// Slot, then q and h.
 template <int kTokens, typename In>
@@ -54,7 +86,9 @@ class PairCopies {
     to_ = row_ * Tile::kRow + static_cast<int>(piece);
   }
 
-  /// Starts to copy the part of a tensor; tokens behind the sequence's end are filled with `missing`.
+  /// Starts to copy the part of a tensor, for the last time or to read it once more; tokens behind the sequence's end
+  /// are filled with `missing`.
+  template <bool kLastTime>
   __device__ __forceinline__ void start(const Tile& tile, int part, typename Tile::Slot slot, const In* tensor,
                                         float missing) const {
     In* const to = tile.rows(part, slot) + to_;
@@ -63,17 +97,7 @@ class PairCopies {
     for (int i = 0; i < kPart; i += kRows) {
       if (i + row_ >= kPart) continue;
       if (i < count_) {
-#ifdef HINT_GY
-        if (slot >= Tile::kGradients) {
-          uint64_t policy;
-          asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-          asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(
-                           static_cast<unsigned>(__cvta_generic_to_shared(to + i * Tile::kRow))),
-                       "l"(from + i * channels_), "l"(policy)
-                       : "memory");
-        } else
-#endif
-          __pipeline_memcpy_async(to + i * Tile::kRow, from + i * channels_, sizeof(uint4));
+        copy_piece<kLastTime>(to + i * Tile::kRow, from + i * channels_);
       } else {
         const float both[2] = {missing, missing};
         const uint32_t word = Chunk<In, 2>::rounded(both).word();
@@ -83,8 +107,8 @@ class PairCopies {
   }
   /// The same for k and v; a missing term vanishes.
   __device__ __forceinline__ void start_keys(const Tile& tile, int part, const Inputs<float, In>& inputs) const {
-    start(tile, part, Tile::kKeys, inputs.k, -INFINITY);
-    start(tile, part, Tile::kValues, inputs.v, 0.0f);
+    start<false>(tile, part, Tile::kKeys, inputs.k, -INFINITY);
+    start<false>(tile, part, Tile::kValues, inputs.v, 0.0f);
   }
   /// Goes on to the next part.
   __device__ __forceinline__ void advance() {
@@ -120,19 +144,18 @@ class PairRows {
 
   __device__ __forceinline__ void advance(int parts) { row_ += static_cast<int64_t>(parts * kPart) * stride_; }
 
-  /// The first `count` tokens, and `missing` behind them. They are not kept in the first cache, which is small beside
-  /// the tiles.
+  /// The first `count` tokens, and `missing` behind them.
   __device__ __forceinline__ void load(Pair (&to)[kPart], int count, float missing) const {
     if (count >= kPart) {
 #pragma unroll
-      for (int i = 0; i < kPart; ++i) to[i] = load_row(i);
+      for (int i = 0; i < kPart; ++i) to[i] = Pair(load_last_time(at(i)));
       return;
     }
     const float both[2] = {missing, missing};
 #pragma unroll
     for (int i = 0; i < kPart; ++i) {
       to[i] = Pair::rounded(both);
-      if (i < count) to[i] = load_row(i);
+      if (i < count) to[i] = Pair(load_last_time(at(i)));
     }
   }
 
@@ -144,19 +167,6 @@ class PairRows {
 
  private:
   __device__ __forceinline__ In* at(int i) const { return row_ + i * static_cast<int64_t>(stride_); }
-  __device__ __forceinline__ Pair load_row(int i) const {
-#ifdef HINT_KV
-    uint64_t policy;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    uint32_t word;
-    asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.b32 %0, [%1], %2;"
-                 : "=r"(word)
-                 : "l"(at(i)), "l"(policy));
-    return Pair(word);
-#else
-    return Pair(__ldcg(reinterpret_cast<const uint32_t*>(at(i))));
-#endif
-  }
 
   In* row_;
   int stride_;

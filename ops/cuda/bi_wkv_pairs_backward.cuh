@@ -33,8 +33,8 @@ class PairGradients {
  public:
   using P = PairPlace<kTokens>;
 
-  /// Of tokens that a block reads.
-  static int token_bytes(int warps) { return Tile::bytes(warps) / 4 * (kGated ? 4 : 3); }
+  /// Of tokens that a block reads before it scans them.
+  static int token_bytes(int warps) { return Tile::bytes(warps) / 2; }
   /// Of shared memory.
   static int bytes(int warps) {
     return Tile::bytes(warps) + PairFrames<kTokens>::bytes(warps) + warps * kLanes * static_cast<int>(sizeof(float4));
@@ -133,8 +133,8 @@ class PairGradients {
     Copies copies(shape_, place_);
 #pragma unroll 1
     for (int part = 0; part < Tile::kParts; ++part, copies.advance()) {
-      copies.start(tile_, part, Tile::kGradients, gradients_.gy, 0.0f);
-      if constexpr (kGated) copies.start(tile_, part, Tile::kGates, inputs_.r, 0.0f);
+      copies.template start<true>(tile_, part, Tile::kGradients, gradients_.gy, 0.0f);
+      if constexpr (kGated) copies.template start<true>(tile_, part, Tile::kGates, inputs_.r, 0.0f);
     }
   }
 
