@@ -10,7 +10,7 @@ template <typename T, typename In>
 using BackwardLauncher = Launcher<T, In, Pass::backward>;
 
 template <bool kGated, typename T, typename In>
-void run(const BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const GradientPointers<T, In>& gradients) {
+void run(BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const GradientPointers<T, In>& gradients) {
   const Shape& shape = launcher.shape();
   const Inputs<T, In> inputs = launcher.inputs();
   if (shape.chunks == 1) {
@@ -22,6 +22,18 @@ void run(const BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const 
   const ChunkSums<T> kept = launcher.pointer(sums);
   const int bytes = launcher.template backward_bytes<Exchange::running, false>();
   const typename BackwardLauncher<T, In>::ExchangeMemory exchange(launcher);
+  if constexpr (sizeof(In) == 2) {
+    if (shape.tokens >= kPairTokens && shape.vectorized) {
+      using Pairs = PairGradients<kGated, kSegment<T, Exchange::running, Pass::backward>, In>;
+      const auto kernel = pair_backward_kernel<T, In, kGated>;
+      const int pair_bytes = Pairs::bytes(shape.warps);
+      if (const int64_t blocks = launcher.running_blocks(kernel, pair_bytes, shape.pair_sequences()); blocks > 0) {
+        launcher.stagger(Pairs::token_bytes(shape.warps));
+        launcher.launch_running(kernel, pair_bytes, blocks, shape, inputs, kept, exchange.pointers(), gradients);
+        return;
+      }
+    }
+  }
   if constexpr (sizeof(T) == 4) {
     const auto kernel = backward_kernel<T, In, Exchange::running, kGated, false>;
     if (const int64_t blocks = launcher.running_blocks(kernel, bytes, shape.sequences()); blocks > 0) {

@@ -46,6 +46,11 @@ constexpr int kTokensAlone = sizeof(T) == 4 ? 308 : 128;
 template <typename T>
 constexpr int kChunkTokens = sizeof(T) == 4 ? 196 : 80;
 
+/// Tokens from which on a block takes pairs of channels: in the backward pass those of 16-bit tensors whose rows are
+/// aligned. Shorter sequences fill the device with as few turns one by one, with twice as many blocks. How many
+/// elements the batch has decides nothing, so that it gives what they get alone.
+constexpr int64_t kPairTokens = 2048;
+
 /// Exponentials and conditional choices of one thread. float uses the hardware's base-2 exponential, whose error is
 /// within a few ulp of the result for the arguments that matter here (at most 0, or near it).
 template <typename T>

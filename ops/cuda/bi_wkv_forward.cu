@@ -8,10 +8,6 @@ namespace {
 template <typename T, typename In>
 using ForwardLauncher = Launcher<T, In, Pass::forward>;
 
-/// Tokens from which on a block takes pairs of channels. Shorter sequences fill the device with as few turns one by
-/// one, with twice as many blocks. Nothing but the tokens decides, so that a batch gives what its elements get alone.
-constexpr int64_t kPairTokens = 2048;
-
 template <bool kGated, typename T, typename In>
 void run(ForwardLauncher<T, In>& launcher, const at::Tensor& sums, In* y) {
   const Shape& shape = launcher.shape();

@@ -6,6 +6,7 @@
 #include "ops/cuda/bi_wkv_exact.cuh"
 #include "ops/cuda/bi_wkv_framed_backward.cuh"
 #include "ops/cuda/bi_wkv_pairs.cuh"
+#include "ops/cuda/bi_wkv_pairs_backward.cuh"
 #include "ops/cuda/dependent_launch.cuh"
 
 namespace vrwkv::ops::cuda {
@@ -130,6 +131,56 @@ __global__ void __maxnreg__((kBackwardRegisters<T, kTotalsOnly>))
     }
     exact_backward<T, kExchange, kTotalsOnly, P>(memory, shape, item, inputs, kept, global, gradients);
   });
+}
+
+/// The same over sequences of several chunks that meet while it runs, 64 channels a block: two blocks fit a
+/// multiprocessor.
+template <typename T, typename In, bool kGated>
+__global__ void __maxnreg__(128)
+    pair_backward_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
+                         const __grid_constant__ ChunkSums<T> kept, const __grid_constant__ GlobalSums<T> global,
+                         const __grid_constant__ GradientPointers<T, In> gradients) {
+  extern __shared__ __align__(16) char memory[];
+  start_in_turn();
+  using P = PlaceOf<T, Exchange::running, Pass::backward>;
+  using Block = PairGradients<kGated, P::kTokens, In>;
+  const auto chunks = static_cast<unsigned>(shape.chunks), groups = static_cast<unsigned>(shape.groups);
+  const auto pairs = static_cast<unsigned>(shape.pair_groups());
+  const auto sequences = static_cast<unsigned>(shape.pair_sequences());
+  const unsigned chunk = blockIdx.x % chunks, first = blockIdx.x / chunks, at_once = gridDim.x / chunks;
+  const auto place_of = [&](unsigned sequence) {
+    return PairPlace<P::kTokens>(shape, chunk, sequence / pairs, sequence % pairs);
+  };
+  ClearedArrivals cleared(shape, global);
+  wait_cycles(static_cast<int64_t>(first) * shape.sequence_cycles);
+  auto place = place_of(first);
+  bool started = false;
+  PairEntry entry(shape, place, inputs, kept);
+#pragma unroll 1
+  for (unsigned sequence = first; sequence < sequences; sequence += at_once) {
+    if (!started) Block::start(shape, place, memory, inputs);
+    if (sequence == first) cleared.wait();
+    finish_loads();
+    const bool continues = sequence + at_once < sequences;
+    const auto next = place_of(continues ? sequence + at_once : sequence);
+    Block block(shape, place, memory, inputs, entry, gradients);
+    started = continues && block.takes_frames();
+    if (block.takes_frames()) {
+      block.run(global, continues, next);
+      entry = PairEntry(shape, next, inputs, kept);
+      block.write_parts();
+    } else {
+      const auto group = static_cast<unsigned>(place.sequence);
+      for (unsigned i = 0; i < 2 && (i == 0 || (group + i) % groups != 0); ++i) {
+        __syncthreads();
+        exact_backward<T, Exchange::running, false, P>(memory, shape, (group + i) * chunks + chunk, inputs, kept,
+                                                       global, gradients);
+      }
+      __syncthreads();  // Shared memory is read.
+      entry = PairEntry(shape, next, inputs, kept);
+    }
+    place = next;
+  }
 }
 
 }  // namespace vrwkv::ops::cuda

@@ -4,34 +4,9 @@
 // neighbouring channels. A thread reads and writes both in one access, what a segment takes besides its tokens is there
 // once for two channels, and 1.6 times as much of all sequences is on the device at once: fewer turns.
 
-#include "ops/cuda/bi_wkv_framed.cuh"
-#include "ops/cuda/chunk.cuh"
+#include "ops/cuda/bi_wkv_pair_frames.cuh"
 
 namespace vrwkv::ops::cuda {
-
-/// Sums of a thread's two channels.
-struct alignas(16) PairSums {
-  FramedSums of[2]{};
-};
-
-/// Exponentials e^k of a part of both channels, and e^k v.
-template <typename In>
-struct PairTerms {
-  float e[2][kPart], ev[2][kPart];
-
-  /// k and v at the part's first token.
-  __device__ __forceinline__ PairTerms(const Frame (&frames)[2], const In* k, const In* v) {
-#pragma unroll
-    for (int i = 0; i < kPart; ++i) {
-      const auto key = load_chunk<2>(k + i * 2 * kLanes), value = load_chunk<2>(v + i * 2 * kLanes);
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        e[c][i] = frames[c].term(key[c]);
-        ev[c][i] = e[c][i] * value[c];
-      }
-    }
-  }
-};
 
 /// A block's work on a chunk of 64 channels.
 template <bool kGated, int kTokens, typename In>
@@ -42,7 +17,7 @@ class PairBlock {
   /// Of tokens that a block reads.
   static int token_bytes(int warps) { return Tiles::bytes(warps, false); }
   /// Of shared memory.
-  static int bytes(int warps) { return token_bytes(warps) + 2 * warps * kLanes * static_cast<int>(sizeof(PairSums)); }
+  static int bytes(int warps) { return token_bytes(warps) + PairFrames<kTokens>::bytes(warps); }
 
   __device__ __forceinline__ PairBlock(const Shape& shape, const P& place, char* memory,
                                        const Inputs<float, In>& inputs)
@@ -50,9 +25,9 @@ class PairBlock {
         place_(place),
         inputs_(inputs),
         tiles_(memory, place, shape.warps),
-        sums_(reinterpret_cast<PairSums*>(memory + Tiles::bytes(shape.warps, false)) + place.lane),
         w_{inputs.w[place.channel(shape, 0)], inputs.w[place.channel(shape, 1)]},
-        frames_{frame(0), frame(1)} {}
+        frames_(shape, place, memory + Tiles::bytes(shape.warps, false), w_,
+                {inputs.u[place.channel(shape, 0)], inputs.u[place.channel(shape, 1)]}) {}
 
   /// Starts to copy k and v at `place`.
   static __device__ __forceinline__ void start(const Shape& shape, const P& place, char* memory,
@@ -63,29 +38,25 @@ class PairBlock {
     copies.template start<kRow>(tiles.v, inputs.v, static_cast<In>(0.0f));
   }
 
-  __device__ __forceinline__ bool takes_frames() const {
-    const int block = shape_.warps * kTokens;
-    const bool fits = frames_[0].fits(block, shape_.tokens) && frames_[1].fits(block, shape_.tokens);
-    return __all_sync(0xffffffffU, fits) != 0;
-  }
+  __device__ __forceinline__ bool takes_frames() const { return frames_.fit(); }
 
   /// The chunk's forward pass, whose tokens start() copies.
   __device__ __forceinline__ void run(const GlobalSums<float>& global, const ChunkSums<float>& kept, In* y) {
     finish_loads();
     PairSums left, right;
     PairMarks marks;
-    scan_segment(left, right, marks);
-    PairSums beside_left, beside_right;
-#pragma unroll 2
-    for (int warp = 0; warp < place_.warp; ++warp) join(beside_left, sums_[warp * kLanes]);
-#pragma unroll 2
-    for (int warp = shape_.warps - 1; warp > place_.warp; --warp) {
-      join(beside_right, sums_[(shape_.warps + warp) * kLanes]);
-    }
-    leave(left, right, beside_left, beside_right, global);
+    frames_.template scan<kPart>(
+        left, right, [&](int first) { return tiles_.k + first * kRow; },
+        [&](int first) { return tiles_.v + first * kRow; },
+        [&](int first, const PairSums& sums) {
+          if (first > 0) marks.leave(sums);
+        });
+    Sides<PairSums> beside = frames_.beside();
+    frames_.leave(left, right, beside, global,
+                  [](const Frame& frame, const FramedSums& sums) { return frame.leave(sums); });
     meet_sequence(place_, shape_, global);
     // All have read the segments' sums, whose memory takes what is gathered.
-    auto* const gathered = reinterpret_cast<Sums<float>*>(sums_ - place_.lane);
+    auto* const gathered = reinterpret_cast<Sums<float>*>(frames_.sums - place_.lane);
     gather_chunks<true>(place_, shape_, gathered, w_, global);
     __syncthreads();
     float rescale[2];
@@ -93,9 +64,9 @@ class PairBlock {
     for (int c = 0; c < 2; ++c) {
       const Sides<Sums<float>> incoming = gathered_sums(place_, shape_, gathered, c);
       keep(kept, incoming, c);
-      rescale[c] = enter(beside_left.of[c], beside_right.of[c], incoming, c);
+      rescale[c] = frames_.enter(beside, incoming, c);
     }
-    write_outputs(beside_left, beside_right, rescale, marks, y);
+    write_outputs(beside.left, beside.right, rescale, marks, y);
   }
 
  private:
@@ -103,43 +74,11 @@ class PairBlock {
   using PairMarks = Marks<kTokens, PairSums>;
   static constexpr int kRow = 2 * kLanes;
 
-  __device__ __forceinline__ Frame frame(int c) const { return {w_[c], inputs_.u[place_.channel(shape_, c)], kTokens}; }
-
-  /// Leaves the chunk's sums for others: `left` and `right` are the segment's, `beside` those left and right of it.
-  __device__ __forceinline__ void leave(const PairSums& left, const PairSums& right, const PairSums& beside_left,
-                                        const PairSums& beside_right, const GlobalSums<float>& global) const {
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      if (!place_.inside(shape_, c)) continue;
-      FramedSums state = beside_left.of[c];
-      if (place_.warp == shape_.warps - 1) {
-        frames_[c].join(state, left.of[c]);
-        store_sums(global.at(0, place_, shape_, c), frames_[c].leave(state));
-      }
-      if (place_.warp == 0) {
-        state = beside_right.of[c];
-        frames_[c].join(state, right.of[c]);
-        store_sums(global.at(1, place_, shape_, c), frames_[c].leave(state));
-      }
-    }
-  }
-
   /// Keeps what comes in to the chunk for the backward pass, or nothing where `kept` is null.
   __device__ __forceinline__ void keep(const ChunkSums<float>& kept, const Sides<Sums<float>>& incoming, int c) const {
     if (kept.sums == nullptr || !place_.inside(shape_, c)) return;
     if (place_.warp == 0) store_sums(kept.at(0, place_, shape_, c), incoming.left);
     if (place_.warp == shape_.warps - 1) store_sums(kept.at(1, place_, shape_, c), incoming.right);
-  }
-
-  /// Adds what comes in from other chunks, which may raise the frame, to what stands beside the segment; gives what the
-  /// segment's own sums have to be multiplied by.
-  __device__ __forceinline__ float enter(FramedSums& left, FramedSums& right, const Sides<Sums<float>>& incoming,
-                                         int c) {
-    SegmentSides segment{{left, right}};
-    widen_segment(segment, frames_[c], place_, shape_, incoming);
-    left = segment.sides.left;
-    right = segment.sides.right;
-    return segment.rescale;
   }
 
   /// The gates' logits of a part. They have no tile, so that four blocks fit a multiprocessor with a gate, too.
@@ -167,8 +106,8 @@ class PairBlock {
     float power[2], power_step[2];
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      power[c] = frames_[c].power(kTokens - kPart);
-      power_step[c] = frames_[c].power(-kPart);
+      power[c] = frames_.of[c].power(kTokens - kPart);
+      power_step[c] = frames_.of[c].power(-kPart);
     }
     Chunk<In, 2> gates[kPart], next_gates[kPart];
     if constexpr (kGated) load_gates(next_gates, kTokens - kPart);
@@ -179,7 +118,7 @@ class PairBlock {
         for (int i = 0; i < kPart; ++i) gates[i] = next_gates[i];
         if (first > 0) load_gates(next_gates, first - kPart);
       }
-      const PairTerms<In> terms(frames_, tiles_.k + first * kRow, tiles_.v + first * kRow);
+      const PairTerms<In, kPart> terms(frames_.of, tiles_.k + first * kRow, tiles_.v + first * kRow);
       PairSums with_own[kPart], state = marks.take();
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
@@ -190,10 +129,10 @@ class PairBlock {
       for (int i = 0; i < kPart; ++i) {
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
-          with_own[i].of[c] = {fmaf(frames_[c].bonus, terms.ev[c][i], state.of[c].a),
-                               fmaf(frames_[c].bonus, terms.e[c][i], state.of[c].b)};
+          with_own[i].of[c] = {fmaf(frames_.of[c].bonus, terms.ev[c][i], state.of[c].a),
+                               fmaf(frames_.of[c].bonus, terms.e[c][i], state.of[c].b)};
         }
-        push(state, terms, i);
+        frames_.push(state, terms, i);
       }
 #pragma unroll
       for (int i = kPart - 1; i >= 0; --i) {
@@ -207,80 +146,9 @@ class PairBlock {
           out[c] = (own.a + right.of[c].a) * fast_reciprocal(below);
         }
         store_chunk<2>(tiles_.k + (first + i) * kRow, out);
-        push(right, terms, i);
+        frames_.push(right, terms, i);
       }
       SegmentCopies<P, In>(place_, shape_).template write<kPart>(tiles_.k, y, shape_.channels, first);
-    }
-  }
-
-  __device__ __forceinline__ void push(PairSums& state, const PairTerms<In>& terms, int i) const {
-#pragma unroll
-    for (int c = 0; c < 2; ++c) frames_[c].push(state.of[c], terms.ev[c][i], terms.e[c][i]);
-  }
-  __device__ __forceinline__ void join(PairSums& state, const PairSums& segment) const {
-#pragma unroll
-    for (int c = 0; c < 2; ++c) frames_[c].join(state.of[c], segment.of[c]);
-  }
-
-  /// The segment's sums in both directions, which shared memory then has for all warps. In the frame 1 or, if they are
-  /// not moderate in it, that of the largest key.
-  __device__ __forceinline__ void scan_segment(PairSums& left, PairSums& right, PairMarks& marks) {
-#pragma unroll 1
-    for (bool framed = false;; framed = true) {
-      float passed[2] = {1.0f, 1.0f};
-      left = right = PairSums{};
-#pragma unroll 1
-      for (int first = 0; first < kTokens; first += kPart) {
-        if (first > 0) marks.leave(left);
-        const PairTerms<In> terms(frames_, tiles_.k + first * kRow, tiles_.v + first * kRow);
-        PairSums part;
-#pragma unroll
-        for (int i = 0; i < kPart; ++i) {
-          push(left, terms, i);
-          push(part, terms, kPart - 1 - i);
-        }
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          right.of[c] = widen(part.of[c], passed[c], 1.0f, right.of[c]);
-          passed[c] *= frames_[c].power(kPart);
-        }
-      }
-      sums_[place_.warp * kLanes] = left;
-      sums_[(shape_.warps + place_.warp) * kLanes] = right;
-      bool fits[2];
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        fits[c] = framed || place_.count == 0 || is_moderate(left.of[c].b, right.of[c].b);
-      }
-      if (__syncthreads_and(static_cast<int>(fits[0] && fits[1])) != 0) return;
-      set_frames(fits);
-    }
-  }
-
-  /// Sets the frames of channels whose segments do not all fit to the largest key of the block.
-  __device__ __forceinline__ void set_frames(const bool (&fits)[2]) {
-    float largest[2] = {empty_key<float>(), empty_key<float>()};
-#pragma unroll kPart
-    for (int i = 0; i < kTokens; ++i) {
-      const auto key = load_chunk<2>(tiles_.k + i * kRow);
-#pragma unroll
-      for (int c = 0; c < 2; ++c) largest[c] = fmaxf(largest[c], key[c]);
-    }
-    auto* all = reinterpret_cast<float4*>(sums_);
-    all[place_.warp * kLanes] = {largest[0], fits[0] ? 1.0f : 0.0f, largest[1], fits[1] ? 1.0f : 0.0f};
-    __syncthreads();
-    bool all_fit[2] = {true, true};
-    for (int warp = 0; warp < shape_.warps; ++warp) {
-      const float4 of = all[warp * kLanes];
-      largest[0] = fmaxf(largest[0], of.x);
-      largest[1] = fmaxf(largest[1], of.z);
-      all_fit[0] = all_fit[0] && of.y != 0.0f;
-      all_fit[1] = all_fit[1] && of.w != 0.0f;
-    }
-    __syncthreads();
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      if (!all_fit[c]) frames_[c].set(largest[c]);
     }
   }
 
@@ -288,9 +156,8 @@ class PairBlock {
   const P& place_;
   const Inputs<float, In>& inputs_;
   Tiles tiles_;
-  PairSums* sums_;  ///< [2][warps][lanes] each segment's sums in both directions.
   float w_[2];
-  Frame frames_[2];
+  PairFrames<kTokens> frames_;
 };
 
 }  // namespace vrwkv::ops::cuda

@@ -17,6 +17,11 @@ class Chunk {
  public:
   using Value = std::conditional_t<sizeof(T) == 8, double, float>;
 
+  Chunk() = default;
+  __device__ __forceinline__ explicit Chunk(uint32_t word) : words_{word} {
+    static_assert(sizeof(T) == 2 && count == 2);
+  }
+
   __device__ __forceinline__ Value operator[](int i) const {
     if constexpr (sizeof(T) >= 4) {
       return words_[i];
@@ -48,6 +53,12 @@ class Chunk {
       }
     }
     return chunk;
+  }
+
+  /// Two 16-bit values as they lie in memory.
+  __device__ __forceinline__ uint32_t word() const {
+    static_assert(sizeof(T) == 2 && count == 2);
+    return words_[0];
   }
 
  private:

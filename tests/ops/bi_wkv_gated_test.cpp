@@ -105,7 +105,7 @@ TEST_P(BiWkvGated, IsExactToReducedPrecisionAtEverySize) {
         const bool fuses = at::get_cpu_capability() != "DEFAULT";
         const double longer = fuses ? 1.0 : std::max(1.0, static_cast<double>(tokens) / 4096);
         const double looser = GetParam().is_cuda() || tokens < 4096 ? 1 : decay > 40 ? 10 : 2 * longer;
-        for (const int64_t channels : {1, 35, 131}) {
+        for (const int64_t channels : {1, 35, 131, 136}) {
           if (channels > 35 && tokens != 4096) continue;
           SCOPED_TRACE(c10::str(precision.dtype, " T ", tokens, " C ", channels, " |wT| ", decay, " k ", key_scale));
           const Tensors rounded =
@@ -121,20 +121,23 @@ TEST_P(BiWkvGated, IsExactToReducedPrecisionAtEverySize) {
 
 TEST_P(BiWkvGated, GivesEqualBitsInEveryRun) {
   at::manual_seed(3);
-  for (const int64_t tokens : {196, 1024, 5000}) {
-    const Tensors inputs = cast(random_inputs(3, tokens, 40, 10.0, 2.0), GetParam(), at::kFloat);
-    const Tensors first = run(ops::bi_wkv_gated, inputs);
-    const Tensors second = run(ops::bi_wkv_gated, inputs);
-    for (size_t i = 0; i < first.size(); ++i) EXPECT_TRUE(at::equal(first[i], second[i])) << tokens << " result " << i;
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    for (const int64_t tokens : {196, 1024, 5000}) {
+      SCOPED_TRACE(c10::str(dtype, " T ", tokens));
+      const Tensors inputs = cast(random_inputs(3, tokens, 40, 10.0, 2.0), GetParam(), dtype);
+      const Tensors first = run(ops::bi_wkv_gated, inputs);
+      const Tensors second = run(ops::bi_wkv_gated, inputs);
+      for (size_t i = 0; i < first.size(); ++i) EXPECT_TRUE(at::equal(first[i], second[i])) << "result " << i;
+    }
   }
 }
 
 // More sequences than the device has room for at once: blocks take them in turn.
 TEST_P(BiWkvGated, GivesABatchWhatItsElementsGetAlone) {
   at::manual_seed(5);
-  for (const int64_t tokens : {1000, 2100}) {
-    SCOPED_TRACE(tokens);
-    const Tensors whole = cast(random_inputs(16, tokens, 192, 10.0, 2.0), GetParam(), at::kFloat);
+  for (const auto& [dtype, tokens] : {std::pair{at::kFloat, 1000}, {at::kFloat, 2100}, {at::kBFloat16, 2100}}) {
+    SCOPED_TRACE(c10::str(dtype, " T ", tokens));
+    const Tensors whole = cast(random_inputs(16, tokens, 192, 10.0, 2.0), GetParam(), dtype);
     const Tensors results = run(ops::bi_wkv_gated, whole);
     for (const int64_t element : {0, 7, 15}) {
       Tensors alone = whole;
