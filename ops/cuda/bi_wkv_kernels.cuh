@@ -59,8 +59,38 @@ __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
   });
 }
 
+/// What a block of pairs works on: the grid has whole sequences, so it is the same chunk of one after the other.
+template <int kTokens>
+struct PairItems {
+  unsigned chunks, pairs, sequences, chunk;
+  unsigned first, at_once;  ///< The first of its sequences, and how many the grid works on at a time.
+
+  __device__ __forceinline__ explicit PairItems(const Shape& shape)
+      : chunks(static_cast<unsigned>(shape.chunks)),
+        pairs(static_cast<unsigned>(shape.pair_groups())),
+        sequences(static_cast<unsigned>(shape.pair_sequences())),
+        chunk(blockIdx.x % chunks),
+        first(blockIdx.x / chunks),
+        at_once(gridDim.x / chunks) {}
+
+  __device__ __forceinline__ PairPlace<kTokens> place(const Shape& shape, unsigned sequence) const {
+    return {shape, chunk, sequence / pairs, sequence % pairs};
+  }
+
+  /// work(item) for the item of each of the pair's channel groups, as kernels of single channels number them.
+  template <typename Work>
+  __device__ __forceinline__ void for_single_channels(const Shape& shape, const PairPlace<kTokens>& place,
+                                                      const Work& work) const {
+    const auto groups = static_cast<unsigned>(shape.groups), group = static_cast<unsigned>(place.sequence);
+    for (unsigned i = 0; i < 2 && (i == 0 || (group + i) % groups != 0); ++i) {
+      __syncthreads();
+      work((group + i) * chunks + chunk);
+    }
+  }
+};
+
 /// The same over sequences of several chunks that meet while it runs, 64 channels a block: four blocks fit a
-/// multiprocessor. The grid has whole sequences, so a block's items are the same chunk of one sequence after the other.
+/// multiprocessor.
 template <typename T, typename In, bool kGated>
 __global__ void __maxnreg__(128)
     pair_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
@@ -70,26 +100,21 @@ __global__ void __maxnreg__(128)
   start_in_turn();
   using P = PlaceOf<T, Exchange::running, Pass::forward>;
   using Block = PairBlock<kGated, P::kTokens, In>;
-  const auto chunks = static_cast<unsigned>(shape.chunks), groups = static_cast<unsigned>(shape.groups);
-  const auto pairs = static_cast<unsigned>(shape.pair_groups());
-  const auto sequences = static_cast<unsigned>(shape.pair_sequences());
-  const unsigned chunk = blockIdx.x % chunks, first = blockIdx.x / chunks, at_once = gridDim.x / chunks;
+  const PairItems<P::kTokens> items(shape);
   ClearedArrivals cleared(shape, global);
-  wait_cycles(static_cast<int64_t>(first) * shape.sequence_cycles);
-  for (unsigned sequence = first; sequence < sequences; sequence += at_once) {
-    const PairPlace<P::kTokens> place(shape, chunk, sequence / pairs, sequence % pairs);
+  wait_cycles(static_cast<int64_t>(items.first) * shape.sequence_cycles);
+  for (unsigned sequence = items.first; sequence < items.sequences; sequence += items.at_once) {
+    const auto place = items.place(shape, sequence);
     Block::start(shape, place, memory, inputs);
-    if (sequence == first) cleared.wait();
+    if (sequence == items.first) cleared.wait();
     Block block(shape, place, memory, inputs);
     if (block.takes_frames()) {
       block.run(global, kept, y);
     } else {
       finish_loads();
-      const auto group = static_cast<unsigned>(place.sequence);
-      for (unsigned i = 0; i < 2 && (i == 0 || (group + i) % groups != 0); ++i) {
-        __syncthreads();
-        exact_forward<T, Exchange::running, P>(memory, shape, (group + i) * chunks + chunk, inputs, global, kept, y);
-      }
+      items.for_single_channels(shape, place, [&](unsigned item) {
+        exact_forward<T, Exchange::running, P>(memory, shape, item, inputs, global, kept, y);
+      });
     }
     __syncthreads();  // Shared memory is read.
   }
@@ -144,25 +169,19 @@ __global__ void __maxnreg__(128)
   start_in_turn();
   using P = PlaceOf<T, Exchange::running, Pass::backward>;
   using Block = PairGradients<kGated, P::kTokens, In>;
-  const auto chunks = static_cast<unsigned>(shape.chunks), groups = static_cast<unsigned>(shape.groups);
-  const auto pairs = static_cast<unsigned>(shape.pair_groups());
-  const auto sequences = static_cast<unsigned>(shape.pair_sequences());
-  const unsigned chunk = blockIdx.x % chunks, first = blockIdx.x / chunks, at_once = gridDim.x / chunks;
-  const auto place_of = [&](unsigned sequence) {
-    return PairPlace<P::kTokens>(shape, chunk, sequence / pairs, sequence % pairs);
-  };
+  const PairItems<P::kTokens> items(shape);
   ClearedArrivals cleared(shape, global);
-  wait_cycles(static_cast<int64_t>(first) * shape.sequence_cycles);
-  auto place = place_of(first);
+  wait_cycles(static_cast<int64_t>(items.first) * shape.sequence_cycles);
+  auto place = items.place(shape, items.first);
   bool started = false;
   PairEntry entry(shape, place, inputs, kept);
 #pragma unroll 1
-  for (unsigned sequence = first; sequence < sequences; sequence += at_once) {
+  for (unsigned sequence = items.first; sequence < items.sequences; sequence += items.at_once) {
     if (!started) Block::start(shape, place, memory, inputs);
-    if (sequence == first) cleared.wait();
+    if (sequence == items.first) cleared.wait();
     finish_loads();
-    const bool continues = sequence + at_once < sequences;
-    const auto next = place_of(continues ? sequence + at_once : sequence);
+    const bool continues = sequence + items.at_once < items.sequences;
+    const auto next = items.place(shape, continues ? sequence + items.at_once : sequence);
     Block block(shape, place, memory, inputs, entry, gradients);
     started = continues && block.takes_frames();
     if (block.takes_frames()) {
@@ -170,12 +189,9 @@ __global__ void __maxnreg__(128)
       entry = PairEntry(shape, next, inputs, kept);
       block.write_parts();
     } else {
-      const auto group = static_cast<unsigned>(place.sequence);
-      for (unsigned i = 0; i < 2 && (i == 0 || (group + i) % groups != 0); ++i) {
-        __syncthreads();
-        exact_backward<T, Exchange::running, false, P>(memory, shape, (group + i) * chunks + chunk, inputs, kept,
-                                                       global, gradients);
-      }
+      items.for_single_channels(shape, place, [&](unsigned item) {
+        exact_backward<T, Exchange::running, false, P>(memory, shape, item, inputs, kept, global, gradients);
+      });
       __syncthreads();  // Shared memory is read.
       entry = PairEntry(shape, next, inputs, kept);
     }

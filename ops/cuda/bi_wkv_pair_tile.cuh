@@ -4,17 +4,12 @@
 // there, for 16-bit tensors whose rows are whole pieces of 16 bytes.
 
 #include "ops/cuda/bi_wkv_pair_frames.cuh"
+#include "ops/cuda/passing.cuh"
 
 namespace vrwkv::ops::cuda {
 
 // The second cache has to hold k and v until they are read again, which makes up to 9 % of the time: so what is read
 // for the last time may leave it first.
-
-__device__ __forceinline__ uint64_t evict_first_policy() {
-  uint64_t policy;
-  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
-}
 
 /// Starts to copy 16 bytes to shared memory.
 template <bool kLastTime>
@@ -22,7 +17,7 @@ __device__ __forceinline__ void copy_piece(void* to, const void* from) {
   if constexpr (kLastTime) {
     asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(
                      static_cast<uint32_t>(__cvta_generic_to_shared(to))),
-                 "l"(from), "l"(evict_first_policy())
+                 "l"(from), "l"(last_read())
                  : "memory");
   } else {
     __pipeline_memcpy_async(to, from, sizeof(uint4));
@@ -35,7 +30,7 @@ __device__ __forceinline__ uint32_t load_last_time(const In* from) {
   uint32_t word;
   asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.b32 %0, [%1], %2;"
                : "=r"(word)
-               : "l"(from), "l"(evict_first_policy()));
+               : "l"(from), "l"(last_read()));
   return word;
 }
 

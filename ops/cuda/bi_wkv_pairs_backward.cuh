@@ -317,8 +317,8 @@ class PairGradients {
   const GradientPointers<float, In>& gradients_;
   Tile tile_;
   PairFrames<kTokens> frames_;
-  float gu_[2], moment_[2],
-      moment_by_token_[2];  ///< The thread's shares; for moments, of token numbers in its segment.
+  // The thread's shares; those of moments by the numbers of tokens in its segment.
+  float gu_[2], moment_[2], moment_by_token_[2];
 };
 
 }  // namespace vrwkv::ops::cuda

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <cstring>
 #include <type_traits>
 
@@ -8,6 +9,13 @@
 // Accesses to what is not read again soon: the caches give its place to others first.
 
 namespace vrwkv::ops::cuda {
+
+/// For copies and loads of what nobody reads after this: the second cache gives its place to others first.
+__device__ __forceinline__ uint64_t last_read() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
 
 /// What a chunk of so many bytes is read and written as.
 template <size_t bytes>

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "ops/cuda/passing.cuh"
+
 // Barriers in shared memory, bulk copies into it, and what orders them (PTX ISA, mbarrier and cp.async.bulk).
 
 namespace vrwkv::ops::cuda::hopper {
@@ -83,13 +85,7 @@ __device__ __forceinline__ void copy_bulk(void* to, const void* from, int bytes,
                : "memory");
 }
 
-/// For what nobody reads after this: the second cache gives its place to others first.
-__device__ __forceinline__ uint64_t last_read() {
-  uint64_t policy;
-  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
-}
-
+/// The same of what nobody reads after this.
 __device__ __forceinline__ void copy_bulk_last(void* to, const void* from, int bytes, Barrier& barrier) {
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::
