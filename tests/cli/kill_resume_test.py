@@ -34,6 +34,10 @@ def lines(folder):
     return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
 
+def last_step(folder):
+    return max((line["step"] for line in lines(folder)), default=0)
+
+
 def results(folder):
     """Everything logged that does not depend on the clock, by step."""
     timing = ("images_per_s", "data_wait")
@@ -65,8 +69,14 @@ def main():
         kills = 0
         while True:
             process = subprocess.Popen(command(binaries, source, killed, "--resume"), stderr=subprocess.PIPE, text=True)
-            # At most six kills, so that the test ends however long the start takes.
+            # The first kill comes by the run's progress, as its time may be far from the calm run's; at most six, so that
+            # the test ends however long the start takes.
             patience = rng.uniform(0.2, 1.0) * duration if kills < 6 else None
+            if kills == 0:
+                patience = 0
+                step = rng.randrange(1, last_step(calm) // 2)
+                while process.poll() is None and last_step(killed) < step:
+                    time.sleep(0.01)
             try:
                 _, log = process.communicate(timeout=patience)
                 assert process.returncode == 0, log
@@ -75,7 +85,7 @@ def main():
                 process.send_signal(signal.SIGKILL)
                 process.communicate()
                 kills += 1
-                logged = max((line["step"] for line in lines(killed)), default=0)
+                logged = last_step(killed)
                 for path in killed.glob("checkpoints/*.safetensors"):
                     state = read_checkpoint(path)[2]
                     if path.name == "last.safetensors":
