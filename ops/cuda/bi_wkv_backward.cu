@@ -23,21 +23,21 @@ void run(BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const Gradie
   const int bytes = launcher.template backward_bytes<Exchange::running, false>();
   const typename BackwardLauncher<T, In>::ExchangeMemory exchange(launcher);
   if constexpr (sizeof(In) == 2) {
-    if (shape.tokens >= kPairTokens && shape.vectorized) {
+    if (launcher.pairs() && shape.vectorized) {
       using Pairs = PairGradients<kGated, kSegment<T, Exchange::running, Pass::backward>, In>;
       const auto kernel = pair_backward_kernel<T, In, kGated>;
       const int pair_bytes = Pairs::bytes(shape.warps);
-      if (const int64_t blocks = launcher.running_blocks(kernel, pair_bytes, shape.pair_sequences()); blocks > 0) {
+      if (const int64_t at_once = launcher.sequences_at_once(kernel, pair_bytes, shape.pair_sequences()); at_once > 0) {
         launcher.stagger(Pairs::token_bytes(shape.warps));
-        launcher.launch_running(kernel, pair_bytes, blocks, shape, inputs, kept, exchange.pointers(), gradients);
+        launcher.launch_running(kernel, pair_bytes, at_once, shape, inputs, kept, exchange.pointers(), gradients);
         return;
       }
     }
   }
   if constexpr (sizeof(T) == 4) {
     const auto kernel = backward_kernel<T, In, Exchange::running, kGated, false>;
-    if (const int64_t blocks = launcher.running_blocks(kernel, bytes, shape.sequences()); blocks > 0) {
-      launcher.launch_running(kernel, bytes, blocks, shape, inputs, kept, exchange.pointers(), gradients);
+    if (const int64_t at_once = launcher.sequences_at_once(kernel, bytes, shape.sequences()); at_once > 0) {
+      launcher.launch_running(kernel, bytes, at_once, shape, inputs, kept, exchange.pointers(), gradients);
       return;
     }
   }

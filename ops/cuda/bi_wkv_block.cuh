@@ -78,6 +78,7 @@ struct Shape {
   int warps;
   int groups;           ///< ceil(channels / kLanes)
   bool vectorized;      ///< Rows of all tensors can be read 16 bytes at a time.
+  int64_t all_sums;     ///< Sums of chunks in one direction: batch * chunks * channels.
   int sequence_cycles;  ///< By which each sequence of a kernel's first turn starts after the one before; or 0.
 
   __host__ __device__ int64_t sequences() const { return batch * groups; }
@@ -142,19 +143,22 @@ struct Place {
     first_element = first_row * shape.channels + channel;
   }
 
+  /// The segment's first value in a tensor whose tokens are `stride` apart, but for its channel.
+  __device__ int64_t first(int64_t stride) const { return first_row * stride; }
   /// Index of the chunk's sums in [batch, chunks, channels].
   __device__ int64_t chunk_index(const Shape& shape, int /*c*/ = 0) const {
     return (b * shape.chunks + chunk) * shape.channels + channel;
   }
 };
 
-/// What a thread works on where it takes two neighbouring channels: kTokensIn tokens of each.
+/// What a thread works on where it takes two neighbouring channels: kTokensIn tokens of each. Products of two 32-bit
+/// numbers, which all of these are, take one instruction; the launcher takes care that they suffice.
 template <int kTokensIn>
 struct PairPlace {
   static constexpr int kTokens = kTokensIn;
   static constexpr int kWidth = 2;
-  int64_t sequence;  ///< The first of the two.
-  int64_t b, group_channel, first_row;
+  unsigned sequence;  ///< The first of the two.
+  unsigned b, group_channel, first_row;
   int chunk, warp, lane, count;
 
   __device__ PairPlace(const Shape& shape, unsigned chunk_in, unsigned b_in, unsigned group) {
@@ -162,23 +166,31 @@ struct PairPlace {
     b = b_in;
     lane = static_cast<int>(threadIdx.x);
     warp = static_cast<int>(threadIdx.y);
-    sequence = b * shape.groups + static_cast<int64_t>(group) * kWidth;
-    group_channel = static_cast<int64_t>(group) * kLanes * kWidth;
-    const int64_t first_token = (static_cast<int64_t>(chunk) * shape.warps + warp) * kTokens;
-    const int64_t left = shape.tokens - first_token;
-    count = left < 0 ? 0 : left < kTokens ? static_cast<int>(left) : kTokens;
-    first_row = b * shape.tokens + first_token;
+    sequence = b * static_cast<unsigned>(shape.groups) + group * kWidth;
+    group_channel = group * kLanes * kWidth;
+    const int first_token = (chunk * shape.warps + warp) * kTokens;
+    const int left = static_cast<int>(shape.tokens) - first_token;
+    count = left < 0 ? 0 : left < kTokens ? left : kTokens;
+    first_row = b * static_cast<unsigned>(shape.tokens) + static_cast<unsigned>(first_token);
   }
 
-  __device__ bool inside(const Shape& shape, int c) const { return group_channel + lane * kWidth + c < shape.channels; }
+  __device__ bool inside(const Shape& shape, int c) const { return own(c) < static_cast<unsigned>(shape.channels); }
   /// Channel c; surplus ones are the last channel.
-  __device__ int64_t channel(const Shape& shape, int c) const {
-    const int64_t channel = group_channel + lane * kWidth + c;
-    return channel < shape.channels ? channel : shape.channels - 1;
+  __device__ unsigned channel(const Shape& shape, int c) const {
+    return min(own(c), static_cast<unsigned>(shape.channels) - 1);
   }
+  /// The segment's first value in a tensor whose tokens are `stride` apart, but for its channel.
+  __device__ int64_t first(int64_t stride) const { return product(first_row, stride); }
   /// Index of the chunk's sums in [batch, chunks, channels].
   __device__ int64_t chunk_index(const Shape& shape, int c) const {
-    return (b * shape.chunks + chunk) * shape.channels + channel(shape, c);
+    return product(b * static_cast<unsigned>(shape.chunks) + static_cast<unsigned>(chunk), shape.channels) +
+           channel(shape, c);
+  }
+
+ private:
+  __device__ unsigned own(int c) const { return group_channel + static_cast<unsigned>(lane * kWidth + c); }
+  static __device__ int64_t product(unsigned x, int64_t y) {
+    return static_cast<int64_t>(static_cast<uint64_t>(x) * static_cast<unsigned>(y));
   }
 };
 
@@ -214,7 +226,7 @@ struct ChunkSums {
   Sums<T>* sums;
   template <typename P>
   __device__ Sums<T>* at(int direction, const P& place, const Shape& shape, int c = 0) const {
-    return &sums[direction * shape.batch * shape.chunks * shape.channels + place.chunk_index(shape, c)];
+    return &sums[(direction == 0 ? 0 : shape.all_sums) + place.chunk_index(shape, c)];
   }
 };
 

@@ -28,16 +28,19 @@ __device__ __forceinline__ void leave_chunk(const P& place, const Shape& shape, 
 }
 
 /// Sets the counters of all sequences to 0, by all blocks of the grid, which are on the device together: without a
-/// launch before this one, which takes longer than the blocks' meeting. No block may count before the object's wait().
+/// launch before this one, which takes longer than the blocks' meeting. No block may count before the object's wait(),
+/// which is best called late: then the blocks meet while they work.
 class ClearedArrivals {
  public:
   template <typename T>
   __device__ __forceinline__ ClearedArrivals(const Shape& shape, const GlobalSums<T>& global) {
     const unsigned threads = blockDim.x * blockDim.y, thread = threadIdx.y * blockDim.x + threadIdx.x;
     const auto sequences = static_cast<unsigned>(shape.sequences());
-    for (unsigned i = blockIdx.x * threads + thread; i < sequences; i += gridDim.x * threads) global.arrived[i] = 0;
+    const unsigned block = blockIdx.y * gridDim.x + blockIdx.x, blocks = gridDim.x * gridDim.y;
+    for (unsigned i = block * threads + thread; i < sequences; i += blocks * threads) global.arrived[i] = 0;
     token_ = cooperative_groups::this_grid().barrier_arrive();
   }
+  /// All threads call it, once.
   __device__ __forceinline__ void wait() {
     cooperative_groups::this_grid().barrier_wait(cooperative_groups::grid_group::arrival_token(token_));
   }

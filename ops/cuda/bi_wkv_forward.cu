@@ -21,19 +21,19 @@ void run(ForwardLauncher<T, In>& launcher, const at::Tensor& sums, In* y) {
   const int bytes = launcher.template forward_bytes<Exchange::running>();
   const typename ForwardLauncher<T, In>::ExchangeMemory exchange(launcher);
   if constexpr (sizeof(T) == 4) {
-    if (shape.tokens >= kPairTokens) {
+    if (launcher.pairs()) {
       using Pairs = PairBlock<kGated, kSegment<T, Exchange::running, Pass::forward>, In>;
       const auto kernel = pair_kernel<T, In, kGated>;
       const int pair_bytes = Pairs::bytes(shape.warps);
-      if (const int64_t blocks = launcher.running_blocks(kernel, pair_bytes, shape.pair_sequences()); blocks > 0) {
+      if (const int64_t at_once = launcher.sequences_at_once(kernel, pair_bytes, shape.pair_sequences()); at_once > 0) {
         launcher.stagger(Pairs::token_bytes(shape.warps));
-        launcher.launch_running(kernel, pair_bytes, blocks, shape, inputs, exchange.pointers(), kept, y);
+        launcher.launch_running(kernel, pair_bytes, at_once, shape, inputs, exchange.pointers(), kept, y);
         return;
       }
     }
     const auto kernel = forward_kernel<T, In, Exchange::running, kGated>;
-    if (const int64_t blocks = launcher.running_blocks(kernel, bytes, shape.sequences()); blocks > 0) {
-      launcher.launch_running(kernel, bytes, blocks, shape, inputs, exchange.pointers(), kept, y);
+    if (const int64_t at_once = launcher.sequences_at_once(kernel, bytes, shape.sequences()); at_once > 0) {
+      launcher.launch_running(kernel, bytes, at_once, shape, inputs, exchange.pointers(), kept, y);
       return;
     }
   }

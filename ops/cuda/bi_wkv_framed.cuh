@@ -27,10 +27,10 @@ class Frame {
  public:
   /// For segments of `tokens` tokens.
   __device__ Frame(float w, float u, int tokens)
-      : decay(exp2f(-w * kLog2e)),
-        inverse_decay(exp2f(w * kLog2e)),
-        segment_decay(exp2f(-w * (static_cast<float>(tokens) * kLog2e))),
-        bonus(exp2f(u * kLog2e)),
+      : decay(fast_exp2(-w * kLog2e)),
+        inverse_decay(fast_exp2(w * kLog2e)),
+        segment_decay(fast_exp2(-w * (static_cast<float>(tokens) * kLog2e))),
+        bonus(fast_exp2(u * kLog2e)),
         w_(w),
         u_(u) {}
 
@@ -44,10 +44,11 @@ class Frame {
   }
 
   /// The decay over `tokens` tokens.
-  __device__ float power(int tokens) const { return exp2f(-w_ * (static_cast<float>(tokens) * kLog2e)); }
+  __device__ float power(int tokens) const { return fast_exp2(-w_ * (static_cast<float>(tokens) * kLog2e)); }
 
   __device__ void set(float largest) { frame_ = ceilf(largest * kLog2e); }
   __device__ float value() const { return frame_; }
+  __device__ float w() const { return w_; }
   /// e^k in the frame.
   __device__ float term(float k) const { return fast_exp2(fmaf(k, kLog2e, -frame_)); }
 
@@ -64,6 +65,15 @@ class Frame {
   }
   __device__ Sides<FramedSums> enter_gradient(const Sides<Sums<float>>& sums) const {
     return {scaled(sums.left, frame_), scaled(sums.right, frame_)};
+  }
+
+  /// The power of 2 by which to multiply what leave() or leave_gradient() left of another chunk, with so many tokens
+  /// between.
+  __device__ float exponent(const Sums<float>& sums, float between) const {
+    return fmaf(kLog2e, fmaf(-w_, between, sums.key), -frame_);
+  }
+  __device__ float gradient_exponent(const Sums<float>& sums, float between) const {
+    return fmaf(kLog2e, fmaf(-w_, between, sums.key), frame_);
   }
 
   /// Moves `state` on by one token and adds its term.

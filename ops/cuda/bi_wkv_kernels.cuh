@@ -24,14 +24,14 @@ constexpr int kBackwardRegisters = sizeof(T) != 4 ? 128
                                    : kTotalsOnly  ? 64
                                                   : 128;
 
-/// What a block works on: with Exchange::running several items, one after the other. All sequences that the grid works
-/// on at a time are whole.
+/// What a block works on: with Exchange::running, the same chunk of several sequences, one after the other; the grid is
+/// [sequences at a time, chunks].
 template <typename P, Exchange kExchange, typename Work>
 __device__ __forceinline__ void for_each_item(const Shape& shape, const Work& work) {
   if constexpr (kExchange == Exchange::running) {
-    const auto items = static_cast<unsigned>(shape.items());
-    for (unsigned item = blockIdx.x; item < items; item += gridDim.x) {
-      work(item, P(shape, item));
+    const auto sequences = static_cast<unsigned>(shape.sequences());
+    for (unsigned sequence = blockIdx.y; sequence < sequences; sequence += gridDim.y) {
+      work(sequence * gridDim.x + blockIdx.x, P(shape, blockIdx.x, sequence));
       __syncthreads();  // Shared memory is read.
     }
   } else {
@@ -59,35 +59,24 @@ __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
   });
 }
 
-/// What a block of pairs works on: the grid has whole sequences, so it is the same chunk of one after the other.
+/// What a block of pairs works on in a grid [sequences at a time, chunks]. What depends on the block alone is not kept
+/// from sequence to sequence: it would take registers.
 template <int kTokens>
-struct PairItems {
-  unsigned chunks, pairs, sequences, chunk;
-  unsigned first, at_once;  ///< The first of its sequences, and how many the grid works on at a time.
+__device__ __forceinline__ PairPlace<kTokens> pair_place(const Shape& shape, unsigned sequence) {
+  const auto pairs = static_cast<unsigned>(shape.pair_groups());
+  return {shape, blockIdx.x, sequence / pairs, sequence % pairs};
+}
 
-  __device__ __forceinline__ explicit PairItems(const Shape& shape)
-      : chunks(static_cast<unsigned>(shape.chunks)),
-        pairs(static_cast<unsigned>(shape.pair_groups())),
-        sequences(static_cast<unsigned>(shape.pair_sequences())),
-        chunk(blockIdx.x % chunks),
-        first(blockIdx.x / chunks),
-        at_once(gridDim.x / chunks) {}
-
-  __device__ __forceinline__ PairPlace<kTokens> place(const Shape& shape, unsigned sequence) const {
-    return {shape, chunk, sequence / pairs, sequence % pairs};
+/// work(item) for the item of each of the pair's channel groups, as kernels of single channels number them.
+template <int kTokens, typename Work>
+__device__ __forceinline__ void for_single_channels(const Shape& shape, const PairPlace<kTokens>& place,
+                                                    const Work& work) {
+  const auto groups = static_cast<unsigned>(shape.groups), group = static_cast<unsigned>(place.sequence);
+  for (unsigned i = 0; i < 2 && (i == 0 || (group + i) % groups != 0); ++i) {
+    __syncthreads();
+    work((group + i) * gridDim.x + blockIdx.x);
   }
-
-  /// work(item) for the item of each of the pair's channel groups, as kernels of single channels number them.
-  template <typename Work>
-  __device__ __forceinline__ void for_single_channels(const Shape& shape, const PairPlace<kTokens>& place,
-                                                      const Work& work) const {
-    const auto groups = static_cast<unsigned>(shape.groups), group = static_cast<unsigned>(place.sequence);
-    for (unsigned i = 0; i < 2 && (i == 0 || (group + i) % groups != 0); ++i) {
-      __syncthreads();
-      work((group + i) * chunks + chunk);
-    }
-  }
-};
+}
 
 /// The same over sequences of several chunks that meet while it runs, 64 channels a block: four blocks fit a
 /// multiprocessor.
@@ -100,19 +89,23 @@ __global__ void __maxnreg__(128)
   start_in_turn();
   using P = PlaceOf<T, Exchange::running, Pass::forward>;
   using Block = PairBlock<kGated, P::kTokens, In>;
-  const PairItems<P::kTokens> items(shape);
+  const auto sequences = static_cast<unsigned>(shape.pair_sequences());
   ClearedArrivals cleared(shape, global);
-  wait_cycles(static_cast<int64_t>(items.first) * shape.sequence_cycles);
-  for (unsigned sequence = items.first; sequence < items.sequences; sequence += items.at_once) {
-    const auto place = items.place(shape, sequence);
+  wait_cycles(static_cast<int64_t>(blockIdx.y) * shape.sequence_cycles);
+  for (unsigned sequence = blockIdx.y; sequence < sequences; sequence += gridDim.y) {
+    const auto place = pair_place<P::kTokens>(shape, sequence);
+    const auto meet = [&] {
+      if (sequence == blockIdx.y) cleared.wait();
+    };
+    const PairParameters parameters(shape, place, inputs);
     Block::start(shape, place, memory, inputs);
-    if (sequence == items.first) cleared.wait();
-    Block block(shape, place, memory, inputs);
+    Block block(shape, place, memory, inputs, parameters);
     if (block.takes_frames()) {
-      block.run(global, kept, y);
+      block.run(global, meet, kept, y);
     } else {
+      meet();
       finish_loads();
-      items.for_single_channels(shape, place, [&](unsigned item) {
+      for_single_channels(shape, place, [&](unsigned item) {
         exact_forward<T, Exchange::running, P>(memory, shape, item, inputs, global, kept, y);
       });
     }
@@ -169,34 +162,44 @@ __global__ void __maxnreg__(128)
   start_in_turn();
   using P = PlaceOf<T, Exchange::running, Pass::backward>;
   using Block = PairGradients<kGated, P::kTokens, In>;
-  const PairItems<P::kTokens> items(shape);
+  const auto sequences = static_cast<unsigned>(shape.pair_sequences());
+  const auto place_of = [&](unsigned sequence) { return pair_place<P::kTokens>(shape, sequence); };
   ClearedArrivals cleared(shape, global);
-  wait_cycles(static_cast<int64_t>(items.first) * shape.sequence_cycles);
-  auto place = items.place(shape, items.first);
-  bool started = false;
-  PairEntry entry(shape, place, inputs, kept);
+  wait_cycles(static_cast<int64_t>(blockIdx.y) * shape.sequence_cycles);
+  // The former item's parts of the gradients of w and u are in shared memory, and the tokens of this one come in.
+  bool follows = false;
+  const auto write_parts = [&](unsigned sequence) {
+    if (follows) Block::write_parts(shape, place_of(sequence), memory, gradients);
+  };
+  unsigned sequence = blockIdx.y;
 #pragma unroll 1
-  for (unsigned sequence = items.first; sequence < items.sequences; sequence += items.at_once) {
-    if (!started) Block::start(shape, place, memory, inputs);
-    if (sequence == items.first) cleared.wait();
+  for (; sequence < sequences; sequence += gridDim.y) {
+    const auto place = place_of(sequence);
+    if (!follows) Block::start(shape, place, memory, inputs, kept);
     finish_loads();
-    const bool continues = sequence + items.at_once < items.sequences;
-    const auto next = items.place(shape, continues ? sequence + items.at_once : sequence);
-    Block block(shape, place, memory, inputs, entry, gradients);
-    started = continues && block.takes_frames();
+    const auto meet = [&] {
+      if (sequence == blockIdx.y) cleared.wait();
+    };
+    const bool continues = sequence + gridDim.y < sequences;
+    Block block(shape, place, memory, inputs, kept, gradients);
     if (block.takes_frames()) {
-      block.run(global, continues, next);
-      entry = PairEntry(shape, next, inputs, kept);
-      block.write_parts();
+      block.run(
+          global, meet, continues, [&] { return place_of(sequence + gridDim.y); },
+          [&] { write_parts(sequence - gridDim.y); });
+      follows = true;
     } else {
-      items.for_single_channels(shape, place, [&](unsigned item) {
+      meet();
+      __syncthreads();
+      write_parts(sequence - gridDim.y);
+      for_single_channels(shape, place, [&](unsigned item) {
         exact_backward<T, Exchange::running, false, P>(memory, shape, item, inputs, kept, global, gradients);
       });
       __syncthreads();  // Shared memory is read.
-      entry = PairEntry(shape, next, inputs, kept);
+      follows = false;
     }
-    place = next;
   }
+  __syncthreads();
+  write_parts(sequence - gridDim.y);
 }
 
 }  // namespace vrwkv::ops::cuda

@@ -34,6 +34,10 @@ class Launcher {
   void also_reads(const at::Tensor& tensor) { shape_.vectorized = shape_.vectorized && rows_are_aligned(tensor); }
 
   const Shape& shape() const { return shape_; }
+  /// Whether a block takes pairs of channels.
+  bool pairs() const {
+    return shape_.tokens >= kPairTokens && shape_.batch * shape_.tokens <= std::numeric_limits<int>::max();
+  }
   bool gated() const { return r_.defined(); }
 
   Inputs<T, In> inputs() const {
@@ -90,10 +94,10 @@ class Launcher {
     at::Tensor sums_, arrived_;
   };
 
-  /// Blocks for Exchange::running: whole sequences, as few as let the kernel take all in as few turns as it can with
-  /// what the device holds at once; 0 if that is not even one sequence.
+  /// Sequences at a time for Exchange::running: as few as let the kernel take all in as few turns as it can with what
+  /// the device holds at once; 0 if that is not even one.
   template <typename Kernel>
-  int64_t running_blocks(Kernel kernel, int shared_bytes, int64_t sequences) const {
+  int64_t sequences_at_once(Kernel kernel, int shared_bytes, int64_t sequences) const {
     allow_shared_memory(kernel, shared_bytes);
     int blocks = 0;
     C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kLanes * shape_.warps,
@@ -102,7 +106,7 @@ class Launcher {
         static_cast<int64_t>(blocks) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount / shape_.chunks;
     if (at_once == 0) return 0;
     const int64_t turns = (sequences + at_once - 1) / at_once;
-    return (sequences + turns - 1) / turns * shape_.chunks;
+    return (sequences + turns - 1) / turns;
   }
 
   /// Lets each sequence of the first turn start when the one before can have been read, of which every block reads
@@ -126,11 +130,12 @@ class Launcher {
     cuda::launch(kernel, {blocks(shape_.items()), threads(), shared_bytes, /*early=*/true}, arguments...);
   }
 
-  /// Launches `kernel` with `count` blocks that are on the device together, or not at all.
+  /// Launches `kernel` with blocks for so many sequences that are on the device together, or not at all.
   template <typename... Parameters>
-  void launch_running(void (*kernel)(Parameters...), int shared_bytes, int64_t count,
+  void launch_running(void (*kernel)(Parameters...), int shared_bytes, int64_t at_once,
                       const Parameters&... arguments) const {
-    cuda::launch(kernel, {blocks(count), threads(), shared_bytes, /*early=*/false, /*together=*/true}, arguments...);
+    const dim3 grid{static_cast<unsigned>(shape_.chunks), static_cast<unsigned>(at_once)};
+    cuda::launch(kernel, {grid, threads(), shared_bytes, /*early=*/false, /*together=*/true}, arguments...);
   }
 
  private:
@@ -142,7 +147,7 @@ class Launcher {
 
   /// One chunk if it can hold all tokens, else chunks that are the same in both passes.
   static Shape divide(int64_t batch, int64_t tokens, int64_t channels) {
-    Shape shape{batch, tokens, channels, 1, 1, static_cast<int>((channels + kLanes - 1) / kLanes), false, 0};
+    Shape shape{batch, tokens, channels, 1, 1, static_cast<int>((channels + kLanes - 1) / kLanes), false, 0, 0};
     if (tokens <= kTokensAlone<T>) {
       constexpr int kTokens = kSegment<T, Exchange::none, kPass>;
       shape.warps = (static_cast<int>(tokens) + kTokens - 1) / kTokens;
@@ -154,6 +159,7 @@ class Launcher {
     TORCH_CHECK(chunks <= std::numeric_limits<int>::max(), "bi_wkv: a sequence of ", tokens,
                 " tokens is too long for CUDA");
     shape.chunks = static_cast<int>(chunks);
+    shape.all_sums = batch * chunks * channels;
     shape.warps = kChunkTokens<T> / kTokens;
     return shape;
   }

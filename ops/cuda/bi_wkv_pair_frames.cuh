@@ -42,12 +42,11 @@ struct PairFrames {
   PairSums* sums;  ///< The thread's own of [2][warps][lanes] sums of each segment in both directions.
   Frame of[2];
 
-  __device__ __forceinline__ PairFrames(const Shape& shape_in, const P& place_in, char* memory, const float (&w)[2],
-                                        const float (&u)[2])
+  __device__ __forceinline__ PairFrames(const Shape& shape_in, const P& place_in, char* memory, float2 w, float2 u)
       : shape(shape_in),
         place(place_in),
         sums(reinterpret_cast<PairSums*>(memory) + place.lane),
-        of{{w[0], u[0], kTokens}, {w[1], u[1], kTokens}} {}
+        of{{w.x, u.x, kTokens}, {w.y, u.y, kTokens}} {}
 
   /// Of shared memory.
   static __host__ __device__ int bytes(int warps) { return 2 * warps * kLanes * static_cast<int>(sizeof(PairSums)); }
@@ -103,6 +102,73 @@ struct PairFrames {
     }
   }
 
+  /// Reads the chunks on both sides of this one, whose sums are multiplied by 2^exponent(frame, sums, tokens between).
+  /// Each warp leaves what it has read, added up, at its place among `gathered`, [warps] sums of the thread. False
+  /// where an exponent is large.
+  template <typename Exponent>
+  __device__ __forceinline__ bool gather(PairSums* gathered, const GlobalSums<float>& global,
+                                         const Exponent& exponent) const {
+    constexpr int kAtOnce = 3;
+    constexpr float kLarge = 16.0f;
+    const int on_left = left_workers(shape, place.chunk), direction = place.warp < on_left ? 0 : 1;
+    const int workers = direction == 0 ? on_left : shape.warps - on_left;
+    const int count = direction == 0 ? place.chunk : shape.chunks - 1 - place.chunk;
+    const int step = (direction == 0 ? -1 : 1) * static_cast<int>(shape.channels);
+    const auto tokens = static_cast<float>(shape.warps * kTokens);
+    const Sums<float>* here[2];
+#pragma unroll
+    for (int c = 0; c < 2; ++c) here[c] = global.at(direction, place, shape, c);
+    PairSums sum;
+    float largest = 0.0f;
+#pragma unroll 1
+    for (int first = direction == 0 ? place.warp : place.warp - on_left; first < count; first += kAtOnce * workers) {
+      Sums<float> found[kAtOnce][2];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        // Chunks that lie nearer. Behind the last one that is read again, for nothing, instead of a branch.
+        const int between = min(first + i * workers, count - 1);
+#pragma unroll
+        for (int c = 0; c < 2; ++c) found[i][c] = load_sums(here[c] + static_cast<int64_t>(between + 1) * step);
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int between = first + i * workers;
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          const float power =
+              between < count ? exponent(of[c], found[i][c], static_cast<float>(between) * tokens) : -INFINITY;
+          const float scale = fast_exp2(power);
+          largest = fmaxf(largest, power);
+          sum.of[c].a = fmaf(found[i][c].a, scale, sum.of[c].a);
+          sum.of[c].b = fmaf(found[i][c].b, scale, sum.of[c].b);
+        }
+      }
+    }
+    gathered[place.warp * kLanes] = sum;
+    return largest <= kLarge;
+  }
+
+  /// Adds to `beside` what all warps have gathered.
+  __device__ __forceinline__ void enter_gathered(Sides<PairSums>& beside, const PairSums* gathered) const {
+    const int on_left = left_workers(shape, place.chunk);
+    const auto add = [&](PairSums& side, int first, int end, int passed) {
+      PairSums sum;
+#pragma unroll 1
+      for (int warp = first; warp < end; ++warp) {
+        const PairSums share = gathered[warp * kLanes];
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          sum.of[c].a += share.of[c].a;
+          sum.of[c].b += share.of[c].b;
+        }
+      }
+#pragma unroll
+      for (int c = 0; c < 2; ++c) side.of[c] = widen(side.of[c], 1.0f, of[c].power(passed * kTokens), sum.of[c]);
+    };
+    add(beside.left, 0, on_left, place.warp);
+    add(beside.right, on_left, shape.warps, shape.warps - 1 - place.warp);
+  }
+
   /// Adds what comes in to channel c from other chunks, which may raise the frame, to what stands beside the segment;
   /// gives what the segment's own sums have to be multiplied by.
   __device__ __forceinline__ float enter(Sides<PairSums>& beside, const Sides<Sums<float>>& incoming, int c) {
@@ -115,7 +181,7 @@ struct PairFrames {
 
   /// The segment's sums in both directions, which shared memory then has for all warps. In the frame 1 or, if they are
   /// not moderate in it, that of the largest key. k(first) and v(first) are kStep tokens in shared memory, and
-  /// mark(first, left) is told the sums left of them.
+  /// mark(first, left) is told the sums left of them, but for the first.
   template <int kStep, typename K, typename V, typename Mark>
   __device__ __forceinline__ void scan(PairSums& left, PairSums& right, const K& k, const V& v, const Mark& mark) {
     using Terms = PairTerms<std::decay_t<decltype(*k(0))>, kStep>;
@@ -125,7 +191,7 @@ struct PairFrames {
       left = right = PairSums{};
 #pragma unroll 1
       for (int first = 0; first < kTokens; first += kStep) {
-        mark(first, left);
+        if (first > 0) mark(first, left);
         const Terms terms(of, k(first), v(first));
         PairSums part;
 #pragma unroll

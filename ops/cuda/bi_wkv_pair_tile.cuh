@@ -11,27 +11,22 @@ namespace vrwkv::ops::cuda {
 // The second cache has to hold k and v until they are read again, which makes up to 9 % of the time: so what is read
 // for the last time may leave it first.
 
-/// Starts to copy 16 bytes to shared memory.
+/// Starts to copy 16 bytes to shared memory, `where` it is to be: predicated, not a branch.
 template <bool kLastTime>
-__device__ __forceinline__ void copy_piece(void* to, const void* from) {
+__device__ __forceinline__ void copy_piece(void* to, const void* from, bool where) {
+  const auto shared = static_cast<uint32_t>(__cvta_generic_to_shared(to));
   if constexpr (kLastTime) {
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(
-                     static_cast<uint32_t>(__cvta_generic_to_shared(to))),
-                 "l"(from), "l"(last_read())
-                 : "memory");
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.s32 p, %3, 0;\n@p cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, "
+        "%2;\n}\n" ::"r"(shared),
+        "l"(from), "l"(last_read()), "r"(static_cast<int>(where))
+        : "memory");
   } else {
-    __pipeline_memcpy_async(to, from, sizeof(uint4));
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.s32 p, %2, 0;\n@p cp.async.cg.shared.global [%0], [%1], 16;\n}\n" ::"r"(shared),
+        "l"(from), "r"(static_cast<int>(where))
+        : "memory");
   }
-}
-
-/// Two 16-bit values, read for the last time. They are not kept in the first cache, which is small beside the tiles.
-template <typename In>
-__device__ __forceinline__ uint32_t load_last_time(const In* from) {
-  uint32_t word;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.b32 %0, [%1], %2;"
-               : "=r"(word)
-               : "l"(from), "l"(last_read()));
-  return word;
 }
 
 /// A warp's segment of 64 channels, part by part. A token of a channel has 8 bytes: first k, v, gy and r, each at its
@@ -74,10 +69,12 @@ class PairCopies {
   using Tile = PairTile<kTokens, In>;
 
   __device__ __forceinline__ PairCopies(const Shape& shape, const PairPlace<kTokens>& place)
-      : channels_(static_cast<int>(shape.channels)), row_(place.lane / kPieces), count_(place.count - row_) {
+      : row_bytes_(static_cast<unsigned>(shape.channels * kBytes)), row_(place.lane / kPieces), count_(place.count) {
     // Surplus columns of the last group repeat others.
     const int64_t piece = place.lane % kPieces * kPiece, most = shape.channels - kPiece - place.group_channel;
-    from_ = (place.first_row + row_) * shape.channels + place.group_channel + (piece < most ? piece : most);
+    from_ =
+        (place.first(shape.channels) + row_ * shape.channels + place.group_channel + (piece < most ? piece : most)) *
+        kBytes;
     to_ = row_ * Tile::kRow + static_cast<int>(piece);
   }
 
@@ -87,15 +84,21 @@ class PairCopies {
   __device__ __forceinline__ void start(const Tile& tile, int part, typename Tile::Slot slot, const In* tensor,
                                         float missing) const {
     In* const to = tile.rows(part, slot) + to_;
-    const In* const from = tensor + from_;
+    const char* const from = reinterpret_cast<const char*>(tensor) + from_;
+    if (count_ >= kPart) {  // The same in the whole warp; without it, every copy would be a branch.
 #pragma unroll
-    for (int i = 0; i < kPart; i += kRows) {
-      if (i + row_ >= kPart) continue;
-      if (i < count_) {
-        copy_piece<kLastTime>(to + i * Tile::kRow, from + i * channels_);
+      for (int i = 0; i < kPart; i += kRows) {
+        copy_piece<kLastTime>(to + i * Tile::kRow, from + static_cast<uint64_t>(i) * row_bytes_, row_ < kPart - i);
+      }
+      return;
+    }
+    const float both[2] = {missing, missing};
+    const uint32_t word = Chunk<In, 2>::rounded(both).word();
+#pragma unroll 1
+    for (int i = 0; i + row_ < kPart; i += kRows) {
+      if (i + row_ < count_) {
+        copy_piece<kLastTime>(to + i * Tile::kRow, from + static_cast<uint64_t>(i) * row_bytes_, true);
       } else {
-        const float both[2] = {missing, missing};
-        const uint32_t word = Chunk<In, 2>::rounded(both).word();
         *reinterpret_cast<uint4*>(to + i * Tile::kRow) = {word, word, word, word};
       }
     }
@@ -108,7 +111,7 @@ class PairCopies {
   /// Goes on to the next part.
   __device__ __forceinline__ void advance() {
     count_ -= kPart;
-    from_ += kPart * channels_;
+    from_ += static_cast<int64_t>(kPart) * row_bytes_;
   }
 
  private:
@@ -116,8 +119,45 @@ class PairCopies {
   static constexpr int kPieces = Tile::kRow / kPiece;                          ///< Of a row.
   static constexpr int kRows = kLanes / kPieces;                               ///< That the warp copies at a time.
 
-  int64_t from_;
-  int channels_, row_, to_, count_;
+  static constexpr int kBytes = static_cast<int>(sizeof(In));
+
+  int64_t from_;  ///< In bytes.
+  unsigned row_bytes_;
+  int row_, to_, count_;
+};
+
+/// What a block needs of a chunk besides its tokens, in shared memory.
+class PairEntry {
+ public:
+  static constexpr int bytes() { return 4 * kLanes * static_cast<int>(sizeof(Sums<float>)); }
+
+  /// `own`: a place of the thread; `all`: the thread's lane of bytes() for the block.
+  __device__ __forceinline__ PairEntry(float4* own, Sums<float>* all) : own_(own), all_(all) {}
+
+  /// Starts to copy w and u for the thread, and what comes in to the chunk, of which each warp takes a share.
+  template <typename P, typename In>
+  __device__ __forceinline__ void start(const Shape& shape, const P& place, const Inputs<float, In>& inputs,
+                                        const ChunkSums<float>& kept) const {
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      const int64_t channel = place.channel(shape, c);
+      __pipeline_memcpy_async(reinterpret_cast<float*>(own_) + c, inputs.w + channel, sizeof(float));
+      __pipeline_memcpy_async(reinterpret_cast<float*>(own_) + 2 + c, inputs.u + channel, sizeof(float));
+    }
+    for (int i = place.warp; i < 4; i += shape.warps) {
+      __pipeline_memcpy_async(all_ + i * kLanes, kept.at(i / 2, place, shape, i % 2), sizeof(Sums<float>));
+    }
+  }
+
+  __device__ __forceinline__ float2 w() const { return reinterpret_cast<const float2*>(own_)[0]; }
+  __device__ __forceinline__ float2 u() const { return reinterpret_cast<const float2*>(own_)[1]; }
+  __device__ __forceinline__ Sides<Sums<float>> incoming(int c) const {
+    return {load_sums(all_ + c * kLanes), load_sums(all_ + (2 + c) * kLanes)};
+  }
+
+ private:
+  float4* own_;
+  Sums<float>* all_;
 };
 
 /// The part of a segment in a tensor in global memory, a thread's two channels of each token.
@@ -130,28 +170,24 @@ class PairRows {
   /// write none.
   template <typename P>
   __device__ __forceinline__ PairRows(const Shape& shape, const P& place, In* tensor, int64_t stride)
-      : stride_(static_cast<int>(stride)) {
+      : row_bytes_(static_cast<unsigned>(stride * static_cast<int64_t>(sizeof(In)))) {
     const int64_t column = place.group_channel + 2 * place.lane;
-    row_ = tensor + (place.first_row * stride + (column < shape.channels ? column : shape.channels - 2));
-    // So that the compiler keeps it in a register, instead of reading it from constant memory for every access.
-    asm volatile("" : "+r"(stride_));
+    row_ = reinterpret_cast<char*>(tensor +
+                                   (place.first(stride) + (column < shape.channels ? column : shape.channels - 2)));
   }
 
-  __device__ __forceinline__ void advance(int parts) { row_ += static_cast<int64_t>(parts * kPart) * stride_; }
+  __device__ __forceinline__ void advance(int parts) { row_ += static_cast<int64_t>(parts * kPart) * row_bytes_; }
 
-  /// The first `count` tokens, and `missing` behind them.
-  __device__ __forceinline__ void load(Pair (&to)[kPart], int count, float missing) const {
-    if (count >= kPart) {
-#pragma unroll
-      for (int i = 0; i < kPart; ++i) to[i] = Pair(load_last_time(at(i)));
-      return;
-    }
-    const float both[2] = {missing, missing};
-#pragma unroll
-    for (int i = 0; i < kPart; ++i) {
-      to[i] = Pair::rounded(both);
-      if (i < count) to[i] = Pair(load_last_time(at(i)));
-    }
+  /// Token i, for the last time, where i < count, else `missing`: predicated, not a branch. It is not kept in the first
+  /// cache, which is small beside the tiles.
+  __device__ __forceinline__ void load_below(Pair& to, int i, int count, uint32_t missing) const {
+    uint32_t word;
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.lt.s32 p, %2, %3;\nmov.b32 %0, %4;\n"
+        "@p ld.global.nc.L1::no_allocate.L2::cache_hint.b32 %0, [%1], %5;\n}\n"
+        : "=&r"(word)
+        : "l"(at(i)), "r"(i), "r"(count), "r"(missing), "l"(last_read()));
+    to = Pair(word);
   }
 
   /// Rounds token i's values, where i < count: predicated as store_below(). What is written is read no more here.
@@ -161,10 +197,12 @@ class PairRows {
   }
 
  private:
-  __device__ __forceinline__ In* at(int i) const { return row_ + i * static_cast<int64_t>(stride_); }
+  __device__ __forceinline__ In* at(int i) const {
+    return reinterpret_cast<In*>(row_ + static_cast<uint64_t>(i) * row_bytes_);
+  }
 
-  In* row_;
-  int stride_;
+  char* row_;
+  unsigned row_bytes_;
 };
 
 }  // namespace vrwkv::ops::cuda

@@ -8,6 +8,19 @@
 
 namespace vrwkv::ops::cuda {
 
+/// w and u of a thread's channels.
+struct PairParameters {
+  float w[2], u[2];
+  template <typename P, typename In>
+  __device__ __forceinline__ PairParameters(const Shape& shape, const P& place, const Inputs<float, In>& inputs) {
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      w[c] = inputs.w[place.channel(shape, c)];
+      u[c] = inputs.u[place.channel(shape, c)];
+    }
+  }
+};
+
 /// A block's work on a chunk of 64 channels.
 template <bool kGated, int kTokens, typename In>
 class PairBlock {
@@ -20,14 +33,13 @@ class PairBlock {
   static int bytes(int warps) { return token_bytes(warps) + PairFrames<kTokens>::bytes(warps); }
 
   __device__ __forceinline__ PairBlock(const Shape& shape, const P& place, char* memory,
-                                       const Inputs<float, In>& inputs)
+                                       const Inputs<float, In>& inputs, const PairParameters& parameters)
       : shape_(shape),
         place_(place),
         inputs_(inputs),
         tiles_(memory, place, shape.warps),
-        w_{inputs.w[place.channel(shape, 0)], inputs.w[place.channel(shape, 1)]},
-        frames_(shape, place, memory + Tiles::bytes(shape.warps, false), w_,
-                {inputs.u[place.channel(shape, 0)], inputs.u[place.channel(shape, 1)]}) {}
+        frames_(shape, place, memory + Tiles::bytes(shape.warps, false), {parameters.w[0], parameters.w[1]},
+                {parameters.u[0], parameters.u[1]}) {}
 
   /// Starts to copy k and v at `place`.
   static __device__ __forceinline__ void start(const Shape& shape, const P& place, char* memory,
@@ -41,31 +53,36 @@ class PairBlock {
   __device__ __forceinline__ bool takes_frames() const { return frames_.fit(); }
 
   /// The chunk's forward pass, whose tokens start() copies.
-  __device__ __forceinline__ void run(const GlobalSums<float>& global, const ChunkSums<float>& kept, In* y) {
+  template <typename Meet>
+  __device__ __forceinline__ void run(const GlobalSums<float>& global, const Meet& meet, const ChunkSums<float>& kept,
+                                      In* y) {
     finish_loads();
     PairSums left, right;
     PairMarks marks;
     frames_.template scan<kPart>(
         left, right, [&](int first) { return tiles_.k + first * kRow; },
-        [&](int first) { return tiles_.v + first * kRow; },
-        [&](int first, const PairSums& sums) {
-          if (first > 0) marks.leave(sums);
-        });
+        [&](int first) { return tiles_.v + first * kRow; }, [&](int, const PairSums& sums) { marks.leave(sums); });
     Sides<PairSums> beside = frames_.beside();
     frames_.leave(left, right, beside, global,
                   [](const Frame& frame, const FramedSums& sums) { return frame.leave(sums); });
+    meet();
     meet_sequence(place_, shape_, global);
     // All have read the segments' sums, whose memory takes what is gathered.
-    auto* const gathered = reinterpret_cast<Sums<float>*>(frames_.sums - place_.lane);
-    gather_chunks<true>(place_, shape_, gathered, w_, global);
-    __syncthreads();
-    float rescale[2];
+    float rescale[2] = {1.0f, 1.0f};
+    const bool moderate = frames_.gather(
+        frames_.sums, global,
+        [](const Frame& frame, const Sums<float>& sums, float between) { return frame.exponent(sums, between); });
+    if (__syncthreads_and(static_cast<int>(moderate)) != 0) {
+      frames_.enter_gathered(beside, frames_.sums);
+    } else {
+      // What comes in raises the frame.
+      auto* const gathered = reinterpret_cast<Sums<float>*>(frames_.sums - place_.lane);
+      gather_chunks<true>(place_, shape_, gathered, {frames_.of[0].w(), frames_.of[1].w()}, global);
+      __syncthreads();
 #pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      const Sides<Sums<float>> incoming = gathered_sums(place_, shape_, gathered, c);
-      keep(kept, incoming, c);
-      rescale[c] = frames_.enter(beside, incoming, c);
+      for (int c = 0; c < 2; ++c) rescale[c] = frames_.enter(beside, gathered_sums(place_, shape_, gathered, c), c);
     }
+    keep(kept, beside);
     write_outputs(beside.left, beside.right, rescale, marks, y);
   }
 
@@ -74,17 +91,25 @@ class PairBlock {
   using PairMarks = Marks<kTokens, PairSums>;
   static constexpr int kRow = 2 * kLanes;
 
-  /// Keeps what comes in to the chunk for the backward pass, or nothing where `kept` is null.
-  __device__ __forceinline__ void keep(const ChunkSums<float>& kept, const Sides<Sums<float>>& incoming, int c) const {
-    if (kept.sums == nullptr || !place_.inside(shape_, c)) return;
-    if (place_.warp == 0) store_sums(kept.at(0, place_, shape_, c), incoming.left);
-    if (place_.warp == shape_.warps - 1) store_sums(kept.at(1, place_, shape_, c), incoming.right);
+  /// Keeps what comes in to the chunk, which is all that stands beside its outermost segments, for the backward pass,
+  /// or nothing where `kept` is null.
+  __device__ __forceinline__ void keep(const ChunkSums<float>& kept, const Sides<PairSums>& beside) const {
+    if (kept.sums == nullptr) return;
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      if (!place_.inside(shape_, c)) continue;
+      const auto store = [&](int direction, const PairSums& sums) {
+        store_sums(kept.at(direction, place_, shape_, c), frames_.of[c].leave(sums.of[c]));
+      };
+      if (place_.warp == 0) store(0, beside.left);
+      if (place_.warp == shape_.warps - 1) store(1, beside.right);
+    }
   }
 
   /// The gates' logits of a part. They have no tile, so that four blocks fit a multiprocessor with a gate, too.
   __device__ __forceinline__ void load_gates(Chunk<In, 2> (&gates)[kPart], int first) const {
     const int64_t column = place_.group_channel + 2 * place_.lane;
-    const In* from = inputs_.r + ((place_.first_row + first) * shape_.channels + column);
+    const In* from = inputs_.r + (place_.first(shape_.channels) + first * shape_.channels + column);
     if (shape_.vectorized && first + kPart <= place_.count) {
       if (column >= shape_.channels) from -= column;
 #pragma unroll
@@ -148,7 +173,7 @@ class PairBlock {
         store_chunk<2>(tiles_.k + (first + i) * kRow, out);
         frames_.push(right, terms, i);
       }
-      SegmentCopies<P, In>(place_, shape_).template write<kPart>(tiles_.k, y, shape_.channels, first);
+      SegmentCopies<P, In>(place_, shape_).template write<kPart>(tiles_.k, y, first);
     }
   }
 
@@ -156,7 +181,6 @@ class PairBlock {
   const P& place_;
   const Inputs<float, In>& inputs_;
   Tiles tiles_;
-  float w_[2];
   PairFrames<kTokens> frames_;
 };
 

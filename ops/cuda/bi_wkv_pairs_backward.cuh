@@ -10,23 +10,6 @@
 
 namespace vrwkv::ops::cuda {
 
-/// What a block needs of a chunk besides its tokens, loaded ahead.
-struct PairEntry {
-  float w[2], u[2];
-  Sides<Sums<float>> incoming[2];  ///< What comes in to the chunk.
-
-  template <typename P, typename In>
-  __device__ __forceinline__ PairEntry(const Shape& shape, const P& place, const Inputs<float, In>& inputs,
-                                       const ChunkSums<float>& kept) {
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      w[c] = inputs.w[place.channel(shape, c)];
-      u[c] = inputs.u[place.channel(shape, c)];
-      incoming[c] = {load_sums(kept.at(0, place, shape, c)), load_sums(kept.at(1, place, shape, c))};
-    }
-  }
-};
-
 /// A block's work on a chunk of 64 channels.
 template <bool kGated, int kTokens, typename In>
 class PairGradients {
@@ -37,43 +20,53 @@ class PairGradients {
   static int token_bytes(int warps) { return Tile::bytes(warps) / 2; }
   /// Of shared memory.
   static int bytes(int warps) {
-    return Tile::bytes(warps) + PairFrames<kTokens>::bytes(warps) + warps * kLanes * static_cast<int>(sizeof(float4));
+    return Tile::bytes(warps) + PairFrames<kTokens>::bytes(warps) + warps * kLanes * static_cast<int>(sizeof(float4)) +
+           PairEntry::bytes();
   }
 
   __device__ __forceinline__ PairGradients(const Shape& shape, const P& place, char* memory,
-                                           const Inputs<float, In>& inputs, const PairEntry& entry,
+                                           const Inputs<float, In>& inputs, const ChunkSums<float>& kept,
                                            const GradientPointers<float, In>& gradients)
       : shape_(shape),
         place_(place),
         inputs_(inputs),
-        entry_(entry),
+        kept_(kept),
         gradients_(gradients),
         tile_(memory, place.warp, place.lane),
-        frames_(shape, place, memory + Tile::bytes(shape.warps), entry.w, entry.u) {}
+        entry_(entry(shape, place, memory)),
+        frames_(shape, place, memory + Tile::bytes(shape.warps), entry_.w(), entry_.u()),
+        parts_(parts(shape, memory)) {}
 
-  /// Starts to copy k and v at `place`. Complete after finish_loads().
+  /// Starts to copy k, v and the entry at `place`. Complete after finish_loads(), in which other warps have their
+  /// share.
   static __device__ __forceinline__ void start(const Shape& shape, const P& place, char* memory,
-                                               const Inputs<float, In>& inputs) {
+                                               const Inputs<float, In>& inputs, const ChunkSums<float>& kept) {
     const Tile tile(memory, place.warp, place.lane);
     Copies copies(shape, place);
 #pragma unroll 1
     for (int part = 0; part < Tile::kParts; ++part, copies.advance()) copies.start_keys(tile, part, inputs);
+    entry(shape, place, memory).start(shape, place, inputs, kept);
   }
 
   __device__ __forceinline__ bool takes_frames() const { return frames_.fit(); }
 
   /// The gradients of the chunk, whose k and v are in the tile. Then, if it `continues`, those of `next` come in.
-  __device__ __forceinline__ void run(const GlobalSums<float>& global, bool continues, const P& next) {
+  /// `scanned` is called when all warps have scanned the chunk.
+  template <typename Meet, typename Next, typename Scanned>
+  __device__ __forceinline__ void run(const GlobalSums<float>& global, const Meet& meet, bool continues,
+                                      const Next& next, const Scanned& scanned) {
     start_rest();
-    PairSums left, right, marks[Tile::kParts];
+    PairSums left, right;
+    PairMarks marks;
     frames_.template scan<kPart>(
         left, right, [&](int first) { return tile_.at(first / kPart, Tile::kKeys); },
         [&](int first) { return tile_.at(first / kPart, Tile::kValues); },
-        [&](int first, const PairSums& sums) { marks[first / kPart] = sums; });
+        [&](int first, const PairSums& sums) { marks.put(first / kPart - 1, sums); });
+    scanned();
     Sides<PairSums> beside = frames_.beside();
     float rescale[2];
 #pragma unroll
-    for (int c = 0; c < 2; ++c) rescale[c] = frames_.enter(beside, entry_.incoming[c], c);
+    for (int c = 0; c < 2; ++c) rescale[c] = frames_.enter(beside, entry_.incoming(c), c);
     finish_loads();
     left = right = PairSums{};
     find_terms(left, right, beside, rescale, marks);
@@ -83,43 +76,35 @@ class PairGradients {
     beside = frames_.beside();
     frames_.leave(left, right, beside, global,
                   [](const Frame& frame, const FramedSums& sums) { return frame.leave_gradient(sums); });
+    meet();
     meet_sequence(place_, shape_, global);
-    auto* const gathered = reinterpret_cast<Sums<float>*>(frames_.sums - place_.lane);
-    gather_chunks<false>(place_, shape_, gathered, entry_.w, global);
+    ReadAgain again(shape_, place_, inputs_);
+    frames_.gather(frames_.sums, global, [](const Frame& frame, const Sums<float>& sums, float between) {
+      return frame.gradient_exponent(sums, between);
+    });
     __syncthreads();
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      const auto incoming = frames_.of[c].enter_gradient(gathered_sums(place_, shape_, gathered, c));
-      const auto sides =
-          widen_sides(frames_.of[c], place_, shape_, {beside.left.of[c], beside.right.of[c]}, 1.0f, incoming);
-      beside.left.of[c] = sides.left;
-      beside.right.of[c] = sides.right;
-    }
-    write_gradients(beside, marks, continues, next);
+    frames_.enter_gathered(beside, frames_.sums);
+    __syncthreads();  // What is gathered is read.
+    write_gradients(again, beside, marks, continues, next);
+    leave_parts();
   }
 
-  /// Writes the block's parts of the gradients of w and u: sums over the warps, in their order. Nothing else uses the
-  /// memory that it does, so it needs no barrier but its own.
-  __device__ __forceinline__ void write_parts() const {
-    auto* const all = reinterpret_cast<float4*>(frames_.sums) + 2 * shape_.warps * kLanes;
-    const int first_token = (place_.chunk * shape_.warps + place_.warp) * kTokens;
-    const float first = static_cast<float>(first_token) - 0.5f * static_cast<float>(shape_.tokens - 1);
-    float gw[2];
-#pragma unroll
-    for (int c = 0; c < 2; ++c) gw[c] = fmaf(first, moment_[c], moment_by_token_[c]) - gu_[c];
-    all[place_.warp * kLanes] = {gw[0], gu_[0], gw[1], gu_[1]};
-    __syncthreads();
-    const int c = place_.warp;
-    if (c >= 2 || !place_.inside(shape_, c)) return;
+  /// Writes a block's parts of the gradients of w and u, which all its warps have left in `memory`: sums over the
+  /// warps, in their order.
+  static __device__ __forceinline__ void write_parts(const Shape& shape, const P& place, char* memory,
+                                                     const GradientPointers<float, In>& gradients) {
+    const int c = place.warp;
+    if (c >= 2 || !place.inside(shape, c)) return;
+    const float4* all = parts(shape, memory) + place.lane;
     float2 sum{};
 #pragma unroll 4
-    for (int warp = 0; warp < shape_.warps; ++warp) {
+    for (int warp = 0; warp < shape.warps; ++warp) {
       const float2 part = reinterpret_cast<const float2*>(all + warp * kLanes)[c];
       sum.x += part.x;
       sum.y += part.y;
     }
-    gradients_.gw_parts[place_.chunk_index(shape_, c)] = sum.x;
-    gradients_.gu_parts[place_.chunk_index(shape_, c)] = sum.y;
+    gradients.gw_parts[place.chunk_index(shape, c)] = sum.x;
+    gradients.gu_parts[place.chunk_index(shape, c)] = sum.y;
   }
 
  private:
@@ -127,6 +112,64 @@ class PairGradients {
   using Copies = PairCopies<kTokens, In>;
   using Pair = Chunk<In, 2>;
   static constexpr int kLast = Tile::kParts - 1;
+  static constexpr uint32_t kMissingKey = std::is_same_v<In, c10::BFloat16> ? 0xff80ff80U : 0xfc00fc00U;  ///< -inf
+
+  /// k and v of a part's tokens, from global memory; when they are used, one by one of the next part's.
+  struct ReadAgain {
+    PairRows<In> k, v;
+    Pair keys[kPart], values[kPart];
+    int unread;
+
+    __device__ __forceinline__ ReadAgain(const Shape& shape, const P& place, const Inputs<float, In>& inputs)
+        : k(shape, place, const_cast<In*>(inputs.k), shape.channels),  // Only read.
+          v(shape, place, const_cast<In*>(inputs.v), shape.channels),
+          unread(place.count) {
+#pragma unroll
+      for (int i = 0; i < kPart; ++i) load(i);
+    }
+    __device__ __forceinline__ void load(int i) {
+      k.load_below(keys[i], i, unread, kMissingKey);
+      v.load_below(values[i], i, unread, 0);
+    }
+    /// Goes on to the next part, if there is one.
+    __device__ __forceinline__ void advance(bool exists) {
+      k.advance(1);
+      v.advance(1);
+      unread = exists ? unread - kPart : 0;
+    }
+  };
+
+  /// Sums beside the parts of a segment, but for the outermost part. They have no initial values, which local memory
+  /// would have to take.
+  class PairMarks {
+   public:
+    __device__ __forceinline__ void put(int i, const PairSums& sums) { marks_[i] = {sums.of[0], sums.of[1]}; }
+    __device__ __forceinline__ PairSums at(int i) const { return {{marks_[i].first, marks_[i].second}}; }
+
+   private:
+    struct alignas(16) Mark {
+      FramedSums first, second;
+    };
+    Mark marks_[kLast];
+  };
+
+  /// [warps][lanes] parts of the gradients of w and u of both channels.
+  static __device__ __forceinline__ float4* parts(const Shape& shape, char* memory) {
+    return reinterpret_cast<float4*>(memory + Tile::bytes(shape.warps) + PairFrames<kTokens>::bytes(shape.warps));
+  }
+  /// What the block needs of a chunk besides its tokens; w and u have the place of a segment's sums.
+  static __device__ __forceinline__ PairEntry entry(const Shape& shape, const P& place, char* memory) {
+    float4* const sums = reinterpret_cast<float4*>(memory + Tile::bytes(shape.warps)) + place.lane;
+    return {sums + place.warp * kLanes, reinterpret_cast<Sums<float>*>(sums + 3 * shape.warps * kLanes)};
+  }
+  __device__ __forceinline__ void leave_parts() const {
+    const int first_token = (place_.chunk * shape_.warps + place_.warp) * kTokens;
+    const float first = static_cast<float>(first_token) - 0.5f * static_cast<float>(shape_.tokens - 1);
+    float gw[2];
+#pragma unroll
+    for (int c = 0; c < 2; ++c) gw[c] = fmaf(first, moment_[c], moment_by_token_[c]) - gu_[c];
+    parts_[place_.warp * kLanes + place_.lane] = {gw[0], gu_[0], gw[1], gu_[1]};
+  }
 
   /// Starts to copy what the scan does not need.
   __device__ __forceinline__ void start_rest() const {
@@ -145,15 +188,24 @@ class PairGradients {
   /// to the tokens right of it, `right` to those on its left. `marks` are the forward sums left of the parts, then the
   /// gradient sums right of them.
   __device__ __forceinline__ void find_terms(PairSums& left, PairSums& right, const Sides<PairSums>& beside,
-                                             const float (&rescale)[2], PairSums (&marks)[Tile::kParts]) {
-    float power[2], step[2], passed[2] = {1.0f, 1.0f}, part_decay[2], half_bonus[2];
+                                             const float (&rescale)[2], PairMarks& marks) {
+    float power[2], passed[2] = {1.0f, 1.0f}, part_decay[2], half_bonus[2];
     float gu[2]{}, moment[2]{}, moment_by_token[2]{};
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      power[c] = frames_.of[c].power(kTokens - kPart);
-      step[c] = frames_.of[c].power(-kPart);
-      part_decay[c] = frames_.of[c].power(kPart);
+      power[c] = part_decay[c] = frames_.of[c].power(kPart);
       half_bonus[c] = 0.5f * frames_.of[c].bonus;
+    }
+    // Left of the parts: also what stands left of the segment.
+#pragma unroll
+    for (int part = 1; part <= kLast; ++part) {
+      PairSums state = marks.at(part - 1);
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        state.of[c] = widen(state.of[c], rescale[c], power[c], beside.left.of[c]);
+        power[c] *= part_decay[c];
+      }
+      marks.put(part - 1, state);
     }
     PairSums forward_right = beside.right;
     PairRows<In> gr(shape_, place_, gradients_.gr, gradients_.stride);
@@ -163,7 +215,7 @@ class PairGradients {
 #pragma unroll 1
     for (int part = kLast; part >= 0; --part, count += kPart, token -= kPart) {
       const PairTerms<In, kPart> own(frames_.of, tile_.at(part, Tile::kKeys), tile_.at(part, Tile::kValues));
-      PairSums state = marks[part], left_of[kPart];
+      PairSums state = part > 0 ? marks.at(part - 1) : beside.left, left_of[kPart];
       Pair gy[kPart], gates[kPart];
 #pragma unroll
       for (int i = 0; i < kPart; ++i) {
@@ -172,16 +224,11 @@ class PairGradients {
       }
       __syncwarp();  // The terms take the places of what other lanes read.
 #pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        state.of[c] = widen(state.of[c], rescale[c], power[c], beside.left.of[c]);
-        power[c] *= step[c];
-      }
-#pragma unroll
       for (int i = 0; i < kPart; ++i) {
         left_of[i] = state;
         frames_.push(state, own, i);
       }
-      marks[part] = right;
+      if (part < kLast) marks.put(part, right);
       float q[kPart][2], h[kPart][2];
 #pragma unroll
       for (int i = kPart - 1; i >= 0; --i) {
@@ -232,48 +279,43 @@ class PairGradients {
   }
 
   /// From left to right: gk and gv, from what stands beside the segment and the gradient sums right of its parts.
-  __device__ __forceinline__ void write_gradients(const Sides<PairSums>& beside, const PairSums (&marks)[Tile::kParts],
-                                                  bool continues, const P& next) {
-    float power[2], step[2];
+  template <typename Next>
+  __device__ __forceinline__ void write_gradients(ReadAgain& again, const Sides<PairSums>& beside,
+                                                  const PairMarks& marks, bool continues, const Next& next) {
+    // Right of the parts: also what stands right of the segment. They wait in shared memory, in the thread's own places
+    // among the segments' sums and the parts of gradients, which lie side by side.
+    static_assert(kLast == 3);
+    const auto kept = [&](int part) -> PairSums& {
+      return frames_.sums[((part - 1) * shape_.warps + place_.warp) * kLanes];
+    };
+    PairSums state = beside.right;
+    float power[2], part_decay[2];
 #pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      power[c] = frames_.of[c].power(kTokens - kPart);
-      step[c] = frames_.of[c].power(-kPart);
+    for (int c = 0; c < 2; ++c) power[c] = part_decay[c] = frames_.of[c].power(kPart);
+#pragma unroll
+    for (int part = kLast; part > 0; --part) {
+      kept(part) = state;
+      state = marks.at(part - 1);
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        state.of[c] = widen(state.of[c], 1.0f, power[c], beside.right.of[c]);
+        power[c] *= part_decay[c];
+      }
     }
-    // Only read.
-    PairRows<In> k(shape_, place_, const_cast<In*>(inputs_.k), shape_.channels);
-    PairRows<In> v(shape_, place_, const_cast<In*>(inputs_.v), shape_.channels);
     PairRows<In> gk(shape_, place_, gradients_.gk, gradients_.stride);
     PairRows<In> gv(shape_, place_, gradients_.gv, gradients_.stride);
-    Copies copies(shape_, next);
+    Copies copies(shape_, next());
     PairSums left = beside.left;
-    Pair keys[kPart], values[kPart], next_keys[kPart], next_values[kPart];
-    k.load(next_keys, place_.count, -INFINITY);
-    v.load(next_values, place_.count, 0.0f);
     int count = written();
     float token = 0.0f;
 #pragma unroll 1
     for (int part = 0; part < Tile::kParts; ++part, count -= kPart) {
-#pragma unroll
-      for (int i = 0; i < kPart; ++i) {
-        keys[i] = next_keys[i];
-        values[i] = next_values[i];
-      }
-      if (part < kLast) {
-        k.advance(1);
-        v.advance(1);
-        k.load(next_keys, place_.count - (part + 1) * kPart, -INFINITY);
-        v.load(next_values, place_.count - (part + 1) * kPart, 0.0f);
-      }
+      again.advance(part < kLast);
       float4 terms[kPart];
 #pragma unroll
       for (int i = 0; i < kPart; ++i) terms[i] = tile_.terms(part)[i * kLanes];
-      PairSums state = marks[part], right_of[kPart];
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        state.of[c] = widen(state.of[c], 1.0f, power[c], beside.right.of[c]);
-        power[c] *= step[c];
-      }
+      PairSums right_of[kPart];
+      if (part > 0) state = kept(part);
 #pragma unroll
       for (int i = kPart - 1; i >= 0; --i) {
         right_of[i] = state;
@@ -292,7 +334,7 @@ class PairGradients {
         for (int c = 0; c < 2; ++c) {
           const Frame& frame = frames_.of[c];
           const float q = c == 0 ? terms[i].x : terms[i].z, h = c == 0 ? terms[i].y : terms[i].w;
-          const float term = frame.term(keys[i][c]), value = values[i][c];
+          const float term = frame.term(again.keys[i][c]), value = again.values[i][c];
           const FramedSums &before = left.of[c], &behind = right_of[i].of[c];
           const float a = fmaf(frame.bonus, q, behind.a + before.a), b = fmaf(frame.bonus, h, behind.b + before.b);
           of_value[c] = term * a;
@@ -302,21 +344,25 @@ class PairGradients {
           moment_by_token_[c] = fmaf(token, difference, moment_by_token_[c]);
           frame.push(left.of[c], q, h);
         }
+        again.load(i);
         gk.store_below(of_key, i, count);
         gv.store_below(of_value, i, count);
       }
       gk.advance(1);
       gv.advance(1);
+      if (continues && part == kLast - 1) entry_.start(shape_, next(), inputs_, kept_);
     }
   }
 
   const Shape& shape_;
   const P& place_;
   const Inputs<float, In>& inputs_;
-  const PairEntry& entry_;
+  const ChunkSums<float>& kept_;
   const GradientPointers<float, In>& gradients_;
   Tile tile_;
+  PairEntry entry_;
   PairFrames<kTokens> frames_;
+  float4* parts_;
   // The thread's shares; those of moments by the numbers of tokens in its segment.
   float gu_[2], moment_[2], moment_by_token_[2];
 };

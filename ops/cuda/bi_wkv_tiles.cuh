@@ -15,7 +15,7 @@ class SegmentCopies {
   __device__ __forceinline__ SegmentCopies(const P& place, const Shape& shape)
       : channels_(shape.channels),
         group_channel_(place.group_channel),
-        first_row_(place.first_row),
+        first_(place.first(shape.channels)),
         lane_(place.lane),
         count_(place.count),
         wide_(shape.vectorized) {}
@@ -27,15 +27,15 @@ class SegmentCopies {
     if (!wide_) {
 #pragma unroll
       for (int c = 0; c < kWidth; ++c) {
-        const In* from = tensor + (first_row_ * channels_ + group_channel_ + column(c));
+        const In* from = tensor + (first_ + group_channel_ + column(c));
 #pragma unroll 4
         for (int i = 0; i < kTokens; ++i) tile[i * kRow + c] = i < count_ ? from[i * channels_] : missing;
       }
       return;
     }
     const int row = lane_ / kPieces, first = lane_ % kPieces * kPiece;
-    const In* from = tensor + (first_row_ * channels_ + group_channel_ +
-                               least(first, channels_ - group_channel_ - kPiece) + row * channels_);
+    const In* from =
+        tensor + (first_ + group_channel_ + least(first, channels_ - group_channel_ - kPiece) + row * channels_);
     In* to = tile - lane_ * kWidth + row * kRow + first;
     if (count_ == kTokens) {  // The same in the whole warp; without it, every copy would be a branch.
 #pragma unroll
@@ -59,30 +59,29 @@ class SegmentCopies {
     }
   }
 
-  /// Copies kCount rows of a tile, from `first` on, whose columns all lanes have written, to `tensor`, whose tokens are
-  /// `stride` apart.
+  /// Copies kCount rows of a tile, from `first` on, whose columns all lanes have written, to `tensor`.
   template <int kCount>
-  __device__ __forceinline__ void write(const In* tile, In* tensor, int64_t stride, int first) const {
+  __device__ __forceinline__ void write(const In* tile, In* tensor, int first) const {
     constexpr int kRow = kLanes * kWidth;
     __syncwarp();
     const int count = count_ - first < kCount ? count_ - first : kCount;
     tile += first * kRow;
-    tensor += (first_row_ + first) * stride + group_channel_;
+    tensor += first_ + first * channels_ + group_channel_;
     if (!wide_) {
 #pragma unroll
       for (int c = 0; c < kWidth; ++c) {
         if (group_channel_ + lane_ * kWidth + c >= channels_) continue;
 #pragma unroll 1
-        for (int i = 0; i < count; ++i) tensor[i * stride + column(c)] = tile[i * kRow + c];
+        for (int i = 0; i < count; ++i) tensor[i * channels_ + column(c)] = tile[i * kRow + c];
       }
       return;
     }
     const int row = lane_ / kPieces, piece = lane_ % kPieces * kPiece;
-    In* to = tensor + (piece + row * stride);
+    In* to = tensor + (piece + row * channels_);
     const In* from = tile - lane_ * kWidth + row * kRow + piece;
     const int rows = group_channel_ + piece < channels_ ? count : 0;
 #pragma unroll
-    for (int round = 0; round < kRounds<kCount>; ++round, to += kRows * stride) {
+    for (int round = 0; round < kRounds<kCount>; ++round, to += kRows * channels_) {
       if (round * kRows + row < rows) {
         *reinterpret_cast<Piece*>(to) = *reinterpret_cast<const Piece*>(from + round * kRows * kRow);
       }
@@ -106,7 +105,7 @@ class SegmentCopies {
     return least(lane_ * kWidth + c, channels_ - 1 - group_channel_);
   }
 
-  int64_t channels_, group_channel_, first_row_;
+  int64_t channels_, group_channel_, first_;
   int lane_, count_;
   bool wide_;
 };
