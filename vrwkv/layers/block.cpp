@@ -1,6 +1,8 @@
 #include "vrwkv/layers/block.h"
 
+#include "ops/linear.h"
 #include "ops/linear_residual.h"
+#include "ops/residual_mix.h"
 #include "vrwkv/layers/layer_norm.h"
 
 namespace vrwkv {
@@ -61,45 +63,55 @@ Stream BlockImpl::enter(Stream stream) const {
     const auto [sum, next] = ops::residual_add({}, normalized, feed_of(options_), kLayerNormEps);
     stream = {sum, next};
   }
-  if (!stream.feed.defined()) stream.feed = make_feed(stream.x, !options_.post_norm);
+  if (stream.is_sum() && !stream.feed.defined()) stream.feed = make_feed(stream.x, !options_.post_norm);
   return stream;
 }
 
 BiWkvInputs BlockImpl::bi_wkv_inputs(Stream stream, const Tokens& tokens) {
   TORCH_CHECK(att, "vrwkv: a block with attention bi_wkv6 has no Bi-WKV");
   stream = enter(std::move(stream));
-  return att->project(stream.feed, branch_norm(ln1), tokens);
+  return att->project(stream, branch_norm(ln1), tokens);
 }
 
 bool BlockImpl::adds_plainly() const { return !options_.post_norm && !gamma1.defined(); }
 
-Stream BlockImpl::add_attention(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask) {
+/// Whether sums behind branches are left to the mixes that read them, with which they have their gradients together.
+bool BlockImpl::leaves_sums(const Stream& stream, const Tokens& tokens) const {
+  return att && adds_plainly() && ffn->is_operator(tokens) &&
+         ops::residual_mix_is_joined(stream.x, stream.is_sum() ? stream.feed : stream.branch.value);
+}
+
+Stream BlockImpl::add_attention(Stream stream, const Tokens& tokens, const torch::Tensor& mask, bool leaves_sum) {
   const NormAffine norm = branch_norm(ln1);
   if (att && adds_plainly()) {
-    const auto [sum, feed] = ops::linear_residual(stream.x, att->mix(stream.feed, norm, tokens), att->output->weight,
-                                                  mask, feed_of(options_), kLayerNormEps);
+    const torch::Tensor mixed = att->mix(stream, norm, tokens);
+    if (leaves_sum) return {stream.x, {}, {.value = ops::linear(mixed, att->output->weight), .mask = mask}};
+    const auto [sum, feed] =
+        ops::linear_residual(stream.x, mixed, att->output->weight, mask, feed_of(options_), kLayerNormEps);
     return {sum, feed};
   }
-  const torch::Tensor value = att6 ? att6(stream.feed, norm, tokens) : att(stream.feed, norm, tokens);
+  const torch::Tensor value = att6 ? att6(stream.feed, norm, tokens) : att(stream, norm, tokens);
   return add(stream.x, {.value = value}, ln1, gamma1, mask, feed_of(options_));
 }
 
-Stream BlockImpl::add_channel_mix(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask,
-                                  ops::Feed next) {
+Stream BlockImpl::add_channel_mix(Stream stream, const Tokens& tokens, const torch::Tensor& mask, ops::Feed next,
+                                  bool leaves_sum) {
   const NormAffine norm = branch_norm(ln2);
-  if (adds_plainly() && !mask.defined() && ffn->is_operator(tokens)) {
+  if (stream.is_sum() && adds_plainly() && !mask.defined() && ffn->is_operator(tokens)) {
     const auto [sum, feed] = ops::channel_mix(stream.x, stream.feed, ffn->parameters(norm), tokens.grid.height,
                                               tokens.grid.width, next, kLayerNormEps);
     return {sum, feed};
   }
-  const auto [value, gate] = ffn(stream.feed, norm, tokens);
+  const auto [value, gate] = ffn(stream, norm, tokens);
+  if (leaves_sum) return {stream.x, {}, {.value = value, .gate = gate, .mask = mask}};
   return add(stream.x, {.value = value, .gate = gate}, ln2, gamma2, mask, next);
 }
 
-Stream BlockImpl::forward(Stream stream, const Tokens& tokens, const DropPathMasks& masks, ops::Feed next) {
+Stream BlockImpl::forward(Stream stream, const Tokens& tokens, const DropPathMasks& masks, ops::Feed next, bool adds) {
   stream = enter(std::move(stream));
-  stream = add_attention(stream, tokens, masks.att);
-  return add_channel_mix(stream, tokens, masks.ffn, next);
+  const bool leaves = leaves_sums(stream, tokens);
+  stream = add_attention(std::move(stream), tokens, masks.att, leaves);
+  return add_channel_mix(std::move(stream), tokens, masks.ffn, next, leaves && adds);
 }
 
 }  // namespace vrwkv
