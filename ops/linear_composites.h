@@ -34,8 +34,9 @@ std::tuple<at::Tensor, at::Tensor> linear_residual_composite(const at::Tensor& x
 
 std::tuple<at::Tensor, std::vector<at::Tensor>> residual_mix_composite(
     const at::Tensor& x, const at::Tensor& value, const std::optional<at::Tensor>& gate,
-    const std::optional<at::Tensor>& mask, at::TensorList mixes, const std::optional<at::Tensor>& weight,
-    const std::optional<at::Tensor>& bias, int64_t height, int64_t width, double eps);
+    const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias,
+    const std::optional<at::Tensor>& scale, const std::optional<at::Tensor>& mask, at::TensorList mixes, int64_t height,
+    int64_t width, double eps);
 
 /// A residual sum as the results of a registered op, which must not share memory: an empty tensor for no feed, of the
 /// kind of `branch`.

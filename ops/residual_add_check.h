@@ -34,10 +34,5 @@ inline ResidualBranch residual_branch(const at::Tensor& value, const std::option
                                       const std::optional<at::Tensor>& scale, const std::optional<at::Tensor>& mask) {
   return {value, part(gate), part(norm_weight), part(norm_bias), part(scale), part(mask)};
 }
-/// A branch that is added as it is, but for its gate and mask.
-inline ResidualBranch plain_branch(const at::Tensor& value, const std::optional<at::Tensor>& gate,
-                                   const std::optional<at::Tensor>& mask) {
-  return {.value = value, .gate = part(gate), .mask = part(mask)};
-}
 
 }  // namespace vrwkv::ops

@@ -29,18 +29,24 @@ struct Size {
 
 /// What a call has beside x, value and mixes.
 struct Parts {
-  bool gated, masked, affine;
+  bool gated, normed, scaled, masked;
 };
 
-constexpr Parts kEveryParts[]{{false, false, true}, {true, false, true}, {true, true, true}, {false, true, false}};
+constexpr Parts kEveryParts[]{{false, true, true, false},
+                              {true, true, true, false},
+                              {true, true, true, true},
+                              {false, true, false, true},
+                              {true, false, true, false}};
+constexpr Parts kAllParts{true, true, true, true};
 
 /// One call's arguments and the gradients of its results.
 struct Inputs {
   at::Tensor x, mask, gy;
   Tensors narrow;      ///< value, and a gate where there is one
-  Tensors parameters;  ///< the mixes, and weight and bias where they are
+  Tensors parameters;  ///< the mixes, and the norm's weight and bias and the scale where they are
   Tensors gmixed;
   size_t mixes;
+  bool normed, scaled;
   Size size;
 
   Inputs(const Size& of, size_t count, const Parts& parts) : mixes(count), size(of) {
@@ -54,7 +60,11 @@ struct Inputs {
       parameters.push_back(at::rand({1, 1, size.channels}, at::kDouble));
       gmixed.push_back(tokens());
     }
-    for (int i = 0; i < (parts.affine ? 2 : 0); ++i) parameters.push_back(at::randn({size.channels}, at::kDouble));
+    const auto per_channel = [&] { return at::randn({size.channels}, at::kDouble); };
+    normed = parts.normed;
+    if (normed) parameters.insert(parameters.end(), {per_channel() + 1, per_channel()});
+    scaled = parts.scaled;
+    if (scaled) parameters.push_back(per_channel() + 1);
   }
 
   Inputs to(at::Device device, at::ScalarType wide, at::ScalarType branch) const {
@@ -73,45 +83,41 @@ struct Inputs {
   }
 
   ops::ResidualBranch branch() const {
-    return {.value = narrow[0], .gate = narrow.size() > 1 ? narrow[1] : at::Tensor(), .mask = mask};
+    ops::ResidualBranch made{.value = narrow[0], .mask = mask};
+    if (narrow.size() > 1) made.gate = narrow[1];
+    if (normed) made.norm_weight = parameters[mixes];
+    if (normed) made.norm_bias = parameters[mixes + 1];
+    if (scaled) made.scale = parameters.back();
+    return made;
   }
-  ops::SumMixes sum_mixes() const {
-    const bool affine = parameters.size() > mixes;
-    return {.mixes = Tensors(parameters.begin(), parameters.begin() + static_cast<int64_t>(mixes)),
-            .weight = affine ? parameters[mixes] : at::Tensor(),
-            .bias = affine ? parameters[mixes + 1] : at::Tensor(),
-            .height = size.height,
-            .width = size.width};
-  }
+  at::TensorList mix_list() const { return at::TensorList(parameters).slice(0, mixes); }
 };
 
+Tensors with_first(const at::Tensor& first, const Tensors& rest) {
+  Tensors all{first};
+  all.insert(all.end(), rest.begin(), rest.end());
+  return all;
+}
+
 Tensors run(const Inputs& in) {
-  const ops::ResidualMixOutput output = ops::residual_mix(in.x, in.branch(), in.sum_mixes(), kEps);
-  Tensors results{output.x};
-  results.insert(results.end(), output.mixed.begin(), output.mixed.end());
-  return results;
+  const auto [sum, mixed] = ops::residual_mix(in.x, in.branch(), in.mix_list(), in.size.height, in.size.width, kEps);
+  return with_first(sum, mixed);
 }
 
 /// The operators behind each other.
 Tensors composed(const Inputs& in) {
-  const auto [sum, feed] = ops::residual_add(in.x, in.branch(), ops::Feed::standardized, kEps);
-  const ops::SumMixes of = in.sum_mixes();
-  Tensors results{sum};
-  const auto optional = [](const at::Tensor& t) { return t.defined() ? std::optional(t) : std::nullopt; };
-  for (const at::Tensor& mixed :
-       ops::token_shift_mix(feed, of.mixes, optional(of.weight), optional(of.bias), of.height, of.width)) {
-    results.push_back(mixed);
-  }
-  return results;
+  const auto [sum, feed] = ops::residual_add(in.x, in.branch(), ops::Feed::cast, kEps);
+  return with_first(
+      sum, ops::token_shift_mix(feed, in.mix_list(), std::nullopt, std::nullopt, in.size.height, in.size.width));
 }
 
 Tensors reference(const Inputs& in) {
-  const auto [sum, feed] = residual_add_reference(in.x, in.branch(), ops::Feed::standardized, kEps);
-  const ops::SumMixes of = in.sum_mixes();
-  const at::Tensor n = of.weight.defined() ? feed * of.weight + of.bias : feed;
-  const at::Tensor shifted = q_shift_reference(n, of.height, of.width, in.size.channels);
+  const auto [sum, feed] = residual_add_reference(in.x, in.branch(), ops::Feed::cast, kEps);
+  const at::Tensor shifted = q_shift_reference(feed, in.size.height, in.size.width, in.size.channels);
   Tensors results{sum};
-  for (const at::Tensor& mix : of.mixes) results.push_back(n * mix.flatten() + shifted * (1 - mix.flatten()));
+  for (const at::Tensor& mix : in.mix_list()) {
+    results.push_back(feed * mix.flatten() + shifted * (1 - mix.flatten()));
+  }
   return results;
 }
 
@@ -179,8 +185,8 @@ TEST_P(ResidualMix, MatchesTheFormula) {
           for (const Through through : {Through::both, Through::x, Through::feed}) {
             if (through != Through::both && size.batch != 3) continue;
             SCOPED_TRACE(c10::str(precision.value, " B ", size.batch, " grid ", size.height, "x", size.width, " C ",
-                                  size.channels, " mixes ", mixes, " gated ", parts.gated, " masked ", parts.masked,
-                                  " through ", static_cast<int>(through)));
+                                  size.channels, " mixes ", mixes, " gated ", parts.gated, " normed ", parts.normed,
+                                  " masked ", parts.masked, " through ", static_cast<int>(through)));
             const Inputs in = inputs(size, mixes, parts, precision);
             expect_close(with_gradients(in.to(at::kCPU, kDouble), reference, through), with_gradients(in, run, through),
                          precision);
@@ -204,7 +210,7 @@ TEST_P(ResidualMix, IsAsGoodAsTheOperatorsThatItIsMadeOf) {
 
 TEST_P(ResidualMix, GivesEqualBitsInEveryRunAndUnderAutocast) {
   at::manual_seed(3);
-  const Inputs in = inputs({7, 9, 11, 384}, 3, {true, true, true});
+  const Inputs in = inputs({7, 9, 11, 384}, 3, kAllParts);
   const Tensors expected = with_gradients(in, run);
   const auto expect_equal = [&] {
     const Tensors actual = with_gradients(in, run);
@@ -221,7 +227,7 @@ TEST_P(ResidualMix, TakesAnyMemoryLayoutAndUnalignedTensors) {
     return at::empty({tensor.numel() + 1}, tensor.options()).slice(0, 1).view_as(tensor).copy_(tensor);
   };
   const auto strided = [](const at::Tensor& tensor) { return tensor.transpose(0, 1).contiguous().transpose(0, 1); };
-  const Inputs in = inputs({3, 5, 7, 256}, 2, {true, true, true});
+  const Inputs in = inputs({3, 5, 7, 256}, 2, kAllParts);
   Inputs moved = in;
   moved.x = strided(in.x);
   moved.gy = unaligned(in.gy);
@@ -234,7 +240,7 @@ TEST_P(ResidualMix, TakesAnyMemoryLayoutAndUnalignedTensors) {
 
 TEST_P(ResidualMix, KeepsNaNWhereTheFormulaHasIt) {
   at::manual_seed(5);
-  Inputs in = inputs({2, 5, 7, 256}, 3, {true, false, true});
+  Inputs in = inputs({2, 5, 7, 256}, 3, {true, true, true, false});
   const float nan = std::numeric_limits<float>::quiet_NaN();
   in.gmixed[1][1][17][100] = nan;
   in.gy[0][3][255] = nan;
@@ -250,7 +256,7 @@ TEST_P(ResidualMix, ReadsWhatWasWrittenJustBefore) {
   std::vector<Inputs> given;
   std::vector<Tensors> expected;
   for (int i = 0; i < 2; ++i) {
-    given.push_back(inputs(size, 3, {true, true, true}));
+    given.push_back(inputs(size, 3, kAllParts));
     expected.push_back(with_gradients(given.back(), run));
   }
   Inputs in = given[0];
@@ -277,7 +283,7 @@ TEST_P(ResidualMix, ReadsWhatWasWrittenJustBefore) {
 
 TEST_P(ResidualMix, ComputesOnlyTheGradientsThatAreAskedFor) {
   at::manual_seed(7);
-  const Inputs in = inputs({2, 3, 5, 256}, 2, {true, true, true});
+  const Inputs in = inputs({2, 3, 5, 256}, 2, kAllParts);
   const Tensors whole = with_gradients(in, run);
   Inputs one = in;
   one.mask = one.mask.detach().requires_grad_();
@@ -291,14 +297,14 @@ TEST_P(ResidualMix, ComputesOnlyTheGradientsThatAreAskedFor) {
 }
 
 TEST_P(ResidualMix, AcceptsNoImages) {
-  const Inputs in = inputs({0, 2, 3, 256}, 2, {true, true, true});
+  const Inputs in = inputs({0, 2, 3, 256}, 2, kAllParts);
   const Tensors results = with_gradients(in, run);
   EXPECT_EQ(results[0].sizes(), in.x.sizes());
   EXPECT_EQ(results.back().sizes(), in.parameters.back().sizes());
 }
 
 TEST_P(ResidualMix, NamesWhatIsWrongWithItsArguments) {
-  const Inputs good = inputs({2, 2, 3, 256}, 2, {true, true, true});
+  const Inputs good = inputs({2, 2, 3, 256}, 2, kAllParts);
   const auto expect_error = [&](const auto& spoil, const std::string& text) {
     Inputs bad = good;
     bad.x = bad.x.detach().requires_grad_();
@@ -317,9 +323,6 @@ TEST_P(ResidualMix, NamesWhatIsWrongWithItsArguments) {
   expect_error([](Inputs& in) { in.mask = in.mask.slice(0, 1); }, "mask must have B = 2 elements, got [1, 1, 1]");
   expect_error([](Inputs& in) { in.size.height = 4; }, "height * width");
   expect_error([](Inputs& in) { in.parameters[1] = in.parameters[1].slice(2, 1); }, "mixes");
-  ops::ResidualBranch scaled = good.branch();
-  scaled.scale = good.parameters[0].flatten();
-  EXPECT_THROW(ops::residual_mix(good.x, scaled, good.sum_mixes(), kEps), c10::Error);
 }
 
 }  // namespace

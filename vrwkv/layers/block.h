@@ -58,8 +58,9 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
                          bool leaves_sum);
   NormAffine branch_norm(const torch::nn::LayerNorm& norm) const;
   Stream enter(Stream stream) const;
-  Stream add(const torch::Tensor& x, ops::ResidualBranch branch, const torch::nn::LayerNorm& norm,
-             const torch::Tensor& scale, const torch::Tensor& mask, ops::Feed feed) const;
+  ops::ResidualBranch finished(ops::ResidualBranch branch, const torch::nn::LayerNorm& norm, const torch::Tensor& scale,
+                               const torch::Tensor& mask) const;
+  static Stream add(const torch::Tensor& x, const ops::ResidualBranch& branch, ops::Feed feed, bool leaves_sum);
 
   VrwkvOptions options_;
   int64_t layer_;

@@ -85,10 +85,10 @@ std::vector<torch::Tensor> mix_tokens(const torch::Tensor& feed, const NormAffin
 std::vector<torch::Tensor> mix_stream(Stream& stream, const NormAffine& norm,
                                       std::initializer_list<torch::Tensor> mixes, const ShiftOf& shift) {
   if (stream.is_sum()) return mix_tokens(stream.feed, norm, mixes, shift);
-  TORCH_CHECK(shifts_whole_grid(shift) && !shift.group, "mix_stream: only Q-Shift over a whole grid adds a branch");
-  auto [x, mixed] = ops::residual_mix(
-      stream.x, stream.branch, {mixes, norm.weight, norm.bias, shift.tokens.grid.height, shift.tokens.grid.width},
-      kLayerNormEps);
+  TORCH_CHECK(shifts_whole_grid(shift) && !shift.group && !norm.weight.defined(),
+              "mix_stream: only Q-Shift over a whole grid without a norm adds a branch");
+  auto [x, mixed] = ops::residual_mix(stream.x, stream.branch, mixes, shift.tokens.grid.height, shift.tokens.grid.width,
+                                      kLayerNormEps);
   stream = {x, {}};
   return mixed;
 }
