@@ -9,7 +9,7 @@
 
 #include "ops/residual_add.h"
 
-// Operators with linear layers as compositions of operators that differentiate themselves, for every device, dtype and
+// Operators that join others, as compositions of operators that differentiate themselves, for every device, dtype and
 // size.
 
 namespace vrwkv::ops {
@@ -31,6 +31,12 @@ std::tuple<at::Tensor, at::Tensor> linear_residual_composite(const at::Tensor& x
                                                              const at::Tensor& weight,
                                                              const std::optional<at::Tensor>& mask, int64_t feed,
                                                              double eps);
+
+std::tuple<at::Tensor, std::vector<at::Tensor>> residual_mix_composite(
+    const at::Tensor& x, const at::Tensor& value, const std::optional<at::Tensor>& gate,
+    const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias,
+    const std::optional<at::Tensor>& scale, const std::optional<at::Tensor>& mask, at::TensorList mixes, int64_t height,
+    int64_t width, double eps);
 
 /// A residual sum as the results of a registered op, which must not share memory: an empty tensor for no feed, of the
 /// kind of `branch`.

@@ -17,20 +17,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using OptionalTensor = std::optional<at::Tensor>;
 
-/// y, feed and the feed's 1 / sqrt(var + eps).
-std::tuple<at::Tensor, at::Tensor, at::Tensor> call_forward(const at::Tensor& x, const ResidualBranch& branch,
-                                                            int64_t feed, double eps) {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("vrwkv::_residual_add_forward", "")
-          .typed<std::tuple<at::Tensor, at::Tensor, at::Tensor>(
-              const OptionalTensor&, const at::Tensor&, const OptionalTensor&, const OptionalTensor&,
-              const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, int64_t, double)>();
-  return op.call(optional_tensor(x), branch.value, optional_tensor(branch.gate), optional_tensor(branch.norm_weight),
-                 optional_tensor(branch.norm_bias), optional_tensor(branch.scale), optional_tensor(branch.mask), feed,
-                 eps);
-}
-
 std::array<at::Tensor, kResidualInputs> call_backward(const at::Tensor& gy, const at::Tensor& gfeed,
                                                       const SavedResidual& saved,
                                                       const std::array<bool, kResidualInputs>& needed) {
@@ -59,7 +45,7 @@ class ResidualAddFunction : public torch::autograd::Function<ResidualAddFunction
                                int64_t feed, double eps) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     const ResidualBranch branch = residual_branch(value, gate, norm_weight, norm_bias, scale, mask);
-    const auto [y, fed, rstd] = call_forward(part(x), branch, feed, eps);
+    const auto [y, fed, rstd] = residual_sum(part(x), branch, static_cast<Feed>(feed), eps);
     // Neither x nor, where its gradient does not depend on it, the branch is kept.
     const bool keeps_value = branch.gate.defined() || branch.norm_weight.defined() || branch.scale.defined();
     const bool standardized = static_cast<Feed>(feed) == Feed::standardized;
@@ -108,6 +94,19 @@ std::tuple<at::Tensor, at::Tensor> residual_add_autograd(const OptionalTensor& x
 }
 
 }  // namespace
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> residual_sum(const at::Tensor& x, const ResidualBranch& branch,
+                                                            Feed feed, double eps) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("vrwkv::_residual_add_forward", "")
+          .typed<std::tuple<at::Tensor, at::Tensor, at::Tensor>(
+              const OptionalTensor&, const at::Tensor&, const OptionalTensor&, const OptionalTensor&,
+              const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, int64_t, double)>();
+  return op.call(optional_tensor(x), branch.value, optional_tensor(branch.gate), optional_tensor(branch.norm_weight),
+                 optional_tensor(branch.norm_bias), optional_tensor(branch.scale), optional_tensor(branch.mask),
+                 static_cast<int64_t>(feed), eps);
+}
 
 void keep_sum(AutogradContext& context, at::ScalarType x_dtype, at::ScalarType value_dtype, double eps, Feed feed,
               const at::Tensor& fed) {

@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <array>
+#include <tuple>
 
 #include "ops/residual_add.h"
 
@@ -19,6 +20,10 @@ struct SavedResidual {
   at::ScalarType x_dtype, value_dtype;
   double eps;
 };
+
+/// The sum, its feed and the feed's 1 / sqrt(var + eps), by the CUDA kernel.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> residual_sum(const at::Tensor& x, const ResidualBranch& branch,
+                                                            Feed feed, double eps);
 
 /// Keeps in the context of such a sum's autograd function what is no tensor; those are its own. `fed` is its second
 /// result.

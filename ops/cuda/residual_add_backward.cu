@@ -102,9 +102,10 @@ Gradients backward(const OptionalTensor& gy_in, const OptionalTensor& gfeed_in, 
       if (!sums_needed) return;
       const auto sum_blocks = static_cast<unsigned int>((channels + kSumColumns - 1) / kSumColumns);
       launch_dependent(parameter_gradient_kernel, sum_blocks, kSumThreads, arguments.parts, blocks,
-                       static_cast<int>(channels), pointer_to<float>(norm_weight), pointer_to<float>(norm_bias),
-                       pointer_to<float>(scale), mutable_pointer_to<float>(gnorm_weight),
-                       mutable_pointer_to<float>(gnorm_bias), mutable_pointer_to<float>(gscale));
+                       static_cast<int>(channels),
+                       BranchParameters{pointer_to<float>(norm_weight), pointer_to<float>(norm_bias),
+                                        pointer_to<float>(scale), mutable_pointer_to<float>(gnorm_weight),
+                                        mutable_pointer_to<float>(gnorm_bias), mutable_pointer_to<float>(gscale)});
     });
   });
   return results();

@@ -2,6 +2,7 @@
 
 #include "ops/cuda/column_sums.cuh"
 #include "ops/cuda/residual_add_row.cuh"
+#include "ops/cuda/residual_parameters.cuh"
 
 // Device side of residual_add's gradient. One pass over the rows; a lane sums the parts of its channels' parameter
 // gradients over all rows that it meets, a block then adds the sums of its lanes, and parameter_gradient_kernel those
@@ -43,7 +44,7 @@ __device__ __forceinline__ void standardize_backward(float (&g)[L::kElements], c
   const float mean = sum_over_lanes<L>(sum) * inverse_channels;
   const float mean_product = sum_over_lanes<L>(product) * inverse_channels;
 #pragma unroll
-  for (int e = 0; e < L::kElements; ++e) g[e] = rstd * (g[e] - mean - hat[e] * mean_product);
+  for (int e = 0; e < L::kElements; ++e) g[e] = standardized_gradient(g[e], hat[e], rstd, mean, mean_product);
 }
 
 /// A block's sums per channel over its rows, in shared memory: in registers they would take those that keep loads in
@@ -170,25 +171,12 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<L, V>) backward_kernel
   }
 }
 
-/// The parameter gradients from the parts of backward_kernel's blocks; norm_weight, norm_bias and scale may be null.
+/// The parameter gradients from the parts of backward_kernel's blocks.
 __global__ void __launch_bounds__(kSumThreads)
-    parameter_gradient_kernel(const float* __restrict__ parts, int blocks, int channels,
-                              const float* __restrict__ norm_weight, const float* __restrict__ norm_bias,
-                              const float* __restrict__ scale, float* __restrict__ gnorm_weight,
-                              float* __restrict__ gnorm_bias, float* __restrict__ gscale) {
+    parameter_gradient_kernel(const float* __restrict__ parts, int blocks, int channels, BranchParameters parameters) {
   start_in_turn();
   float sums[2];
-  if (!sum_rows(parts, blocks, channels, sums)) return;
-  const auto [gz, g] = sums;
-  const int64_t channel = sum_column();
-  const float factor = scale != nullptr ? scale[channel] : 1.0F;
-  if (norm_weight == nullptr) {
-    gscale[channel] = gz;
-    return;
-  }
-  gnorm_weight[channel] = factor * gz;
-  gnorm_bias[channel] = factor * g;
-  if (gscale != nullptr) gscale[channel] = norm_weight[channel] * gz + norm_bias[channel] * g;
+  if (sum_rows(parts, blocks, channels, sums)) parameters.write(sum_column(), sums[0], sums[1]);
 }
 
 }  // namespace vrwkv::ops::cuda

@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       store_chunk<kVector>(gx + at, gn);
     }
   }
-  write_sums(shape, static_cast<int>(threadIdx.y), channels.first, sums, parts);
+  write_sums(shape, SumRows::of_block(), static_cast<int>(threadIdx.y), channels.first, sums, parts);
 }
 
 }  // namespace vrwkv::ops::cuda

@@ -134,32 +134,43 @@ __global__ void __launch_bounds__(kThreads, 2)
 template <typename T, int kSums, int kVector>
 constexpr size_t kSumBytes = sizeof(T) * kSums * kVector;
 
+/// The threads of a block as rows of `lanes` that write_sums() adds up, and this one among all of the block.
+struct SumRows {
+  int lanes, rows, thread, threads;
+
+  __device__ __forceinline__ static SumRows of_block() {
+    const int lanes = static_cast<int>(blockDim.x), rows = static_cast<int>(blockDim.y);
+    return {lanes, rows, static_cast<int>(threadIdx.y) * lanes + static_cast<int>(threadIdx.x), lanes * rows};
+  }
+};
+
 /// Sums over the block's rows, in their order, what each thread has for `row` and for its channels from `channel` on,
-/// to [blocks, kSums, channels] in `parts`. All threads of the block call it; nothing else uses the dynamic shared
-/// memory any more.
-template <typename T, int kSums, int kVector>
-__device__ __forceinline__ void write_sums(const MixShape& shape, int row, int channel, const T (&sums)[kSums][kVector],
-                                           T* __restrict__ parts) {
+/// to [blocks, kSums, channels] in `parts`, or with `apart` to [kSums, blocks, channels]; threads behind the last row
+/// have nothing. All threads of the block call it; nothing else uses the dynamic shared memory any more.
+template <bool apart = false, typename T, int kSums, int kVector>
+__device__ __forceinline__ void write_sums(const MixShape& shape, const SumRows& in, int row, int channel,
+                                           const T (&sums)[kSums][kVector], T* __restrict__ parts) {
   extern __shared__ __align__(16) char memory[];
   T* const shared = reinterpret_cast<T*>(memory);
-  const int lanes = static_cast<int>(blockDim.x), rows = static_cast<int>(blockDim.y);
-  const int columns = lanes * kVector, first = static_cast<int>(blockIdx.y) * columns;
+  const int columns = in.lanes * kVector, first = static_cast<int>(blockIdx.y) * columns;
   __syncthreads();
+  if (row < in.rows) {
 #pragma unroll
-  for (int j = 0; j < kSums; ++j) {
-    Vector<T, kVector> own;
+    for (int j = 0; j < kSums; ++j) {
+      Vector<T, kVector> own;
 #pragma unroll
-    for (int c = 0; c < kVector; ++c) own.values[c] = sums[j][c];
-    store_vector(shared + (row * kSums + j) * columns + channel - first, own);
+      for (int c = 0; c < kVector; ++c) own.values[c] = sums[j][c];
+      store_vector(shared + (row * kSums + j) * columns + channel - first, own);
+    }
   }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.y) * lanes + static_cast<int>(threadIdx.x); i < kSums * columns;
-       i += rows * lanes) {
+  for (int i = in.thread; i < kSums * columns; i += in.threads) {
     T sum = T(0);
-    for (int r = 0; r < rows; ++r) sum += shared[r * kSums * columns + i];
+    for (int r = 0; r < in.rows; ++r) sum += shared[r * kSums * columns + i];
     const int j = i / columns, at = first + i - j * columns;
     if (at < shape.channels) {
-      parts[(static_cast<int64_t>(blockIdx.x) * kSums + j) * shape.channels + at] = sum;
+      const int64_t block = blockIdx.x, index = apart ? int64_t{j} * gridDim.x + block : block * kSums + j;
+      parts[index * shape.channels + at] = sum;
     }
   }
 }

@@ -292,7 +292,7 @@ __global__ void __launch_bounds__(kWalkThreads, 1)
       each([&](const Segment& segment) { backward.walk_before_read(segment, step); });
     }
   }
-  write_sums(shape, place.row, place.channel, backward.sums, parts);
+  write_sums(shape, SumRows::of_block(), place.row, place.channel, backward.sums, parts);
 }
 
 }  // namespace vrwkv::ops::cuda

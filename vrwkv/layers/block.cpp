@@ -1,7 +1,9 @@
 #include "vrwkv/layers/block.h"
 
 #include "ops/linear_residual.h"
+#include "ops/residual_mix.h"
 #include "vrwkv/layers/layer_norm.h"
+#include "vrwkv/layers/token_shift.h"
 
 namespace vrwkv {
 
@@ -42,14 +44,21 @@ NormAffine BlockImpl::branch_norm(const torch::nn::LayerNorm& norm) const {
   return options_.post_norm ? NormAffine{} : NormAffine{norm->weight, norm->bias};
 }
 
-Stream BlockImpl::add(const torch::Tensor& x, ops::ResidualBranch branch, const torch::nn::LayerNorm& norm,
-                      const torch::Tensor& scale, const torch::Tensor& mask, ops::Feed feed) const {
+/// `branch` with what all branches have at their ends.
+ops::ResidualBranch BlockImpl::finished(ops::ResidualBranch branch, const torch::nn::LayerNorm& norm,
+                                        const torch::Tensor& scale, const torch::Tensor& mask) const {
   if (options_.post_norm) {
     branch.norm_weight = norm->weight;
     branch.norm_bias = norm->bias;
   }
   branch.scale = scale;
   branch.mask = mask;
+  return branch;
+}
+
+/// x and `branch`; a feed of this kind, or the sum left to what reads it.
+Stream BlockImpl::add(const torch::Tensor& x, const ops::ResidualBranch& branch, ops::Feed feed, bool leaves_sum) {
+  if (leaves_sum) return {x, {}, branch};
   const auto [sum, next] = ops::residual_add(x, branch, feed, kLayerNormEps);
   return {sum, next};
 }
@@ -61,45 +70,52 @@ Stream BlockImpl::enter(Stream stream) const {
     const auto [sum, next] = ops::residual_add({}, normalized, feed_of(options_), kLayerNormEps);
     stream = {sum, next};
   }
-  if (!stream.feed.defined()) stream.feed = make_feed(stream.x, !options_.post_norm);
+  if (stream.is_sum() && !stream.feed.defined()) stream.feed = make_feed(stream.x, !options_.post_norm);
   return stream;
 }
 
 BiWkvInputs BlockImpl::bi_wkv_inputs(Stream stream, const Tokens& tokens) {
   TORCH_CHECK(att, "vrwkv: a block with attention bi_wkv6 has no Bi-WKV");
   stream = enter(std::move(stream));
-  return att->project(stream.feed, branch_norm(ln1), tokens);
+  return att->project(stream, branch_norm(ln1), tokens);
 }
 
 bool BlockImpl::adds_plainly() const { return !options_.post_norm && !gamma1.defined(); }
 
-Stream BlockImpl::add_attention(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask) {
-  const NormAffine norm = branch_norm(ln1);
-  if (att && adds_plainly()) {
-    const auto [sum, feed] = ops::linear_residual(stream.x, att->mix(stream.feed, norm, tokens), att->output->weight,
-                                                  mask, feed_of(options_), kLayerNormEps);
-    return {sum, feed};
-  }
-  const torch::Tensor value = att6 ? att6(stream.feed, norm, tokens) : att(stream.feed, norm, tokens);
-  return add(stream.x, {.value = value}, ln1, gamma1, mask, feed_of(options_));
+/// Whether sums are left to the mixes that read them, with which they have their gradients together.
+bool BlockImpl::leaves_sums(const Stream& stream, const Tokens& tokens) const {
+  return att && options_.post_norm && shifts_whole_grid({tokens, options_.shift}) &&
+         ops::residual_mix_is_joined(stream.x, stream.is_sum() ? stream.feed : stream.branch.value);
 }
 
-Stream BlockImpl::add_channel_mix(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask,
-                                  ops::Feed next) {
+Stream BlockImpl::add_attention(Stream stream, const Tokens& tokens, const torch::Tensor& mask, bool leaves_sum) {
+  const NormAffine norm = branch_norm(ln1);
+  if (att && adds_plainly()) {
+    const auto [sum, feed] = ops::linear_residual(stream.x, att->mix(stream, norm, tokens), att->output->weight, mask,
+                                                  feed_of(options_), kLayerNormEps);
+    return {sum, feed};
+  }
+  const torch::Tensor value = att6 ? att6(stream.feed, norm, tokens) : att(stream, norm, tokens);
+  return add(stream.x, finished({.value = value}, ln1, gamma1, mask), feed_of(options_), leaves_sum);
+}
+
+Stream BlockImpl::add_channel_mix(Stream stream, const Tokens& tokens, const torch::Tensor& mask, ops::Feed next,
+                                  bool leaves_sum) {
   const NormAffine norm = branch_norm(ln2);
   if (adds_plainly() && !mask.defined() && ffn->is_operator(tokens)) {
     const auto [sum, feed] = ops::channel_mix(stream.x, stream.feed, ffn->parameters(norm), tokens.grid.height,
                                               tokens.grid.width, next, kLayerNormEps);
     return {sum, feed};
   }
-  const auto [value, gate] = ffn(stream.feed, norm, tokens);
-  return add(stream.x, {.value = value, .gate = gate}, ln2, gamma2, mask, next);
+  const auto [value, gate] = ffn(stream, norm, tokens);
+  return add(stream.x, finished({.value = value, .gate = gate}, ln2, gamma2, mask), next, leaves_sum);
 }
 
-Stream BlockImpl::forward(Stream stream, const Tokens& tokens, const DropPathMasks& masks, ops::Feed next) {
+Stream BlockImpl::forward(Stream stream, const Tokens& tokens, const DropPathMasks& masks, ops::Feed next, bool adds) {
   stream = enter(std::move(stream));
-  stream = add_attention(stream, tokens, masks.att);
-  return add_channel_mix(stream, tokens, masks.ffn, next);
+  const bool leaves = leaves_sums(stream, tokens);
+  stream = add_attention(std::move(stream), tokens, masks.att, leaves);
+  return add_channel_mix(std::move(stream), tokens, masks.ffn, next, leaves && adds);
 }
 
 }  // namespace vrwkv

@@ -27,8 +27,9 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
 
-  /// `next`: the feed of the result, for what reads it; Feed::none leaves it undefined.
-  Stream forward(Stream stream, const Tokens& tokens, const DropPathMasks& masks, ops::Feed next);
+  /// `next`: the feed of the result, for what reads it; Feed::none leaves it undefined. `adds`: that is another block,
+  /// which adds this one's last branch itself where it gains by that.
+  Stream forward(Stream stream, const Tokens& tokens, const DropPathMasks& masks, ops::Feed next, bool adds = false);
 
   /// What forward() hands to Bi-WKV. Not for attention bi_wkv6.
   BiWkvInputs bi_wkv_inputs(Stream stream, const Tokens& tokens);
@@ -51,12 +52,15 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
  private:
   /// Whether a branch is added as it is, but for drop path.
   bool adds_plainly() const;
-  Stream add_attention(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask);
-  Stream add_channel_mix(const Stream& stream, const Tokens& tokens, const torch::Tensor& mask, ops::Feed next);
+  bool leaves_sums(const Stream& stream, const Tokens& tokens) const;
+  Stream add_attention(Stream stream, const Tokens& tokens, const torch::Tensor& mask, bool leaves_sum);
+  Stream add_channel_mix(Stream stream, const Tokens& tokens, const torch::Tensor& mask, ops::Feed next,
+                         bool leaves_sum);
   NormAffine branch_norm(const torch::nn::LayerNorm& norm) const;
   Stream enter(Stream stream) const;
-  Stream add(const torch::Tensor& x, ops::ResidualBranch branch, const torch::nn::LayerNorm& norm,
-             const torch::Tensor& scale, const torch::Tensor& mask, ops::Feed feed) const;
+  ops::ResidualBranch finished(ops::ResidualBranch branch, const torch::nn::LayerNorm& norm, const torch::Tensor& scale,
+                               const torch::Tensor& mask) const;
+  static Stream add(const torch::Tensor& x, const ops::ResidualBranch& branch, ops::Feed feed, bool leaves_sum);
 
   VrwkvOptions options_;
   int64_t layer_;

@@ -75,7 +75,7 @@ torch::nn::ModuleList make_blocks(const VrwkvOptions& options) {
 }
 
 Stream run_block(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options, int64_t layer, const Stream& stream,
-                 const Tokens& tokens) {
+                 const Tokens& tokens, bool goes_on) {
   const auto block = blocks[static_cast<size_t>(layer)];
   auto& impl = *block->as<BlockImpl>();
   const double rate = blocks.is_training() ? impl.drop_path_rate() : 0.0;
@@ -84,7 +84,8 @@ Stream run_block(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options,
                             draw_drop_path_mask(x.size(0), rate, x.options())};
   if (!options.with_cp || !blocks.is_training() || !x.requires_grad()) {
     const bool last = layer + 1 == options.depth;
-    return impl.forward(stream, tokens, masks, last ? ops::Feed::standardized : BlockImpl::feed_of(options));
+    return impl.forward(stream, tokens, masks, last ? ops::Feed::standardized : BlockImpl::feed_of(options),
+                        goes_on && !last);
   }
   // Only x is kept between the blocks; each makes its feed anew.
   const auto run = [block, tokens, masks](const torch::Tensor& input) {
@@ -100,9 +101,9 @@ Stream run_blocks(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options
   prepare_weights(blocks, embedded.device(), tokens);
   Stream stream{embedded, {}};
   for (int64_t layer = 0; layer < options.depth; ++layer) {
-    stream = run_block(blocks, options, layer, stream, tokens);
+    stream = run_block(blocks, options, layer, stream, tokens, /*goes_on=*/!visit && !options.with_cp);
     if (layer == options.depth - 1 && !stream.feed.defined()) stream.feed = make_feed(stream.x, true);
-    visit(layer, stream);
+    if (visit) visit(layer, stream);
   }
   return stream;
 }

@@ -15,15 +15,15 @@ namespace vrwkv {
 torch::nn::ModuleList make_blocks(const VrwkvOptions& options);
 
 /// What block `layer` makes of `stream`, with drop path and activation checkpointing as the options say when `blocks`
-/// train. The last block leaves a standardised feed, unless checkpointing does without feeds.
+/// train. The last block leaves a standardised feed, unless checkpointing does without feeds. `goes_on`: the next block
+/// alone reads the result, and may find it with a branch to add.
 Stream run_block(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options, int64_t layer, const Stream& stream,
-                 const Tokens& tokens);
+                 const Tokens& tokens, bool goes_on = false);
 
 /// All blocks on `embedded` [B, T, C]. The result has a standardised feed; `visit(layer, stream)` sees what each block
 /// leaves.
-Stream run_blocks(
-    torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options, const torch::Tensor& embedded, const Tokens& tokens,
-    const std::function<void(int64_t, const Stream&)>& visit = [](int64_t, const Stream&) {});
+Stream run_blocks(torch::nn::ModuleListImpl& blocks, const VrwkvOptions& options, const torch::Tensor& embedded,
+                  const Tokens& tokens, const std::function<void(int64_t, const Stream&)>& visit = {});
 
 /// The norm behind the last block, of what run_blocks() leaves: [B, T, C].
 torch::Tensor final_norm(const Stream& last, const torch::nn::LayerNormImpl& norm);

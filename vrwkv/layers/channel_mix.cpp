@@ -30,10 +30,10 @@ void ChannelMixImpl::pretty_print(std::ostream& stream) const {
          << ", key_norm=" << options_.key_norm << ", head_shift=" << options_.head_shift << ")";
 }
 
-GatedValue ChannelMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
+GatedValue ChannelMixImpl::forward(Stream& stream, const NormAffine& norm, const Tokens& tokens) {
   const auto group = options_.head_shift ? std::optional(ops::kBiWkv6HeadSize) : std::nullopt;
   const std::vector<torch::Tensor> mixed =
-      mix_tokens(feed, norm, {spatial_mix_k, spatial_mix_r}, {tokens, options_.shift, group});
+      mix_stream(stream, norm, {spatial_mix_k, spatial_mix_r}, {tokens, options_.shift, group});
   const torch::Tensor mlp =
       key_norm ? ops::linear(key_norm(ops::squared_relu(ops::linear(mixed[0], key->weight))), value->weight)
                : ops::squared_relu_mlp(mixed[0], key->weight, value->weight);

@@ -32,8 +32,8 @@ class ChannelMixImpl : public torch::nn::Cloneable<ChannelMixImpl> {
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
 
-  /// feed: [B, T, C] `tokens`, to which `norm` is applied first.
-  GatedValue forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
+  /// Of the feed of `stream`, [B, T, C] `tokens`, to which `norm` is applied first. The stream is a sum then.
+  GatedValue forward(Stream& stream, const NormAffine& norm, const Tokens& tokens);
 
   /// Whether forward() and the residual sum behind it are the operator channel_mix.
   bool is_operator(const Tokens& tokens) const;

@@ -35,24 +35,24 @@ void SpatialMixImpl::pretty_print(std::ostream& stream) const {
          << ", published_wkv=" << options_.published_wkv << ")";
 }
 
-BiWkvInputs SpatialMixImpl::project(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
+BiWkvInputs SpatialMixImpl::project(Stream& stream, const NormAffine& norm, const Tokens& tokens) {
   const std::vector<torch::Tensor> projected =
-      project_mixes(feed, norm, {spatial_mix_k, spatial_mix_v, spatial_mix_r},
+      project_mixes(stream, norm, {spatial_mix_k, spatial_mix_v, spatial_mix_r},
                     {key->weight, value->weight, receptance->weight}, {tokens, options_.shift});
   const auto [w, u] = ops::divided_weights(spatial_decay, spatial_first, static_cast<double>(tokens.count()));
   return {.w = w, .u = u, .k = projected[0], .v = projected[1], .r = projected[2]};
 }
 
-torch::Tensor SpatialMixImpl::mix(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
-  const auto [w, u, k, v, r] = project(feed, norm, tokens);
+torch::Tensor SpatialMixImpl::mix(Stream& stream, const NormAffine& norm, const Tokens& tokens) {
+  const auto [w, u, k, v, r] = project(stream, norm, tokens);
   if (!key_norm && !options_.published_wkv) return ops::bi_wkv_gated(w, u, k, v, r);
   torch::Tensor y = options_.published_wkv ? ops::bi_wkv_published(w, u, k, v) : ops::bi_wkv(w, u, k, v);
   if (key_norm) y = key_norm(y);
   return torch::sigmoid(r) * y;
 }
 
-torch::Tensor SpatialMixImpl::forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens) {
-  return ops::linear(mix(feed, norm, tokens), output->weight);
+torch::Tensor SpatialMixImpl::forward(Stream& stream, const NormAffine& norm, const Tokens& tokens) {
+  return ops::linear(mix(stream, norm, tokens), output->weight);
 }
 
 }  // namespace vrwkv

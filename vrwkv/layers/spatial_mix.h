@@ -30,14 +30,15 @@ class SpatialMixImpl : public torch::nn::Cloneable<SpatialMixImpl> {
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
 
-  /// feed: [B, T, C] `tokens`, to which `norm` is applied first; returns [B, T, C].
-  torch::Tensor forward(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
+  /// Of the feed of `stream`, [B, T, C] `tokens`, to which `norm` is applied first; [B, T, C]. The stream is a sum
+  /// then.
+  torch::Tensor forward(Stream& stream, const NormAffine& norm, const Tokens& tokens);
 
   /// forward() but for its last linear layer, `output`.
-  torch::Tensor mix(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
+  torch::Tensor mix(Stream& stream, const NormAffine& norm, const Tokens& tokens);
 
   /// The first half of forward(): all that comes before Bi-WKV.
-  BiWkvInputs project(const torch::Tensor& feed, const NormAffine& norm, const Tokens& tokens);
+  BiWkvInputs project(Stream& stream, const NormAffine& norm, const Tokens& tokens);
 
   torch::Tensor spatial_decay, spatial_first;                 ///< [C]
   torch::Tensor spatial_mix_k, spatial_mix_v, spatial_mix_r;  ///< [1, 1, C]

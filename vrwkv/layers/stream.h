@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include "ops/residual_add.h"
+
 namespace vrwkv {
 
 /// What runs through the blocks.
@@ -11,6 +13,10 @@ struct Stream {
   /// channels for pre-normalised blocks (whose norm has but its weight and bias to apply), x itself for post-normalised
   /// ones. Undefined where it still has to be made of x.
   torch::Tensor feed;
+  /// What the next branch adds to x with its first operator, instead of a feed; its value is undefined for nothing.
+  ops::ResidualBranch branch = {};
+
+  bool is_sum() const { return !branch.value.defined(); }
 };
 
 /// The weight and bias of a layer norm whose standardisation is done already, [C] each; undefined: none.

@@ -8,9 +8,11 @@
 #include "ops/linear.h"
 #include "ops/optional_tensor.h"
 #include "ops/q_shift.h"
+#include "ops/residual_mix.h"
 #include "ops/token_shift_blend.h"
 #include "ops/token_shift_linear.h"
 #include "ops/token_shift_mix.h"
+#include "vrwkv/layers/layer_norm.h"
 
 namespace vrwkv {
 namespace {
@@ -80,15 +82,26 @@ std::vector<torch::Tensor> mix_tokens(const torch::Tensor& feed, const NormAffin
   return mixed;
 }
 
-std::vector<torch::Tensor> project_mixes(const torch::Tensor& feed, const NormAffine& norm,
+std::vector<torch::Tensor> mix_stream(Stream& stream, const NormAffine& norm,
+                                      std::initializer_list<torch::Tensor> mixes, const ShiftOf& shift) {
+  if (stream.is_sum()) return mix_tokens(stream.feed, norm, mixes, shift);
+  TORCH_CHECK(shifts_whole_grid(shift) && !shift.group && !norm.weight.defined(),
+              "mix_stream: only Q-Shift over a whole grid without a norm adds a branch");
+  auto [x, mixed] = ops::residual_mix(stream.x, stream.branch, mixes, shift.tokens.grid.height, shift.tokens.grid.width,
+                                      kLayerNormEps);
+  stream = {x, {}};
+  return mixed;
+}
+
+std::vector<torch::Tensor> project_mixes(Stream& stream, const NormAffine& norm,
                                          std::initializer_list<torch::Tensor> mixes,
                                          std::initializer_list<torch::Tensor> weights, const ShiftOf& shift) {
   TORCH_CHECK(!shift.group, "project_mixes: groups are not supported");
-  if (shifts_whole_grid(shift)) {
-    return ops::token_shift_linear(feed, mixes, weights, ops::optional_tensor(norm.weight),
+  if (stream.is_sum() && shifts_whole_grid(shift)) {
+    return ops::token_shift_linear(stream.feed, mixes, weights, ops::optional_tensor(norm.weight),
                                    ops::optional_tensor(norm.bias), shift.tokens.grid.height, shift.tokens.grid.width);
   }
-  return ops::linears(mix_tokens(feed, norm, mixes, shift), weights);
+  return ops::linears(mix_stream(stream, norm, mixes, shift), weights);
 }
 
 std::vector<torch::Tensor> blend_tokens(const torch::Tensor& feed, const NormAffine& norm,

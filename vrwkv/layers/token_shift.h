@@ -32,8 +32,12 @@ inline bool shifts_whole_grid(const ShiftOf& shift) { return shift.shift == Shif
 std::vector<torch::Tensor> mix_tokens(const torch::Tensor& feed, const NormAffine& norm,
                                       std::initializer_list<torch::Tensor> mixes, const ShiftOf& shift);
 
-/// mix_tokens without groups, and of each result the product with one of `weights` [D, C].
-std::vector<torch::Tensor> project_mixes(const torch::Tensor& feed, const NormAffine& norm,
+/// mix_tokens of the feed of `stream`; adds to the stream what it still has to, in the same operator.
+std::vector<torch::Tensor> mix_stream(Stream& stream, const NormAffine& norm,
+                                      std::initializer_list<torch::Tensor> mixes, const ShiftOf& shift);
+
+/// mix_stream without groups, and of each result the product with one of `weights` [D, C].
+std::vector<torch::Tensor> project_mixes(Stream& stream, const NormAffine& norm,
                                          std::initializer_list<torch::Tensor> mixes,
                                          std::initializer_list<torch::Tensor> weights, const ShiftOf& shift);
 
