@@ -169,8 +169,8 @@ struct PairPlace {
     sequence = b * static_cast<unsigned>(shape.groups) + group * kWidth;
     group_channel = group * kLanes * kWidth;
     const int first_token = (chunk * shape.warps + warp) * kTokens;
-    // In 64 bits: of 32-bit numbers nvcc 13.0 takes whether count is kTokens from a predicate of the minimum that is not
-    // that, and unfinished segments were read beyond their end.
+    // In 64 bits: of 32-bit numbers nvcc 13.0 takes whether count is kTokens from a predicate of the minimum that is
+    // not that, and unfinished segments were read beyond their end.
     const int64_t left = shape.tokens - first_token;
     count = left < 0 ? 0 : left < kTokens ? static_cast<int>(left) : kTokens;
     first_row = b * static_cast<unsigned>(shape.tokens) + static_cast<unsigned>(first_token);
