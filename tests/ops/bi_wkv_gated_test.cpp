@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "ops/bi_wkv.h"
 #include "tests/support/assert_close.h"
@@ -115,6 +116,25 @@ TEST_P(BiWkvGated, IsExactToReducedPrecisionAtEverySize) {
                        looser * precision.gw_tolerance);
         }
       }
+    }
+  }
+}
+
+// Keys on another level in each stretch of a sequence, and one stretch without any: of what comes in to a chunk some is
+// far above its own sums, some far below.
+TEST_P(BiWkvGated, TakesKeysOfAnotherLevelInEveryStretch) {
+  at::manual_seed(8);
+  constexpr int64_t kTokens = 2500, kStretch = 100;
+  for (const auto& [dtype, tolerance] : {std::pair{at::kFloat, 1e-4}, {at::kBFloat16, 1e-2}}) {
+    for (const double height : {3.0, 12.0, 30.0}) {
+      SCOPED_TRACE(c10::str(dtype, " levels of ", height));
+      Tensors inputs = random_inputs(2, kTokens, 24, 10.0, 1.0);
+      const at::Tensor levels = at::randn({2, kTokens / kStretch, 24}, at::kDouble) * height;
+      inputs[2] = (inputs[2] + levels.repeat_interleave(kStretch, 1)).clamp(-80, 80);
+      inputs[2].slice(1, 700, 1250).fill_(-std::numeric_limits<double>::infinity());
+      const Tensors rounded = cast(inputs, GetParam(), dtype);
+      expect_close(run(ops::bi_wkv_gated, cast(rounded, GetParam(), at::kDouble)), run(ops::bi_wkv_gated, rounded),
+                   tolerance, tolerance, 10 * tolerance);
     }
   }
 }
