@@ -219,10 +219,13 @@ class Marks {
   State marks_[kCount]{};
 };
 
+/// Powers of 2 by which sums may differ from their frame without another one.
+constexpr float kModerate = 16.0f;
+
 /// Whether a segment's sums b in both directions keep so far from the ends of float32 that they need no frame, as those
 /// of most keys do.
 __device__ __forceinline__ bool is_moderate(float left, float right) {
-  constexpr float kLarge = 65536.0f, kSmall = 1.0f / kLarge;
+  constexpr float kLarge = 1 << static_cast<int>(kModerate), kSmall = 1.0f / kLarge;
   return fminf(left, right) > kSmall && fmaxf(left, right) < kLarge;
 }
 

@@ -39,6 +39,25 @@ __device__ __forceinline__ void for_each_item(const Shape& shape, const Work& wo
   }
 }
 
+/// What a block of pairs works on in a grid [sequences at a time, chunks]. What depends on the block alone is not kept
+/// from sequence to sequence: it would take registers.
+template <int kTokens>
+__device__ __forceinline__ PairPlace<kTokens> pair_place(const Shape& shape, unsigned sequence) {
+  const auto pairs = static_cast<unsigned>(shape.pair_groups());
+  return {shape, blockIdx.x, sequence / pairs, sequence % pairs};
+}
+
+/// work(item) for the item of each of the pair's channel groups, as kernels of single channels number them.
+template <int kTokens, typename Work>
+__device__ __forceinline__ void for_single_channels(const Shape& shape, const PairPlace<kTokens>& place,
+                                                    const Work& work) {
+  const auto groups = static_cast<unsigned>(shape.groups), group = place.sequence;
+  for (unsigned i = 0; i < 2 && (i == 0 || (group + i) % groups != 0); ++i) {
+    __syncthreads();
+    work((group + i) * gridDim.x + blockIdx.x);
+  }
+}
+
 /// y, or sigmoid(r) y with a gate; and what comes in to each chunk of several, for the backward pass, unless `kept` is
 /// null.
 template <typename T, typename In, Exchange kExchange, bool kGated>
@@ -57,25 +76,6 @@ __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
     }
     exact_forward<T, kExchange, P>(memory, shape, item, inputs, global, kept, y);
   });
-}
-
-/// What a block of pairs works on in a grid [sequences at a time, chunks]. What depends on the block alone is not kept
-/// from sequence to sequence: it would take registers.
-template <int kTokens>
-__device__ __forceinline__ PairPlace<kTokens> pair_place(const Shape& shape, unsigned sequence) {
-  const auto pairs = static_cast<unsigned>(shape.pair_groups());
-  return {shape, blockIdx.x, sequence / pairs, sequence % pairs};
-}
-
-/// work(item) for the item of each of the pair's channel groups, as kernels of single channels number them.
-template <int kTokens, typename Work>
-__device__ __forceinline__ void for_single_channels(const Shape& shape, const PairPlace<kTokens>& place,
-                                                    const Work& work) {
-  const auto groups = static_cast<unsigned>(shape.groups), group = static_cast<unsigned>(place.sequence);
-  for (unsigned i = 0; i < 2 && (i == 0 || (group + i) % groups != 0); ++i) {
-    __syncthreads();
-    work((group + i) * gridDim.x + blockIdx.x);
-  }
 }
 
 /// The same over sequences of several chunks that meet while it runs, 64 channels a block: four blocks fit a

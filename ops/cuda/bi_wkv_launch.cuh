@@ -34,7 +34,7 @@ class Launcher {
   void also_reads(const at::Tensor& tensor) { shape_.vectorized = shape_.vectorized && rows_are_aligned(tensor); }
 
   const Shape& shape() const { return shape_; }
-  /// Whether a block takes pairs of channels.
+  /// Whether a block may take pairs of channels: of long sequences, and where 32 bits suffice for PairPlace.
   bool pairs() const {
     return shape_.tokens >= kPairTokens && shape_.batch * shape_.tokens <= std::numeric_limits<int>::max();
   }

@@ -109,7 +109,6 @@ struct PairFrames {
   __device__ __forceinline__ bool gather(PairSums* gathered, const GlobalSums<float>& global,
                                          const Exponent& exponent) const {
     constexpr int kAtOnce = 3;
-    constexpr float kLarge = 16.0f;
     const int on_left = left_workers(shape, place.chunk), direction = place.warp < on_left ? 0 : 1;
     const int workers = direction == 0 ? on_left : shape.warps - on_left;
     const int count = direction == 0 ? place.chunk : shape.chunks - 1 - place.chunk;
@@ -145,7 +144,7 @@ struct PairFrames {
       }
     }
     gathered[place.warp * kLanes] = sum;
-    return largest <= kLarge;
+    return largest <= kModerate;
   }
 
   /// Adds to `beside` what all warps have gathered.

@@ -118,7 +118,6 @@ class PairCopies {
   static constexpr int kPiece = static_cast<int>(sizeof(uint4) / sizeof(In));  ///< Values of one copy.
   static constexpr int kPieces = Tile::kRow / kPiece;                          ///< Of a row.
   static constexpr int kRows = kLanes / kPieces;                               ///< That the warp copies at a time.
-
   static constexpr int kBytes = static_cast<int>(sizeof(In));
 
   int64_t from_;  ///< In bytes.

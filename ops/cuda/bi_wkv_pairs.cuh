@@ -10,14 +10,14 @@ namespace vrwkv::ops::cuda {
 
 /// w and u of a thread's channels.
 struct PairParameters {
-  float w[2], u[2];
+  float2 w, u;
   template <typename P, typename In>
   __device__ __forceinline__ PairParameters(const Shape& shape, const P& place, const Inputs<float, In>& inputs) {
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      w[c] = inputs.w[place.channel(shape, c)];
-      u[c] = inputs.u[place.channel(shape, c)];
-    }
+    const unsigned first = place.channel(shape, 0), second = place.channel(shape, 1);
+    w.x = inputs.w[first];
+    u.x = inputs.u[first];
+    w.y = inputs.w[second];
+    u.y = inputs.u[second];
   }
 };
 
@@ -38,8 +38,7 @@ class PairBlock {
         place_(place),
         inputs_(inputs),
         tiles_(memory, place, shape.warps),
-        frames_(shape, place, memory + Tiles::bytes(shape.warps, false), {parameters.w[0], parameters.w[1]},
-                {parameters.u[0], parameters.u[1]}) {}
+        frames_(shape, place, memory + Tiles::bytes(shape.warps, false), parameters.w, parameters.u) {}
 
   /// Starts to copy k and v at `place`.
   static __device__ __forceinline__ void start(const Shape& shape, const P& place, char* memory,

@@ -55,10 +55,10 @@ struct MixedStage {
       static_cast<int>(sizeof(float)) + (kMixes + (kGated ? 3 : 2)) * static_cast<int>(sizeof(V));
 };
 
-/// The order in which tokens are taken, by blocks and their groups: from the last on, of which the second cache still
+/// The order in which a block's groups take its tokens: from the last on, of which the second cache still
 /// has what the kernel before wrote.
 struct MixedTurns {
-  int tokens, groups;
+  int tokens;
 
   __device__ __forceinline__ int token(int turn) const {
     return tokens - 1 - (turn * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x));
@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(kMixedThreads + 32, 1)
   __syncthreads();
   start_in_turn();
 
-  const MixedTurns turns{static_cast<int>(shape.tokens()), a.groups};
+  const MixedTurns turns{static_cast<int>(shape.tokens())};
   float sums[kMixes + 2][kVector] = {};
   if (number == a.groups) {
     if (thread == 0) fetch_tokens<V, kMixes, kGated>(turns, a, shape.channels, barriers, ring);
@@ -280,8 +280,8 @@ __global__ void __launch_bounds__(kMixedThreads + 32, 1)
       }
     }
   }
-  write_sums</*apart=*/true>(shape, {threads, a.groups, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x)},
-                             number, thread * kVector, sums, a.parts);
+  write_sums</*kApart=*/true>(shape, {threads, a.groups, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x)},
+                              number, thread * kVector, sums, a.parts);
 }
 
 /// The parameter gradients from the parts of that kernel's blocks, those of the mixes to gmixes [mixes, C].
