@@ -17,6 +17,7 @@
 #include "ops/channel_mix.h"
 #include "ops/head_norm_gate.h"
 #include "ops/linear_residual.h"
+#include "ops/linear_residual_channel_mix.h"
 #include "ops/q_shift.h"
 #include "ops/residual_add.h"
 #include "ops/squared_relu.h"
@@ -76,6 +77,27 @@ OpCase::Bytes mlp_tensors(double tokens, double hidden, double weights) {
     return whole_tensors(tokens + hidden * kHiddenRate)(size, element_bytes) +
            weights * 2 * matrix * static_cast<double>(std::max<int64_t>(element_bytes, 4));
   };
+}
+
+/// `inputs` and behind them the parameters of a channel mix, see channel_mix_parameters().
+OpCase::Tensors with_channel_mix(OpCase::Tensors inputs, const OpSize& size, const at::TensorOptions& options) {
+  for (int i = 0; i < 4; ++i) inputs.push_back(at::rand({size.channels}, sums_options(options)));
+  const int64_t hidden = kHiddenRate * size.channels;
+  inputs.push_back(weights_like(hidden, size.channels, options));
+  inputs.push_back(weights_like(size.channels, size.channels, options));
+  inputs.push_back(weights_like(size.channels, hidden, options));
+  return inputs;
+}
+
+/// Those from inputs[first] on.
+ops::ChannelMixParameters channel_mix_parameters(const OpCase::Tensors& inputs, size_t first) {
+  return {.mix_k = inputs[first],
+          .mix_r = inputs[first + 1],
+          .key = inputs[first + 4],
+          .receptance = inputs[first + 5],
+          .value = inputs[first + 6],
+          .norm_weight = inputs[first + 2],
+          .norm_bias = inputs[first + 3]};
 }
 
 }  // namespace
@@ -253,25 +275,28 @@ const std::vector<OpCase>& op_cases() {
        .forward_bytes = residual_tensors(2, 2),  // x, feed -> x, feed
        .backward_bytes = {},
        .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
-         Tensors inputs{residual_like(size, options), tokens_like(size, options)};
-         for (int i = 0; i < 4; ++i) inputs.push_back(at::rand({size.channels}, sums_options(options)));
-         const int64_t hidden = kHiddenRate * size.channels;
-         inputs.push_back(weights_like(hidden, size.channels, options));
-         inputs.push_back(weights_like(size.channels, size.channels, options));
-         inputs.push_back(weights_like(size.channels, hidden, options));
-         return inputs;
+         return with_channel_mix({residual_like(size, options), tokens_like(size, options)}, size, options);
        },
        .forward = [](const OpSize& size, const Tensors& in) -> Tensors {
          const auto [height, width] = grid_of(size.tokens);
-         const auto out = ops::channel_mix(in[0], in[1],
-                                           {.mix_k = in[2],
-                                            .mix_r = in[3],
-                                            .key = in[6],
-                                            .receptance = in[7],
-                                            .value = in[8],
-                                            .norm_weight = in[4],
-                                            .norm_bias = in[5]},
-                                           height, width, ops::Feed::standardized, 1e-5);
+         const auto out = ops::channel_mix(in[0], in[1], channel_mix_parameters(in, 2), height, width,
+                                           ops::Feed::standardized, 1e-5);
+         return {out.x, out.feed};
+       },
+       .reference = {}},
+      {.name = "linear_residual_channel_mix",
+       .forward_bytes = residual_tensors(2, 2),  // x, branch -> x, feed
+       .backward_bytes = {},
+       .make_inputs = [](const OpSize& size, const at::TensorOptions& options) -> Tensors {
+         return with_channel_mix({residual_like(size, options), tokens_like(size, options),
+                                  weights_like(size.channels, size.channels, options)},
+                                 size, options);
+       },
+       .forward = [](const OpSize& size, const Tensors& in) -> Tensors {
+         const auto [height, width] = grid_of(size.tokens);
+         const auto out =
+             ops::linear_residual_channel_mix(in[0], in[1], in[2], channel_mix_parameters(in, 3), height, width,
+                                              ops::Feed::standardized, ops::Feed::standardized, 1e-5);
          return {out.x, out.feed};
        },
        .reference = {}},

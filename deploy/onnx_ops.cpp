@@ -94,14 +94,13 @@ std::string q_shift(OnnxBuilder& onnx, const std::string& x, int64_t height, int
 
 constexpr const char* kOnlyBiWkv = "ONNX export is for models with attention: bi_wkv";
 
-/// A norm's weight and bias, q_shift and the mixes that follow: arguments `x`, `norm` and the one behind it (may be
+/// A norm's weight and bias, q_shift of x and the mixes that follow: arguments `norm` and the one behind it (may be
 /// none), `height` and the one behind it.
-std::vector<std::string> shift_mixes(const Call& call, size_t x_at, const std::vector<torch::Tensor>& mixes,
+std::vector<std::string> shift_mixes(const Call& call, std::string x, const std::vector<torch::Tensor>& mixes,
                                      size_t norm, size_t height) {
   OnnxBuilder& onnx = call.onnx;
-  std::string x = call.tensor(x_at);
   if (call.has(norm)) x = onnx.add(onnx.mul(x, call.tensor(norm)), call.tensor(norm + 1));
-  const int64_t channels = call.input_shape(x_at).back();
+  const int64_t channels = call.input_shape(0).back();
   const std::string shifted = q_shift(onnx, x, call.integer(height), call.integer(height + 1), channels);
   const std::string difference = onnx.sub(x, shifted);
   std::vector<std::string> mixed;
@@ -114,7 +113,7 @@ std::vector<std::string> shift_mixes(const Call& call, size_t x_at, const std::v
 /// ops::token_shift_mix()
 std::vector<std::string> token_shift_mix(const Call& call) {
   if (call.has(6)) call.refuse(kOnlyBiWkv);  // A shift within heads.
-  return shift_mixes(call, 0, call.known(1).toTensorVector(), 2, 4);
+  return shift_mixes(call, call.tensor(0), call.known(1).toTensorVector(), 2, 4);
 }
 
 /// x weight^T
@@ -124,7 +123,7 @@ std::string product(OnnxBuilder& onnx, const std::string& x, const torch::Tensor
 
 /// ops::token_shift_linear()
 std::vector<std::string> token_shift_linear(const Call& call) {
-  std::vector<std::string> results = shift_mixes(call, 0, call.known(1).toTensorVector(), 3, 5);
+  std::vector<std::string> results = shift_mixes(call, call.tensor(0), call.known(1).toTensorVector(), 3, 5);
   const std::vector<torch::Tensor> weights = call.known(2).toTensorVector();
   for (size_t j = 0; j < results.size(); ++j) results[j] = product(call.onnx, results[j], weights[j]);
   return results;
@@ -148,14 +147,20 @@ std::vector<std::string> with_feed(OnnxBuilder& onnx, const std::string& sum, in
   return {sum, standardized ? layer_norm(onnx, sum, "", "", channels, eps) : sum};
 }
 
+/// x and what a channel mix makes of `feed`, with the arguments from `first`, its mix_k, on.
+std::string add_channel_mix(const Call& call, const std::string& x, const std::string& feed, size_t first) {
+  OnnxBuilder& onnx = call.onnx;
+  const std::vector<std::string> mixed =
+      shift_mixes(call, feed, {call.weight(first), call.weight(first + 1)}, first + 5, first + 7);
+  const std::string value = squared_relu_mlp(onnx, mixed[0], call.weight(first + 2), call.weight(first + 4));
+  const std::string gate = onnx.node("Sigmoid", {product(onnx, mixed[1], call.weight(first + 3))});
+  return onnx.add(x, onnx.mul(value, gate));
+}
+
 /// ops::channel_mix()
 std::vector<std::string> channel_mix(const Call& call) {
-  OnnxBuilder& onnx = call.onnx;
-  const std::vector<std::string> mixed = shift_mixes(call, 1, {call.weight(2), call.weight(3)}, 7, 9);
-  const std::string value = squared_relu_mlp(onnx, mixed[0], call.weight(4), call.weight(6));
-  const std::string gate = onnx.node("Sigmoid", {product(onnx, mixed[1], call.weight(5))});
-  return with_feed(onnx, onnx.add(call.tensor(0), onnx.mul(value, gate)), call.integer(11), call.input_shape(0).back(),
-                   call.known(12).toDouble());
+  const std::string sum = add_channel_mix(call, call.tensor(0), call.tensor(1), 2);
+  return with_feed(call.onnx, sum, call.integer(11), call.input_shape(0).back(), call.known(12).toDouble());
 }
 
 /// ops::residual_add(): the sum and what the next branch reads.
@@ -177,6 +182,15 @@ std::vector<std::string> linear_residual(const Call& call) {
   if (call.has(3)) call.refuse("stochastic depth is for training");
   const std::string sum = call.onnx.add(call.tensor(0), product(call.onnx, call.tensor(1), call.weight(2)));
   return with_feed(call.onnx, sum, call.integer(4), call.input_shape(0).back(), call.known(5).toDouble());
+}
+
+/// ops::linear_residual_channel_mix()
+std::vector<std::string> linear_residual_channel_mix(const Call& call) {
+  const int64_t channels = call.input_shape(0).back();
+  const double eps = call.known(14).toDouble();
+  const std::string sum = call.onnx.add(call.tensor(0), product(call.onnx, call.tensor(1), call.weight(2)));
+  const std::vector<std::string> between = with_feed(call.onnx, sum, call.integer(12), channels, eps);
+  return with_feed(call.onnx, add_channel_mix(call, between[0], between[1], 3), call.integer(13), channels, eps);
 }
 
 /// ops::patch_embed()
@@ -242,6 +256,7 @@ const std::unordered_map<std::string, TwoResults>& residual_sums() {
   static const std::unordered_map<std::string, TwoResults> table{
       {"vrwkv::channel_mix", channel_mix},
       {"vrwkv::linear_residual", linear_residual},
+      {"vrwkv::linear_residual_channel_mix", linear_residual_channel_mix},
       {"vrwkv::residual_add", residual_add},
   };
   return table;

@@ -32,6 +32,12 @@ std::tuple<at::Tensor, at::Tensor> linear_residual_composite(const at::Tensor& x
                                                              const std::optional<at::Tensor>& mask, int64_t feed,
                                                              double eps);
 
+std::tuple<at::Tensor, at::Tensor> linear_residual_channel_mix_composite(
+    const at::Tensor& x, const at::Tensor& branch, const at::Tensor& weight, const at::Tensor& mix_k,
+    const at::Tensor& mix_r, const at::Tensor& key, const at::Tensor& receptance, const at::Tensor& value,
+    const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias, int64_t height,
+    int64_t width, int64_t feed, int64_t next, double eps);
+
 std::tuple<at::Tensor, std::vector<at::Tensor>> residual_mix_composite(
     const at::Tensor& x, const at::Tensor& value, const std::optional<at::Tensor>& gate,
     const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias,

@@ -58,6 +58,7 @@ TORCH_LIBRARY_FRAGMENT(vrwkv, m) {
   m.def("_pack_token_shift_linear(Tensor[] weights) -> Tensor[]");
   m.def("_pack_token_shift_linear_gradient(Tensor[] weights) -> Tensor[]");
   m.def("_pack_channel_mix(Tensor[] weights) -> Tensor[]");
+  m.def("_pack_linear_residual_channel_mix(Tensor[] weights) -> Tensor[]");
   m.def("_pack_hidden(Tensor[] weights) -> Tensor[]");
   m.def("_pack_hidden_gradient(Tensor[] weights) -> Tensor[]");
 }

@@ -20,6 +20,8 @@ constexpr PackOrder kPatchEmbedOrder{"vrwkv::_pack_patch_embed", 1};
 constexpr PackOrder kShiftLinearOrder{"vrwkv::_pack_token_shift_linear", 3};
 constexpr PackOrder kShiftLinearGradientOrder{"vrwkv::_pack_token_shift_linear_gradient", 3};
 constexpr PackOrder kChannelMixOrder{"vrwkv::_pack_channel_mix", 3};  ///< Key, value, receptance.
+constexpr PackOrder kLinearResidualChannelMixOrder{"vrwkv::_pack_linear_residual_channel_mix",
+                                                   4};  ///< The same with the linear layer's.
 constexpr PackOrder kHiddenOrder{"vrwkv::_pack_hidden", 1};
 constexpr PackOrder kHiddenGradientOrder{"vrwkv::_pack_hidden_gradient", 1};
 

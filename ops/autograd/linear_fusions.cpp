@@ -118,11 +118,30 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
       .call(x, feed, mix_k, mix_r, key, receptance, value, norm_weight, norm_bias, height, width, next, eps);
 }
 
+std::tuple<at::Tensor, at::Tensor> linear_residual_channel_mix(const at::Tensor& x, const at::Tensor& branch,
+                                                               const at::Tensor& weight, const at::Tensor& mix_k,
+                                                               const at::Tensor& mix_r, const at::Tensor& key,
+                                                               const at::Tensor& receptance, const at::Tensor& value,
+                                                               const OptionalTensor& norm_weight,
+                                                               const OptionalTensor& norm_bias, int64_t height,
+                                                               int64_t width, int64_t feed, int64_t next, double eps) {
+  if (needs_gradient({x, branch, weight, mix_k, mix_r, key, receptance, value, norm_weight.value_or(at::Tensor()),
+                      norm_bias.value_or(at::Tensor())})) {
+    return linear_residual_channel_mix_composite(x, branch, weight, mix_k, mix_r, key, receptance, value, norm_weight,
+                                                 norm_bias, height, width, feed, next, eps);
+  }
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  return registered_operator<linear_residual_channel_mix_composite>("vrwkv::linear_residual_channel_mix")
+      .call(x, branch, weight, mix_k, mix_r, key, receptance, value, norm_weight, norm_bias, height, width, feed, next,
+            eps);
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(vrwkv, AutogradCUDA, m) {
   m.impl("token_shift_linear", shift_linear);
   m.impl("channel_mix", channel_mix);
+  m.impl("linear_residual_channel_mix", linear_residual_channel_mix);
 }
 TORCH_LIBRARY_IMPL(vrwkv, Autograd, m) {
   m.impl("_token_shift_linear_backward", torch::autograd::autogradNotImplementedFallback());

@@ -117,28 +117,42 @@ __device__ __forceinline__ int left_workers(const Shape& shape, int chunk) {
   return workers < fewest ? fewest : workers > most ? most : workers;
 }
 
+/// What a warp reads of the chunks on both sides of a block's: of those on one side number `worker`, counted from the
+/// block, then every further one `workers` behind.
+struct GatherShare {
+  int direction, worker, workers;
+  int count;  ///< Chunks on that side.
+  int step;   ///< From one to the next.
+
+  template <typename P>
+  __device__ __forceinline__ GatherShare(const P& place, const Shape& shape) {
+    const int on_left = left_workers(shape, place.chunk);
+    direction = place.warp < on_left ? 0 : 1;
+    worker = direction == 0 ? place.warp : place.warp - on_left;
+    workers = direction == 0 ? on_left : shape.warps - on_left;
+    count = direction == 0 ? place.chunk : shape.chunks - 1 - place.chunk;
+    step = (direction == 0 ? -1 : 1) * static_cast<int>(shape.channels);
+  }
+};
+
 /// Reads the chunks on both sides of this one. Each warp leaves what it has read, added up, in shared memory,
 /// [warps][lanes] of each of the thread's channels.
 template <bool kBranches, typename P, typename T>
 __device__ __forceinline__ void gather_chunks(const P& place, const Shape& shape, Sums<T>* gathered,
                                               const T (&w)[P::kWidth], const GlobalSums<T>& global) {
   constexpr int kWidth = P::kWidth;
-  const int on_left = left_workers(shape, place.chunk), direction = place.warp < on_left ? 0 : 1;
-  const int workers = direction == 0 ? on_left : shape.warps - on_left;
-  const int worker = direction == 0 ? place.warp : place.warp - on_left;
+  const GatherShare share(place, shape);
   const T tokens = static_cast<T>(shape.warps * P::kTokens);
-  const int count = direction == 0 ? place.chunk : shape.chunks - 1 - place.chunk;
-  const int step = (direction == 0 ? -1 : 1) * static_cast<int>(shape.channels);
   const Sums<T>* here[kWidth];
   Sums<T> sums[kWidth];
 #pragma unroll
   for (int c = 0; c < kWidth; ++c) {
-    here[c] = global.at(direction, place, shape, c);
+    here[c] = global.at(share.direction, place, shape, c);
     clear<ScalarMath<T>>(sums[c]);
   }
-  add_sums<5, kBranches>(sums, (count - worker + workers - 1) / workers, [&](int i, int c) {
-    const int between = i * workers + worker;  // Chunks that lie nearer.
-    Sums<T> found = load_sums(here[c] + static_cast<int64_t>(between + 1) * step);
+  add_sums<5, kBranches>(sums, (share.count - share.worker + share.workers - 1) / share.workers, [&](int i, int c) {
+    const int between = i * share.workers + share.worker;  // Chunks that lie nearer.
+    Sums<T> found = load_sums(here[c] + static_cast<int64_t>(between + 1) * share.step);
     found.key -= (found.n + static_cast<T>(between) * tokens) * w[c];
     found.n = T(0);
     return found;

@@ -109,33 +109,30 @@ struct PairFrames {
   __device__ __forceinline__ bool gather(PairSums* gathered, const GlobalSums<float>& global,
                                          const Exponent& exponent) const {
     constexpr int kAtOnce = 3;
-    const int on_left = left_workers(shape, place.chunk), direction = place.warp < on_left ? 0 : 1;
-    const int workers = direction == 0 ? on_left : shape.warps - on_left;
-    const int count = direction == 0 ? place.chunk : shape.chunks - 1 - place.chunk;
-    const int step = (direction == 0 ? -1 : 1) * static_cast<int>(shape.channels);
+    const GatherShare share(place, shape);
     const auto tokens = static_cast<float>(shape.warps * kTokens);
     const Sums<float>* here[2];
 #pragma unroll
-    for (int c = 0; c < 2; ++c) here[c] = global.at(direction, place, shape, c);
+    for (int c = 0; c < 2; ++c) here[c] = global.at(share.direction, place, shape, c);
     PairSums sum;
     float largest = 0.0f;
 #pragma unroll 1
-    for (int first = direction == 0 ? place.warp : place.warp - on_left; first < count; first += kAtOnce * workers) {
+    for (int first = share.worker; first < share.count; first += kAtOnce * share.workers) {
       Sums<float> found[kAtOnce][2];
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
         // Chunks that lie nearer. Behind the last one that is read again, for nothing, instead of a branch.
-        const int between = min(first + i * workers, count - 1);
+        const int between = min(first + i * share.workers, share.count - 1);
 #pragma unroll
-        for (int c = 0; c < 2; ++c) found[i][c] = load_sums(here[c] + static_cast<int64_t>(between + 1) * step);
+        for (int c = 0; c < 2; ++c) found[i][c] = load_sums(here[c] + static_cast<int64_t>(between + 1) * share.step);
       }
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
-        const int between = first + i * workers;
+        const int between = first + i * share.workers;
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
           const float power =
-              between < count ? exponent(of[c], found[i][c], static_cast<float>(between) * tokens) : -INFINITY;
+              between < share.count ? exponent(of[c], found[i][c], static_cast<float>(between) * tokens) : -INFINITY;
           const float scale = fast_exp2(power);
           largest = fmaxf(largest, power);
           sum.of[c].a = fmaf(found[i][c].a, scale, sum.of[c].a);

@@ -79,10 +79,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& x_in, 
     with_vector<kWidest>(can_vectorize(shape, read, parameters.all(), kWidest), [&](auto vector) {
       const auto kernel = blend_backward_kernel<T, scalar_t, vector>;
       const Launch how = divide(shape, vector, kernel, 1, kSumBytes<T, kBlends + 2, vector>);
-      const at::Tensor parts = at::empty({static_cast<int64_t>(how.blocks.x), sums_count, x.size(2)}, sums_options);
+      const at::Tensor parts = at::empty({sums_count, static_cast<int64_t>(how.blocks.x), x.size(2)}, sums_options);
       launch(kernel, how, shape, inputs_of<T, scalar_t>(x, shares, parameters), pointers,
              gx.mutable_data_ptr<scalar_t>(), gshares.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
-      sums = column_sums(parts, 0);
+      sums = column_sums(parts, 1);
     });
   });
   return {gx, gshares, sums};

@@ -86,8 +86,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// gx, the gradients of the shares, and the block's sums of those of the constants, weight and bias: [blocks,
-/// kBlends + 2, channels] in `parts`.
+/// gx, the gradients of the shares, and the block's sums of those of the constants, weight and bias: [kBlends + 2,
+/// blocks, channels] in `parts`.
 template <typename T, typename In, int kVector>
 __global__ void __launch_bounds__(kThreads, 2)
     blend_backward_kernel(const __grid_constant__ MixShape shape, const __grid_constant__ BlendInputs<T, In> inputs,

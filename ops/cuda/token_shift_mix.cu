@@ -83,10 +83,10 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& x_in, at::TensorLi
           MixSegments segments{};
           const Launch how =
               divide_walk(shape, segments, vector, kernel, MixBackward<T, scalar_t, vector, count>::kShared);
-          const at::Tensor parts = at::empty({static_cast<int64_t>(how.blocks.x), sums_count, x.size(2)}, sums_options);
+          const at::Tensor parts = at::empty({sums_count, static_cast<int64_t>(how.blocks.x), x.size(2)}, sums_options);
           launch(kernel, how, shape, segments, inputs_of<T, scalar_t>(x, parameters), pointers,
                  gx.mutable_data_ptr<scalar_t>(), parts.mutable_data_ptr<T>());
-          sums = column_sums(parts, 0);
+          sums = column_sums(parts, 1);
         });
   });
   return {gx, sums};

@@ -145,9 +145,9 @@ struct SumRows {
 };
 
 /// Sums over the block's rows, in their order, what each thread has for `row` and for its channels from `channel` on,
-/// to [blocks, kSums, channels] in `parts`, or with kApart to [kSums, blocks, channels]; threads behind the last row
-/// have nothing. All threads of the block call it; nothing else uses the dynamic shared memory any more.
-template <bool kApart = false, typename T, int kSums, int kVector>
+/// to [kSums, blocks, channels] in `parts`; threads behind the last row have nothing. All threads of the block call it;
+/// nothing else uses the dynamic shared memory any more.
+template <typename T, int kSums, int kVector>
 __device__ __forceinline__ void write_sums(const MixShape& shape, const SumRows& in, int row, int channel,
                                            const T (&sums)[kSums][kVector], T* __restrict__ parts) {
   extern __shared__ __align__(16) char memory[];
@@ -169,8 +169,7 @@ __device__ __forceinline__ void write_sums(const MixShape& shape, const SumRows&
     for (int r = 0; r < in.rows; ++r) sum += shared[r * kSums * columns + i];
     const int j = i / columns, at = first + i - j * columns;
     if (at < shape.channels) {
-      const int64_t block = blockIdx.x, index = kApart ? int64_t{j} * gridDim.x + block : block * kSums + j;
-      parts[index * shape.channels + at] = sum;
+      parts[(int64_t{j} * gridDim.x + blockIdx.x) * shape.channels + at] = sum;
     }
   }
 }

@@ -71,7 +71,7 @@ struct Segment {
   }
 };
 
-/// gx, and the block's sums of the gradients of the mixes, weight and bias: [blocks, kMixes + 2, channels] in `parts`.
+/// gx, and the block's sums of the gradients of the mixes, weight and bias: [kMixes + 2, blocks, channels] in `parts`.
 template <typename T, typename In, int kVector, int kMixes>
 class MixBackward {
  public:

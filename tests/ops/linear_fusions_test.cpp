@@ -1,11 +1,12 @@
-// token_shift_linear and channel_mix against their formulas, with and without gradients: compositions, or on a GPU with
-// wgmma one kernel each.
+// token_shift_linear, channel_mix and linear_residual_channel_mix against their formulas, with and without gradients:
+// compositions, or on a GPU with wgmma one kernel each, or two.
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "ops/channel_mix.h"
+#include "ops/linear_residual_channel_mix.h"
 #include "ops/token_shift_linear.h"
 #include "tests/support/assert_close.h"
 #include "tests/support/devices.h"
@@ -90,6 +91,16 @@ struct Inputs {
     return moved;
   }
 
+  ops::ChannelMixParameters channel_mix(bool affine) const {
+    return {.mix_k = mix_k,
+            .mix_r = mix_r,
+            .key = key,
+            .receptance = receptance,
+            .value = value,
+            .norm_weight = affine ? weight : at::Tensor(),
+            .norm_bias = affine ? bias : at::Tensor()};
+  }
+
   std::vector<at::Tensor*> all() {
     return {&x, &feed, &weight, &bias, &mix_k, &mix_v, &mix_r, &key, &value, &receptance, &output};
   }
@@ -97,35 +108,41 @@ struct Inputs {
 
 struct Results {
   Tensors projected;
-  ops::ResidualOutput mixed;
+  ops::ResidualOutput mixed, joined;
 };
+
+/// What a channel mix reads of the sum before it.
+ops::Feed feed_between(bool affine) { return affine ? ops::Feed::standardized : ops::Feed::cast; }
 
 Results run(const Inputs& in, bool affine, ops::Feed feed) {
   const auto weight = affine ? std::optional(in.weight) : std::nullopt;
   const auto bias = affine ? std::optional(in.bias) : std::nullopt;
-  const ops::ChannelMixParameters parameters{.mix_k = in.mix_k,
-                                             .mix_r = in.mix_r,
-                                             .key = in.key,
-                                             .receptance = in.receptance,
-                                             .value = in.value,
-                                             .norm_weight = affine ? in.weight : at::Tensor(),
-                                             .norm_bias = affine ? in.bias : at::Tensor()};
+  const ops::ChannelMixParameters parameters = in.channel_mix(affine);
   return {ops::token_shift_linear(in.feed, {in.mix_k, in.mix_v, in.mix_r}, {in.output, in.receptance, in.output},
                                   weight, bias, in.size.height, in.size.width),
-          ops::channel_mix(in.x, in.feed, parameters, in.size.height, in.size.width, feed, kEps)};
+          ops::channel_mix(in.x, in.feed, parameters, in.size.height, in.size.width, feed, kEps),
+          ops::linear_residual_channel_mix(in.x, in.feed, in.output, parameters, in.size.height, in.size.width,
+                                           feed_between(affine), feed, kEps)};
 }
 
 Results reference(const Inputs& in, bool affine, ops::Feed feed) {
-  const at::Tensor n = affine ? in.feed * in.weight + in.bias : in.feed;
-  const auto mixed = [&](const at::Tensor& m) { return mix_of(n, m, in.size); };
-  const auto sum = [&](const at::Tensor& z) -> ops::ResidualOutput {
-    const at::Tensor y = in.x + z;
-    return {y, feed == ops::Feed::standardized ? standardized(y) : y};
+  const auto mixed = [&](const at::Tensor& of, const at::Tensor& m) {
+    return mix_of(affine ? of * in.weight + in.bias : of, m, in.size);
   };
-  const at::Tensor hidden = at::matmul(mixed(in.mix_k), in.key.t()).clamp_min(0).square();
-  return {{at::matmul(mixed(in.mix_k), in.output.t()), at::matmul(mixed(in.mix_v), in.receptance.t()),
-           at::matmul(mixed(in.mix_r), in.output.t())},
-          sum(at::matmul(hidden, in.value.t()) * at::sigmoid(at::matmul(mixed(in.mix_r), in.receptance.t())))};
+  const auto fed = [](const at::Tensor& y, ops::Feed kind) {
+    return kind == ops::Feed::standardized ? standardized(y) : y;
+  };
+  const auto channel_mix = [&](const at::Tensor& x, const at::Tensor& of) -> ops::ResidualOutput {
+    const at::Tensor hidden = at::matmul(mixed(of, in.mix_k), in.key.t()).clamp_min(0).square();
+    const at::Tensor gate = at::sigmoid(at::matmul(mixed(of, in.mix_r), in.receptance.t()));
+    const at::Tensor y = x + at::matmul(hidden, in.value.t()) * gate;
+    return {y, fed(y, feed)};
+  };
+  const at::Tensor between = in.x + at::matmul(in.feed, in.output.t());
+  return {{at::matmul(mixed(in.feed, in.mix_k), in.output.t()), at::matmul(mixed(in.feed, in.mix_v), in.receptance.t()),
+           at::matmul(mixed(in.feed, in.mix_r), in.output.t())},
+          channel_mix(in.x, in.feed),
+          channel_mix(between, fed(between, feed_between(affine)))};
 }
 
 void expect_sum(const std::string& name, const ops::ResidualOutput& expected, const ops::ResidualOutput& actual,
@@ -147,6 +164,7 @@ void expect_results(const Results& expected, const Results& actual, const at::Te
     EXPECT_TRUE(close("projected " + std::to_string(j), expected.projected[j], actual.projected[j], tolerance));
   }
   expect_sum("channel_mix", expected.mixed, actual.mixed, x, feed, tolerance);
+  expect_sum("linear_residual_channel_mix", expected.joined, actual.joined, x, feed, tolerance);
 }
 
 class LinearFusions : public ::testing::TestWithParam<at::Device> {};
@@ -189,6 +207,8 @@ TEST_P(LinearFusions, GiveTheSameUnderAutocastAndWithWeightsAlreadyRounded) {
     for (size_t j = 0; j < 3; ++j) EXPECT_TRUE(at::equal(plain.projected[j], other.projected[j]));
     EXPECT_TRUE(at::equal(plain.mixed.x, other.mixed.x));
     EXPECT_TRUE(at::equal(plain.mixed.feed, other.mixed.feed));
+    EXPECT_TRUE(at::equal(plain.joined.x, other.joined.x));
+    EXPECT_TRUE(at::equal(plain.joined.feed, other.joined.feed));
   };
   expect_equal(run(rounded, true, ops::Feed::standardized));
   expect_equal(run(inputs, true, ops::Feed::standardized));  // Equal bits in every run.
@@ -217,6 +237,8 @@ TEST_P(LinearFusions, ReadWhatWasWrittenJustBefore) {
     for (size_t j = 0; j < 3; ++j) EXPECT_TRUE(at::equal(results.projected[j], expected[i % 2].projected[j])) << i;
     EXPECT_TRUE(at::equal(results.mixed.x, expected[i % 2].mixed.x)) << i;
     EXPECT_TRUE(at::equal(results.mixed.feed, expected[i % 2].mixed.feed)) << i;
+    EXPECT_TRUE(at::equal(results.joined.x, expected[i % 2].joined.x)) << i;
+    EXPECT_TRUE(at::equal(results.joined.feed, expected[i % 2].joined.feed)) << i;
   }
 }
 
@@ -233,6 +255,7 @@ TEST_P(LinearFusions, TakeAnyMemoryLayoutAndUnalignedTensors) {
   const Results expected = run(inputs, true, ops::Feed::cast), actual = run(moved, true, ops::Feed::cast);
   EXPECT_TRUE(at::equal(expected.projected[1], actual.projected[1]));
   EXPECT_TRUE(close("mixed", expected.mixed.x, actual.mixed.x, 1e-6));
+  EXPECT_TRUE(close("joined", expected.joined.x, actual.joined.x, 1e-6));
 }
 
 TEST_P(LinearFusions, DifferentiateThemselves) {
@@ -247,6 +270,7 @@ TEST_P(LinearFusions, DifferentiateThemselves) {
     }
     const Results results = op(inputs, true, ops::Feed::standardized);
     at::Tensor loss = results.mixed.x.square().sum() + results.mixed.feed.sin().sum();
+    loss = loss + results.joined.x.square().sum() + results.joined.feed.cos().sum();
     for (const at::Tensor& projected : results.projected) loss = loss + projected.pow(3).sum();
     return torch::autograd::grad({loss}, leaves);
   };
@@ -345,7 +369,8 @@ TEST_P(LinearFusions, GiveGradientsOfParametersAloneToo) {
   for (at::Tensor* leaf : {&inputs.mix_v, &inputs.output, &inputs.key}) {
     *leaf = leaf->detach().requires_grad_();
     const Results results = run(inputs, true, ops::Feed::standardized);
-    const at::Tensor sum = results.projected[0].sum() + results.projected[1].sum() + results.mixed.x.sum();
+    const at::Tensor sum =
+        results.projected[0].sum() + results.projected[1].sum() + results.mixed.x.sum() + results.joined.x.sum();
     ASSERT_TRUE(sum.requires_grad());
     EXPECT_GT(torch::autograd::grad({sum}, {*leaf})[0].abs().sum().item<double>(), 0);
     *leaf = leaf->detach();
@@ -358,20 +383,27 @@ TEST_P(LinearFusions, AcceptEmptyBatches) {
   const Results results = run(inputs, true, ops::Feed::standardized);
   EXPECT_EQ(results.projected[2].sizes(), inputs.x.sizes());
   EXPECT_EQ(results.mixed.feed.sizes(), inputs.x.sizes());
+  EXPECT_EQ(results.joined.feed.sizes(), inputs.x.sizes());
+}
+
+/// Expects that `call` with `good` arguments after change(arguments) fails with `part` in what it says.
+template <typename Change, typename Call>
+void expect_error(const Inputs& good, const std::string& part, const Change& change, const Call& call) {
+  Inputs bad = good;
+  change(bad);
+  try {
+    call(bad);
+    ADD_FAILURE() << "no error; expected: " << part;
+  } catch (const c10::Error& error) {
+    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+  }
 }
 
 TEST_P(LinearFusions, NameWhatIsWrongWithTheirArguments) {
   const at::NoGradGuard no_grad;
   const Inputs good = Inputs({2, 2, 3, 192, 64}).to(GetParam(), at::kFloat, at::kBFloat16);
   const auto expect_error = [&](const std::string& part, const auto& change) {
-    Inputs bad = good;
-    change(bad);
-    try {
-      run(bad, true, ops::Feed::cast);
-      ADD_FAILURE() << "no error; expected: " << part;
-    } catch (const c10::Error& error) {
-      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
-    }
+    testing::expect_error(good, part, change, [](const Inputs& bad) { run(bad, true, ops::Feed::cast); });
   };
   expect_error("height * width", [](Inputs& bad) { bad.size.height = 5; });
   expect_error("weights[0] must be [D, C]", [](Inputs& bad) { bad.output = bad.output.slice(1, 0, 100); });
@@ -379,6 +411,24 @@ TEST_P(LinearFusions, NameWhatIsWrongWithTheirArguments) {
   expect_error("receptance must be [192, 192]", [](Inputs& bad) { bad.receptance = bad.receptance.slice(0, 0, 191); });
   expect_error("value must have the shape of x", [](Inputs& bad) { bad.x = bad.x.slice(1, 0, 5); });
   expect_error("mixes[0] must be [C]", [](Inputs& bad) { bad.mix_k = bad.mix_k.slice(2, 0, 100); });
+}
+
+TEST_P(LinearFusions, NameWhatIsWrongWithJoinedArguments) {
+  const at::NoGradGuard no_grad;
+  const Inputs good = Inputs({2, 2, 3, 192, 64}).to(GetParam(), at::kFloat, at::kBFloat16);
+  ops::Feed between = ops::Feed::standardized;
+  const auto expect_error = [&](const std::string& part, const auto& change) {
+    testing::expect_error(good, part, change, [&](const Inputs& bad) {
+      ops::linear_residual_channel_mix(bad.x, bad.feed, bad.output, bad.channel_mix(true), bad.size.height,
+                                       bad.size.width, between, ops::Feed::cast, kEps);
+    });
+  };
+  expect_error("height * width", [](Inputs& bad) { bad.size.height = 5; });
+  expect_error("weight must be [D, C], C = 192", [](Inputs& bad) { bad.output = bad.output.slice(1, 0, 100); });
+  expect_error("value must be [192, 64], got [192, 63]", [](Inputs& bad) { bad.value = bad.value.slice(1, 0, 63); });
+  expect_error("value must have the shape of x", [](Inputs& bad) { bad.x = bad.x.slice(1, 0, 5); });
+  between = ops::Feed::none;
+  expect_error("linear_residual_channel_mix: feed must be 1 (cast) or 2 (standardized), got 0", [](Inputs&) {});
 }
 
 }  // namespace

@@ -31,6 +31,9 @@ std::vector<PackCase> cases() {
   return {{"shift_linear", ops::kShiftLinearOrder, squares},
           {"shift_linear_gradient", ops::kShiftLinearGradientOrder, squares},
           {"channel_mix", ops::kChannelMixOrder, {{128, 192}, {192, 128}, {192, 192}}},
+          {"linear_residual_channel_mix",
+           ops::kLinearResidualChannelMixOrder,
+           {{128, 192}, {192, 128}, {192, 192}, {192, 192}}},
           {"hidden", ops::kHiddenOrder, {{128, 192}}},
           {"hidden_gradient", ops::kHiddenGradientOrder, {{192, 128}}}};
 }

@@ -1,6 +1,7 @@
 #include "vrwkv/layers/block.h"
 
 #include "ops/linear_residual.h"
+#include "ops/linear_residual_channel_mix.h"
 #include "ops/residual_mix.h"
 #include "vrwkv/layers/layer_norm.h"
 #include "vrwkv/layers/token_shift.h"
@@ -101,18 +102,19 @@ Stream BlockImpl::add_attention(Stream stream, const Tokens& tokens, const torch
 
 Stream BlockImpl::add_channel_mix(Stream stream, const Tokens& tokens, const torch::Tensor& mask, ops::Feed next,
                                   bool leaves_sum) {
-  const NormAffine norm = branch_norm(ln2);
-  if (adds_plainly() && !mask.defined() && ffn->is_operator(tokens)) {
-    const auto [sum, feed] = ops::channel_mix(stream.x, stream.feed, ffn->parameters(norm), tokens.grid.height,
-                                              tokens.grid.width, next, kLayerNormEps);
-    return {sum, feed};
-  }
-  const auto [value, gate] = ffn(stream, norm, tokens);
+  const auto [value, gate] = ffn(stream, branch_norm(ln2), tokens);
   return add(stream.x, finished({.value = value, .gate = gate}, ln2, gamma2, mask), next, leaves_sum);
 }
 
 Stream BlockImpl::forward(Stream stream, const Tokens& tokens, const DropPathMasks& masks, ops::Feed next, bool adds) {
   stream = enter(std::move(stream));
+  const bool drops = masks.att.defined() || masks.ffn.defined();
+  if (att && adds_plainly() && !drops && ffn->is_operator(tokens)) {
+    const auto [sum, feed] = ops::linear_residual_channel_mix(
+        stream.x, att->mix(stream, branch_norm(ln1), tokens), att->output->weight, ffn->parameters(branch_norm(ln2)),
+        tokens.grid.height, tokens.grid.width, feed_of(options_), next, kLayerNormEps);
+    return {sum, feed};
+  }
   const bool leaves = leaves_sums(stream, tokens);
   stream = add_attention(std::move(stream), tokens, masks.att, leaves);
   return add_channel_mix(std::move(stream), tokens, masks.ffn, next, leaves && adds);

@@ -22,9 +22,11 @@ using MixReader = RingReader<kMixStages, kMixWarps>;
 struct ChannelMix {
   ShiftedTokens from;
   const float *mix_k, *mix_r;
-  /// For each chunk of hidden channels two units of the key and two of the value; then the receptance's, by rows.
+  /// For each chunk of hidden channels two units of the key and two of the value; then the receptance's, by rows; then
+  /// the linear layer's, where there is one.
   const unsigned char* packed;
   int chunks;
+  const __nv_bfloat16* values;  ///< [count, C], what the linear layer reads.
   Residual residual;
 };
 
@@ -121,13 +123,27 @@ __device__ __forceinline__ void gate_rows(RowSums& out, const LeftFactor& mixed,
   }
 }
 
+/// Starts out += values weight^T, whose last unit runs on.
+__device__ __forceinline__ void start_linear(RowSums& out, const LeftFactor& values, MixReader& weights) {
+#pragma unroll
+  for (int unit = 0; unit < kUnits; ++unit) {
+    const unsigned char* const weight = weights.take();
+    begin_products();
+#pragma unroll
+    for (int k = 0; k < 2; ++k) multiply(out, values.values[2 * unit + k], narrow_factor(weight, k), true);
+    end_products();
+    if (unit > 0) weights.give<1>();
+  }
+}
+
 /// The warpgroups that multiply meet. They know each other by sync_group(), too.
 __device__ __forceinline__ void sync_mix_groups() {
   asm volatile("bar.sync %0, %1;" ::"n"(1 + kMixGroups), "n"(kMixGroups * kWarpgroup) : "memory");
 }
 
 /// A whole channel mix: neither the hidden channels nor the mixes leave the multiprocessor. The tokens are asked for
-/// before the ring is filled, since they are needed first.
+/// before the ring is filled, since they are needed first. `linear`: the residual sum gets a linear layer, too.
+template <bool linear>
 __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 1)
     channel_mix_kernel(const __grid_constant__ ChannelMix arguments) {
   __shared__ RingBarriers<kMixStages> state;
@@ -143,7 +159,7 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 
     return GroupRows{wide_rows + kMixWarps * WideRows::kBytes + of * kGroupRowsBytes, rows_there[of]};
   };
   const bool fetches = threadIdx.x == kMixWarps * 32;
-  const int units = 4 * arguments.chunks + kUnits;
+  const int units = 4 * arguments.chunks + (linear ? 2 : 1) * kUnits;
   if (fetches) {
     prefetch_share(arguments.packed, units);
     ring.start();
@@ -179,7 +195,7 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 
       if (leads) prefetch_rows(residual.x, kWideRowBytes, first, from.count);
       const ShiftedPlaces places(from, first);
       LeftFactor mixed;
-      rows.there.wait(number % 2);
+      rows.there.wait(linear ? 0 : number % 2);
       rows.mix(mixed, places, vertical, factors, group);
       RowSums out;
       clear(out);
@@ -188,8 +204,22 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 
       rows.kept(mixed, {from, first});
       publish_writes();  // Those before the copy.
       sync_group(group);
-      if (leads && number + 1 < walk.tiles) rows.fetch(from, next);
+      if constexpr (linear) {
+        if (leads) rows.fetch_rows(arguments.values, first, from.count);
+      } else {
+        if (leads && number + 1 < walk.tiles) rows.fetch(from, next);
+      }
       gate_rows(out, mixed, weights);
+      if constexpr (linear) {
+        rows.there.wait(1);
+        rows.fetched(mixed, {from, first});
+        sync_group(group);
+        if (leads && number + 1 < walk.tiles) rows.fetch(from, next);
+        hold(out);
+        start_linear(out, mixed, weights);
+        weights.give<0>();
+        hold(out);
+      }
       const WideRows::Second second(residual, first_of_warp);
       vertical.load({from, next}, from);
       wide.finish(out, second, residual, first_of_warp, number % 2);

@@ -28,12 +28,11 @@ __device__ __forceinline__ void prefetch_share(const unsigned char* packed, int 
 template <int groups>
 struct ClusterWalk {
   static constexpr unsigned kTokens = groups * kRows;
-  int64_t begin, step;
-  int tiles;
+  int begin, step, tiles;
 
   /// `count` of no more than 31 bits, in at most as many clusters as there are tiles.
   __device__ __forceinline__ explicit ClusterWalk(int64_t count)
-      : begin(blockIdx.x * kTokens), step(gridDim.x * kTokens) {
+      : begin(static_cast<int>(blockIdx.x * kTokens)), step(static_cast<int>(gridDim.x * kTokens)) {
     const unsigned of_cluster = (blockIdx.x - static_cast<unsigned>(rank_in_cluster())) * kTokens;
     const unsigned stride = gridDim.x * kTokens;
     tiles = static_cast<int>((static_cast<unsigned>(count) - of_cluster + stride - 1) / stride);
@@ -41,7 +40,7 @@ struct ClusterWalk {
 
   /// First token of a warpgroup's share of a tile.
   __device__ __forceinline__ int64_t first(int number, int group) const {
-    return begin + number * step + group * kRows;
+    return begin + static_cast<int64_t>(number) * step + group * kRows;
   }
 };
 
@@ -69,13 +68,16 @@ struct ClusterRing {
   __device__ __forceinline__ void fetch(const unsigned char* packed, int units, int times) const {
     RingPlace<stages> place;
     for (int time = 0; time < times; ++time) {
-      for (int unit = 0; unit < units; ++unit, place = place.next()) {
-        Barrier& full = state.full[place.stage];
-        state.read[place.stage].wait(place.parity ^ 1);
-        full.expect(kWeightUnit);
-        fetch_share(memory + place.stage * kWeightUnit, packed + static_cast<int64_t>(unit) * kWeightUnit, full);
-      }
+      for (int unit = 0; unit < units; ++unit, place = place.next()) fetch_unit(packed, unit, place);
     }
+  }
+
+  /// Fetches unit number `unit` when the one in its place has been read by all.
+  __device__ __forceinline__ void fetch_unit(const unsigned char* packed, int unit, RingPlace<stages> place) const {
+    Barrier& full = state.full[place.stage];
+    state.read[place.stage].wait(place.parity ^ 1);
+    full.expect(kWeightUnit);
+    fetch_share(memory + place.stage * kWeightUnit, packed + static_cast<int64_t>(unit) * kWeightUnit, full);
   }
 };
 

@@ -41,6 +41,14 @@ struct GroupRows {
     if (bytes > 0) copy_bulk(place(static_cast<int>(begin - first), 0), from.tokens + begin * kChannels, bytes, there);
   }
 
+  /// Starts to fetch `from` [count, C], rows alone, when all threads of the group have read the tokens. By one thread.
+  __device__ __forceinline__ void fetch_rows(const __nv_bfloat16* from, int64_t first, int64_t count) const {
+    const int64_t left = count - first;
+    const int bytes = left < 0 ? 0 : static_cast<int>(left < kRows ? left : kRows) * kRowBytes;
+    there.expect(bytes);
+    if (bytes > 0) copy_bulk(place(0, 0), from + first * kChannels, bytes, there);
+  }
+
   /// Mixes 0 and 1 of the tokens; the second one is put aside.
   __device__ __forceinline__ void mix(LeftFactor& mixed, const ShiftedPlaces& places,
                                       const VerticalNeighbours& vertical, const MixFactors<2>& factors,
@@ -77,6 +85,19 @@ struct GroupRows {
       const Bits values = vector(places.row + step % 2 * 8, places.channel(step / 2));
 #pragma unroll
       for (int i = 0; i < 4; ++i) left.values[step][i] = values.values[i];
+    }
+    hold(left.values);
+  }
+
+  /// The rows that were fetched, as a left factor.
+  __device__ __forceinline__ void fetched(LeftFactor& left, const ShiftedPlaces& places) const {
+#pragma unroll
+    for (int span = 0; span < kSpans; ++span) {
+      const Bits rows_of_span[]{vector(places.row, places.channel(span)), vector(places.row + 8, places.channel(span))};
+      uint32_t steps[2][4];
+#pragma unroll
+      for (int i = 0; i < 8; ++i) steps[i / 4][i % 4] = rows_of_span[i % 2].values[i / 4 * 2 + i % 4 / 2];
+      left.set(span, steps);
     }
     hold(left.values);
   }

@@ -1,5 +1,6 @@
 // token_shift_linear, linear_residual and, without gradients, channel_mix on CUDA: one kernel each where wgmma and the
-// sizes allow it, see serves(); else the compositions.
+// sizes allow it, see serves(); else the compositions. And linear_residual_channel_mix, two kernels without the sum
+// between them.
 
 #include <ATen/Functions.h>
 #include <ATen/cuda/CUDAContext.h>
@@ -76,21 +77,30 @@ bool serves_channel_mix(const at::Tensor& key, const at::Tensor& value, const at
          is_matrix(value, kChannels, hidden, like) && is_matrix(receptance, kChannels, kChannels, like);
 }
 
-std::vector<at::Tensor> pack_channel_mix(at::TensorList weights) {
+/// Key, value, receptance and, of `each` = 4, a linear layer's weight of every layer.
+std::vector<at::Tensor> pack_channel_mixes(at::TensorList weights, size_t each) {
   const at::Tensor& like = weights.front();
   if (!has_wgmma(like.device())) return {};
   const c10::cuda::CUDAGuard guard(like.device());
   const std::vector<at::Tensor> inputs = ready(weights, at::kFloat);
   const auto chunks = static_cast<int>(like.size(0) / kHiddenChunk);
   std::vector<Packing> packings;
-  for (size_t i = 0; i + 2 < inputs.size(); i += 3) {
+  for (size_t i = 0; i + each <= inputs.size(); i += each) {
     if (!serves_channel_mix(inputs[i], inputs[i + 1], inputs[i + 2], like) || inputs[i].sizes() != like.sizes()) {
       return {};
     }
     packings.push_back(
         {pointer<float>(inputs[i]), pointer<float>(inputs[i + 1]), chunks, pointer<float>(inputs[i + 2]), {}});
+    if (each < 4) continue;
+    if (!is_matrix(inputs[i + 3], kChannels, kChannels, like)) return {};
+    packings.back().squares[0] = pointer<float>(inputs[i + 3]);
   }
-  return pack(packings, chunks, /*squares=*/1, like.options());
+  return pack(packings, chunks, /*squares=*/static_cast<int>(each) - 2, like.options());
+}
+
+std::vector<at::Tensor> pack_channel_mix(at::TensorList weights) { return pack_channel_mixes(weights, 3); }
+std::vector<at::Tensor> pack_linear_residual_channel_mix(at::TensorList weights) {
+  return pack_channel_mixes(weights, 4);
 }
 
 /// Tokens with the norm of what is mixed.
@@ -112,18 +122,22 @@ struct Shifted {
   int64_t height, width;
 };
 
-/// A residual sum's tensors.
+/// A residual sum's tensors; y undefined where nobody wants it.
 struct Sum {
-  Sum(const at::Tensor& x_in, const at::Tensor& like, int64_t feed_in, double eps_in)
+  Sum(const at::Tensor& x_in, const at::Tensor& like, int64_t feed_in, double eps_in, bool wanted = true)
       : x(ready(x_in, at::kFloat)),
-        y(at::empty_like(x)),
+        y(wanted ? at::empty_like(x) : at::Tensor()),
         feed(feed_in == 0 ? at::empty({0}, like.options()) : at::empty(like.sizes(), like.options())),
         kind(static_cast<Feed>(feed_in)),
         eps(eps_in) {}
 
   Residual pointers() const {
-    return {pointer<float>(x),          y.mutable_data_ptr<float>(), kind == Feed::none ? nullptr : output(feed),
-            kind == Feed::standardized, static_cast<float>(eps),     x.size(0) * x.size(1)};
+    return {pointer<float>(x),
+            y.defined() ? y.mutable_data_ptr<float>() : nullptr,
+            kind == Feed::none ? nullptr : output(feed),
+            kind == Feed::standardized,
+            static_cast<float>(eps),
+            x.size(0) * x.size(1)};
   }
 
   at::Tensor x, y, feed;
@@ -156,10 +170,32 @@ std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList m
   const at::Tensor packed = packed_weights(kShiftLinearOrder, weights);
   arguments.packed = packed.const_data_ptr<uint8_t>();
   launch(shift_linear_kernel,
-         {resident_blocks(arguments.from.count, kLinearGroups * kRows), kLinearGroups * kWarpgroup, kShiftLinearShared,
+         {resident_blocks(arguments.from.count, kLinearPairs * kRows), kLinearThreads, kShiftLinearShared,
           /*early=*/true},
          arguments);
   return outputs;
+}
+
+/// What a channel mix is made with, beside what it reads and adds.
+struct MixParameters {
+  MixParameters(const at::Tensor& mix_k, const at::Tensor& mix_r, const at::Tensor& packed_in, const at::Tensor& key)
+      : k(ready(mix_k, at::kFloat)),
+        r(ready(mix_r, at::kFloat)),
+        packed(packed_in),
+        chunks(static_cast<int>(key.size(0) / kHiddenChunk)) {}
+
+  at::Tensor k, r, packed;
+  int chunks;
+};
+
+/// `values` undefined, or what the linear layer among the packed weights reads.
+void launch_channel_mix(const Shifted& shifted, const MixParameters& with, const Sum& sum, const at::Tensor& values) {
+  const ChannelMix arguments{
+      shifted.pointers(), pointer<float>(with.k),         pointer<float>(with.r), with.packed.const_data_ptr<uint8_t>(),
+      with.chunks,        pointer<__nv_bfloat16>(values), sum.pointers()};
+  launch(values.defined() ? channel_mix_kernel<true> : channel_mix_kernel<false>,
+         {resident_blocks(arguments.from.count, kMixGroups * kRows), kMixThreads, kMixShared, /*early=*/true},
+         arguments);
 }
 
 std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Tensor& feed, const at::Tensor& mix_k,
@@ -177,22 +213,28 @@ std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Te
   const c10::cuda::CUDAGuard guard(feed.device());
   const Shifted shifted(feed, norm_weight, norm_bias, height, width);
   const Sum sum(x, feed, next, eps);
-  const at::Tensor k = ready(mix_k, at::kFloat), r = ready(mix_r, at::kFloat);
-  const at::Tensor packed = packed_weights(kChannelMixOrder, {key, value, receptance});
-  const ChannelMix arguments{shifted.pointers(),
-                             pointer<float>(k),
-                             pointer<float>(r),
-                             packed.const_data_ptr<uint8_t>(),
-                             static_cast<int>(key.size(0) / kHiddenChunk),
-                             sum.pointers()};
-  launch(channel_mix_kernel,
-         {resident_blocks(arguments.from.count, kMixGroups * kRows), kMixThreads, kMixShared, /*early=*/true},
-         arguments);
+  const MixParameters with(mix_k, mix_r, packed_weights(kChannelMixOrder, {key, value, receptance}), key);
+  launch_channel_mix(shifted, with, sum, {});
   return {sum.y, sum.feed};
 }
 
 bool linear_residual_is_fused(const at::Tensor& x, const at::Tensor& value, const at::Tensor& weight) {
   return serves(value) && serves_residual(x, value) && is_matrix(weight, kChannels, kChannels, value);
+}
+
+/// `mask` and `rstd` may be missing.
+void launch_linear_residual(const at::Tensor& value, const at::Tensor& weight, const at::Tensor& mask, const Sum& sum,
+                            const at::Tensor& rstd) {
+  const at::Tensor cast = ready(cast_weight(weight, at::kBFloat16), at::kBFloat16);
+  LinearResidual arguments{map_of_rows(value.view({-1, kChannels}), kRows, kTileSlabs), map_of_weight(cast),
+                           pointer<float>(mask), static_cast<int>(value.size(1)), sum.pointers()};
+  if (rstd.defined() && rstd.numel() > 0) arguments.residual.rstd = rstd.mutable_data_ptr<float>();
+  const int64_t tiles = (arguments.residual.count + kRows - 1) / kRows;
+  const int processors = at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
+  launch(sum.y.defined() ? linear_residual_kernel<true> : linear_residual_kernel<false>,
+         {static_cast<unsigned>(std::min<int64_t>(tiles, processors)), kSumGroups * kWarpgroup, kLinearResidualShared,
+          /*early=*/true},
+         arguments);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_residual_forward(const at::Tensor& x, const at::Tensor& value,
@@ -205,17 +247,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_residual_forward(const at:
   const c10::cuda::CUDAGuard guard(x.device());
   const Sum sum(x, value, feed, eps);
   const at::Tensor rstd = at::empty({sum.kind == Feed::standardized ? x.size(0) * x.size(1) : 0}, sum.x.options());
-  const at::Tensor values = ready(value, at::kBFloat16).view({-1, kChannels}), factors = ready(mask, at::kFloat),
-                   cast = ready(cast_weight(weight, at::kBFloat16), at::kBFloat16);
-  LinearResidual arguments{map_of_rows(values, kRows, kTileSlabs), map_of_weight(cast), pointer<float>(factors),
-                           static_cast<int>(x.size(1)), sum.pointers()};
-  if (rstd.numel() > 0) arguments.residual.rstd = rstd.mutable_data_ptr<float>();
-  const int64_t tiles = (arguments.residual.count + kRows - 1) / kRows;
-  const int processors = at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
-  launch(linear_residual_kernel,
-         {static_cast<unsigned>(std::min<int64_t>(tiles, processors)), kSumGroups * kWarpgroup, kLinearResidualShared,
-          /*early=*/true},
-         arguments);
+  launch_linear_residual(ready(value, at::kBFloat16), weight, ready(mask, at::kFloat), sum, rstd);
   return {sum.y, sum.feed, rstd};
 }
 
@@ -227,6 +259,34 @@ std::tuple<at::Tensor, at::Tensor> linear_residual(const at::Tensor& x, const at
   return {y, fed};
 }
 
+std::tuple<at::Tensor, at::Tensor> linear_residual_channel_mix(const at::Tensor& x, const at::Tensor& branch,
+                                                               const at::Tensor& weight, const at::Tensor& mix_k,
+                                                               const at::Tensor& mix_r, const at::Tensor& key,
+                                                               const at::Tensor& receptance, const at::Tensor& value,
+                                                               const OptionalTensor& norm_weight,
+                                                               const OptionalTensor& norm_bias, int64_t height,
+                                                               int64_t width, int64_t feed, int64_t next, double eps) {
+  const bool fused = linear_residual_is_fused(x, branch, weight) &&
+                     serves_channel_mix(key, value, receptance, branch) && feed > 0 && feed <= 2 && next >= 0 &&
+                     next <= 2;
+  if (!fused) {
+    return linear_residual_channel_mix_composite(x, branch, weight, mix_k, mix_r, key, receptance, value, norm_weight,
+                                                 norm_bias, height, width, feed, next, eps);
+  }
+  check_residual_add(x, {.value = branch}, feed);
+  check_token_shift_mix(branch, {mix_k, mix_r}, norm_weight, norm_bias, height, width, std::nullopt);
+  const c10::cuda::CUDAGuard guard(x.device());
+  const at::Tensor values = ready(branch, at::kBFloat16);
+  const Sum between(x, values, feed, eps, /*wanted=*/false);
+  launch_linear_residual(values, weight, {}, between, {});
+  const Shifted shifted(between.feed, norm_weight, norm_bias, height, width);
+  const Sum sum(between.x, values, next, eps);
+  const MixParameters with(mix_k, mix_r,
+                           packed_weights(kLinearResidualChannelMixOrder, {key, value, receptance, weight}), key);
+  launch_channel_mix(shifted, with, sum, values);
+  return {sum.y, sum.feed};
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(vrwkv, CUDA, m) {
@@ -235,7 +295,9 @@ TORCH_LIBRARY_IMPL(vrwkv, CUDA, m) {
   m.impl("channel_mix", channel_mix);
   m.impl("_pack_token_shift_linear", pack_token_shift_linear);
   m.impl("_pack_channel_mix", pack_channel_mix);
+  m.impl("_pack_linear_residual_channel_mix", pack_linear_residual_channel_mix);
   m.impl("linear_residual", linear_residual);
+  m.impl("linear_residual_channel_mix", linear_residual_channel_mix);
   m.impl("_linear_residual_forward", linear_residual_forward);
   m.impl("_linear_residual_is_fused", linear_residual_is_fused);
 }

@@ -39,7 +39,8 @@ __device__ __forceinline__ void apply_mask(RowSums& sums, const LinearResidual& 
   }
 }
 
-/// y = x + mask value weight^T, and its feed.
+/// y = x + mask value weight^T, and its feed. `wanted`: y; else another kernel reads x and the values again.
+template <bool wanted>
 __global__ void __launch_bounds__(kSumGroups* kWarpgroup, 1)
     linear_residual_kernel(const __grid_constant__ LinearResidual arguments) {
   __shared__ Barrier weight_there, values_there[kSumGroups], x_there[kSumWarps];
@@ -59,7 +60,11 @@ __global__ void __launch_bounds__(kSumGroups* kWarpgroup, 1)
   const bool leads = threadIdx.x % kWarpgroup == 0;
   const auto fetch_values = [&](int64_t first) {
     values_there[group].expect(kValueRowsBytes);
-    copy_box_last(values, arguments.value, static_cast<int>(first), 0, values_there[group]);
+    if constexpr (wanted) {
+      copy_box_last(values, arguments.value, static_cast<int>(first), 0, values_there[group]);
+    } else {
+      copy_box(values, arguments.value, static_cast<int>(first), 0, values_there[group]);
+    }
   };
   if (leads) prefetch_rows(residual.x, kWideRowBytes, first_of(0), residual.count);
   if (threadIdx.x == 0) {
@@ -78,7 +83,7 @@ __global__ void __launch_bounds__(kSumGroups* kWarpgroup, 1)
   }
   if (first_of(0) < residual.count) {
     if (leads) fetch_values(first_of(0));
-    wide.fetch(residual, first_of(0) + of_warp);
+    wide.template fetch<wanted>(residual, first_of(0) + of_warp);
   }
   weight_there.wait(0);
   for (int number = 0; first_of(number) < residual.count; ++number) {
@@ -94,8 +99,8 @@ __global__ void __launch_bounds__(kSumGroups* kWarpgroup, 1)
     sync_group(group);
     if (leads && next < residual.count) fetch_values(next);
     if (arguments.mask != nullptr) apply_mask(sums, arguments, first);
-    wide.finish(sums, residual, first + of_warp, number % 2);
-    if (next < residual.count) wide.fetch(residual, next + of_warp);
+    wide.template finish<wanted>(sums, residual, first + of_warp, number % 2);
+    if (next < residual.count) wide.template fetch<wanted>(residual, next + of_warp);
   }
   wait_stores_read();
 }

@@ -6,12 +6,12 @@
 namespace vrwkv::ops::cuda::hopper {
 
 /// Weights as the kernels fetch them: units of kWeightUnit bytes, rounded to bfloat16, in the order of narrow_offset(),
-/// and their channels in that of channel_at().
+/// and their channels in that of channel_at(), but for columns that meet a left factor in shared memory.
 struct Packing {
   const float *key, *value;  ///< [H, C], [C, H]; for each of `chunks` chunks of H two units of each, taking turns.
   int chunks;                ///< 0: neither.
   const float* gate;         ///< [C, C], behind those, two units for each kSlab of its rows; or null.
-  const float* squares[kShiftLinears];  ///< [C, C] each, by columns; without the others.
+  const float* squares[kShiftLinears];  ///< [C, C] each, by columns, behind those.
 };
 
 using PackingList = PackList<Packing>;
@@ -25,9 +25,10 @@ __global__ void __launch_bounds__(kPackThreads)
   start_in_turn();
   const Packing& packing = list.layers[blockIdx.z];
   const int unit = static_cast<int>(blockIdx.x), chunk = unit / 4, behind = unit - 4 * packing.chunks;
+  const int square = packing.gate == nullptr ? behind : behind - kUnits;
   const int piece = static_cast<int>(blockIdx.y) * kPackThreads + static_cast<int>(threadIdx.x);
   // A unit has kChannels rows of a narrow slab, or kSlab rows of three.
-  const bool whole = behind < 0 ? unit % 4 >= 2 : packing.gate == nullptr;
+  const bool whole = behind < 0 ? unit % 4 >= 2 : square >= 0;
   const int rows = whole ? kChannels : kSlab, vectors = kNarrowSlab / kVector;
   const int slab = piece / vectors / rows, row = piece / vectors % rows, column = piece % vectors * kVector;
   const float* from = nullptr;
@@ -37,16 +38,17 @@ __global__ void __launch_bounds__(kPackThreads)
   } else if (behind < 0) {
     from = packing.key + static_cast<int64_t>(chunk * kSlab + row) * kChannels + unit % 2 * kChannels / 2;
   } else if (whole) {
-    from = packing.squares[behind / kUnits] + channel_at(row) * kChannels + behind % kUnits * kNarrowSlab;
+    from = packing.squares[square / kUnits] + channel_at(row) * kChannels + square % kUnits * kNarrowSlab;
   } else {
     from = packing.gate + channel_at(behind / 2 * kSlab + row) * kChannels + behind % 2 * kChannels / 2;
   }
-  const bool of_channels = behind >= 0 || !whole;  // The columns; else hidden channels.
+  // Columns that are hidden channels, or of left factors in shared memory.
+  const bool in_order = whole && (behind < 0 || packing.gate == nullptr);
   Bits bits;
 #pragma unroll
   for (int i = 0; i < kVector / 2; ++i) {
     const int place = column + 2 * i;
-    const auto pair = load_vector<2>(from + slab * kNarrowSlab + (of_channels ? channel_at(place) : place));
+    const auto pair = load_vector<2>(from + slab * kNarrowSlab + (in_order ? place : channel_at(place)));
     bits.values[i] = rounded_pair(pair.values[0], pair.values[1]);
   }
   unsigned char* const to =

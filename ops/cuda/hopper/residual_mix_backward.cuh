@@ -280,8 +280,8 @@ __global__ void __launch_bounds__(kMixedThreads + 32, 1)
       }
     }
   }
-  write_sums</*kApart=*/true>(shape, {threads, a.groups, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x)},
-                              number, thread * kVector, sums, a.parts);
+  write_sums(shape, {threads, a.groups, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x)}, number,
+             thread * kVector, sums, a.parts);
 }
 
 /// The parameter gradients from the parts of that kernel's blocks, those of the mixes to gmixes [mixes, C].

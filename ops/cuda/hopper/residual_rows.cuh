@@ -9,7 +9,7 @@ using RowSums = Sums<kChannels>;
 /// The residual sum y = x + z and what the next branch reads of it.
 struct Residual {
   const float* x;       ///< [count, C]
-  float* y;             ///< [count, C]
+  float* y;             ///< [count, C]; null: nobody wants it, x is read again.
   __nv_bfloat16* feed;  ///< [count, C]; null: none.
   bool standardized;    ///< The feed: y standardised over the channels, or y itself.
   float eps;
@@ -75,21 +75,32 @@ struct WarpRows {
   /// A thread's rows, 0 and 1.
   static __device__ __forceinline__ int row_of(int i) { return lane() / 4 + kWarpRows / 2 * i; }
 
-  /// Starts to fetch x from row `first` on, when the last y has been taken away.
+  /// Starts to fetch x from row `first` on, when the last y has been taken away. `last`: nobody reads x after this.
+  template <bool last = true>
   __device__ __forceinline__ void fetch(const Residual& from, int64_t first) const {
     if (lane() != 0) return;
     const int bytes = min(existing(from, first), staged) * kWideRowBytes;
     wait_stores_read();
     there.expect(bytes);
-    if (bytes > 0) copy_bulk_last(rows, from.x + first * kChannels, bytes, there);
+    if (bytes == 0) return;
+    if constexpr (last) {
+      copy_bulk_last(rows, from.x + first * kChannels, bytes, there);
+    } else {
+      copy_bulk(rows, from.x + first * kChannels, bytes, there);
+    }
   }
 
-  /// Stores x + z and its feed; x as it was fetched in a phase of this parity.
+  /// Stores x + z, where it is wanted, and its feed; x as it was fetched in a phase of this parity.
+  template <bool wanted = true>
   __device__ __forceinline__ void finish(RowSums& z, const Residual& to, int64_t first, int parity) const {
     static_assert(staged == kWarpRows);
     there.wait(parity);
-    const float sum[]{add_staged(z, 0), add_staged(z, 1)};
-    store_staged(to, first);
+    const float sum[]{add_staged<wanted>(z, 0), add_staged<wanted>(z, 1)};
+    if constexpr (wanted) {
+      store_staged(to, first);
+    } else {
+      __syncwarp();  // x is read.
+    }
     store_feed(z, sum, to, first);
   }
 
@@ -99,7 +110,7 @@ struct WarpRows {
     static_assert(staged < kWarpRows);
     float sum[2];
     there.wait(parity);
-    sum[0] = add_staged(z, 0);
+    sum[0] = add_staged<true>(z, 0);
     store_staged(to, first);
     sum[1] = add_second(z, second, to.y + (first + row_of(1)) * kChannels, row_of(1) < existing(to, first));
     store_feed(z, sum, to, first);
@@ -128,7 +139,9 @@ struct WarpRows {
     }
   }
 
-  /// z += x for a thread's row `i`, y also in x's place. Returns the sum of what the thread has of it.
+  /// z += x for a thread's row `i`, y also in x's place where it is wanted. Returns the sum of what the thread has of
+  /// it.
+  template <bool wanted>
   __device__ __forceinline__ float add_staged(RowSums& z, int i) const {
     float sum = 0.0F;
     const bool odd =
@@ -141,6 +154,7 @@ struct WarpRows {
       swap_where(odd, one, two);
       sum += add(z, one, span, i, 0);
       sum += add(z, two, span, i, 1);
+      if constexpr (!wanted) continue;
       swap_where(odd, one, two);
       store_vector(place + (odd ? 4 : 0), one);
       store_vector(place + (odd ? 0 : 4), two);
