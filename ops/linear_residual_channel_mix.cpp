@@ -14,8 +14,8 @@ std::tuple<at::Tensor, at::Tensor> linear_residual_channel_mix_composite(
     const at::Tensor& mix_r, const at::Tensor& key, const at::Tensor& receptance, const at::Tensor& value,
     const std::optional<at::Tensor>& norm_weight, const std::optional<at::Tensor>& norm_bias, int64_t height,
     int64_t width, int64_t feed, int64_t next, double eps) {
-  TORCH_CHECK(feed == 1 || feed == 2,
-              "linear_residual_channel_mix: feed must be 1 (cast) or 2 (standardized), got ", feed);
+  TORCH_CHECK(feed == 1 || feed == 2, "linear_residual_channel_mix: feed must be 1 (cast) or 2 (standardized), got ",
+              feed);
   TORCH_CHECK(next >= 0 && next <= 2,
               "linear_residual_channel_mix: next must be 0 (none), 1 (cast) or 2 (standardized), got ", next);
   const ResidualOutput sum = linear_residual(x, branch, weight, {}, static_cast<Feed>(feed), eps);
@@ -32,8 +32,7 @@ std::tuple<at::Tensor, at::Tensor> linear_residual_channel_mix_composite(
 ResidualOutput linear_residual_channel_mix(const at::Tensor& x, const at::Tensor& branch, const at::Tensor& weight,
                                            const ChannelMixParameters& parameters, int64_t height, int64_t width,
                                            Feed feed, Feed next, double eps) {
-  const auto& op =
-      registered_operator<linear_residual_channel_mix_composite>("vrwkv::linear_residual_channel_mix");
+  const auto& op = registered_operator<linear_residual_channel_mix_composite>("vrwkv::linear_residual_channel_mix");
   const auto& p = parameters;
   const auto [sum, fed] =
       op.call(x, branch, weight, p.mix_k, p.mix_r, p.key, p.receptance, p.value, optional_tensor(p.norm_weight),
