@@ -147,22 +147,6 @@ std::vector<std::string> with_feed(OnnxBuilder& onnx, const std::string& sum, in
   return {sum, standardized ? layer_norm(onnx, sum, "", "", channels, eps) : sum};
 }
 
-/// x and what a channel mix makes of `feed`, with the arguments from `first`, its mix_k, on.
-std::string add_channel_mix(const Call& call, const std::string& x, const std::string& feed, size_t first) {
-  OnnxBuilder& onnx = call.onnx;
-  const std::vector<std::string> mixed =
-      shift_mixes(call, feed, {call.weight(first), call.weight(first + 1)}, first + 5, first + 7);
-  const std::string value = squared_relu_mlp(onnx, mixed[0], call.weight(first + 2), call.weight(first + 4));
-  const std::string gate = onnx.node("Sigmoid", {product(onnx, mixed[1], call.weight(first + 3))});
-  return onnx.add(x, onnx.mul(value, gate));
-}
-
-/// ops::channel_mix()
-std::vector<std::string> channel_mix(const Call& call) {
-  const std::string sum = add_channel_mix(call, call.tensor(0), call.tensor(1), 2);
-  return with_feed(call.onnx, sum, call.integer(11), call.input_shape(0).back(), call.known(12).toDouble());
-}
-
 /// ops::residual_add(): the sum and what the next branch reads.
 std::vector<std::string> residual_add(const Call& call) {
   OnnxBuilder& onnx = call.onnx;
@@ -186,11 +170,15 @@ std::vector<std::string> linear_residual(const Call& call) {
 
 /// ops::linear_residual_channel_mix()
 std::vector<std::string> linear_residual_channel_mix(const Call& call) {
+  OnnxBuilder& onnx = call.onnx;
   const int64_t channels = call.input_shape(0).back();
   const double eps = call.known(14).toDouble();
-  const std::string sum = call.onnx.add(call.tensor(0), product(call.onnx, call.tensor(1), call.weight(2)));
-  const std::vector<std::string> between = with_feed(call.onnx, sum, call.integer(12), channels, eps);
-  return with_feed(call.onnx, add_channel_mix(call, between[0], between[1], 3), call.integer(13), channels, eps);
+  const std::string sum = onnx.add(call.tensor(0), product(onnx, call.tensor(1), call.weight(2)));
+  const std::vector<std::string> between = with_feed(onnx, sum, call.integer(12), channels, eps);
+  const std::vector<std::string> mixed = shift_mixes(call, between[1], {call.weight(3), call.weight(4)}, 8, 10);
+  const std::string value = squared_relu_mlp(onnx, mixed[0], call.weight(5), call.weight(7));
+  const std::string gate = onnx.node("Sigmoid", {product(onnx, mixed[1], call.weight(6))});
+  return with_feed(onnx, onnx.add(between[0], onnx.mul(value, gate)), call.integer(13), channels, eps);
 }
 
 /// ops::patch_embed()
@@ -254,7 +242,6 @@ using TwoResults = std::function<std::vector<std::string>(const Call&)>;
 
 const std::unordered_map<std::string, TwoResults>& residual_sums() {
   static const std::unordered_map<std::string, TwoResults> table{
-      {"vrwkv::channel_mix", channel_mix},
       {"vrwkv::linear_residual", linear_residual},
       {"vrwkv::linear_residual_channel_mix", linear_residual_channel_mix},
       {"vrwkv::residual_add", residual_add},
