@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <limits>
+
 #include "ops/channel_mix.h"
 #include "ops/linear_residual_channel_mix.h"
 #include "ops/token_shift_linear.h"
@@ -256,6 +258,29 @@ TEST_P(LinearFusions, TakeAnyMemoryLayoutAndUnalignedTensors) {
   EXPECT_TRUE(at::equal(expected.projected[1], actual.projected[1]));
   EXPECT_TRUE(close("mixed", expected.mixed.x, actual.mixed.x, 1e-6));
   EXPECT_TRUE(close("joined", expected.joined.x, actual.joined.x, 1e-6));
+}
+
+/// Tiles of the kernels have tokens of several images, and neighbours in memory are not always neighbours in an image.
+TEST_P(LinearFusions, KeepNaNWithinItsImage) {
+  at::manual_seed(9);
+  const at::NoGradGuard no_grad;
+  const Inputs clean = Inputs({3, 3, 5, 192, 64}).to(GetParam(), at::kFloat, at::kBFloat16);
+  Inputs broken = clean;
+  for (at::Tensor* tensor : {&broken.x, &broken.feed}) {
+    *tensor = tensor->clone();
+    (*tensor)[1].fill_(std::numeric_limits<double>::quiet_NaN());
+  }
+  const auto all = [](const Results& of) {
+    Tensors tensors = of.projected;
+    tensors.insert(tensors.end(), {of.mixed.x, of.mixed.feed, of.joined.x, of.joined.feed});
+    return tensors;
+  };
+  const Tensors expected = all(run(clean, true, ops::Feed::standardized));
+  const Tensors actual = all(run(broken, true, ops::Feed::standardized));
+  for (size_t i = 0; i < expected.size(); ++i) {
+    for (const int64_t image : {0, 2}) EXPECT_TRUE(at::equal(actual[i][image], expected[i][image])) << i;
+    EXPECT_TRUE(actual[i][1].isnan().all().item<bool>()) << i;
+  }
 }
 
 TEST_P(LinearFusions, DifferentiateThemselves) {
