@@ -253,7 +253,7 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kLinearThread
     mix_tokens(arguments, walk, pair, factors, mixed);
   }
   __syncwarp();
-  meet_cluster();  // Neither block ends before copies and arrivals from the other one have come.
+  sync_cluster();  // Neither block ends before copies and arrivals from the other one have come.
 }
 
 }  // namespace vrwkv::ops::cuda::hopper
