@@ -216,6 +216,39 @@ class ScriptsTest(CliTest):
         text = self.script("bench_compare.py", "--ours", ours, "--deit", deit, "--plot", "x.pdf", code=2).stderr
         self.assertIn("expected a name that ends in .svg or .png, got 'x.pdf'", text)
 
+    def write_samples(self, *instructions):
+        """The CSV of a kernel's source page in Nsight Compute, of (text, executed, samples, wait, long_sb) each."""
+        title = ["Address", "Source", "# Samples", "Instructions Executed", "stall_wait", "stall_long_sb"]
+        rows = [["Kernel Name", "a_kernel"], [*title, "stall_wait (Not Issued)"]]
+        rows += [[hex(i), text, samples, executed, wait, long, wait] for i, (text, executed, samples, wait, long)
+                 in enumerate(instructions)]
+        path = self.folder / "source.csv"
+        path.write_text("\n".join(",".join(f'"{cell}"' for cell in row) for row in rows))
+        return path
+
+    def test_stalls(self):
+        path = self.write_samples(
+            ("      LDG.E R2, [R4]", 8, 0, 0, 0), ("FADD  R3, R2, R2", 8, 150, 10, 130), ("EXIT", 8, 50, 50, 0)
+        )
+        lines = self.script("kernel_stalls.py", path).stdout.splitlines()
+        self.assertIn("200 of 200 samples, 3 of 3 instructions", lines[0])
+        self.assertEqual(lines[1].split(), ["long_sb", "65.0", "wait", "30.0", "other", "5.0"])
+        waits = ["long_sb", "65.0", "other", "5.0", "wait", "5.0"]
+        self.assertEqual(sorted(lines[3].split()), sorted(["1", "75.0", "75.0", "8", "FADD", "R3,", "R2,", "R2"] + waits))
+        self.assertEqual(lines[4].split(), ["2", "100.0", "25.0", "8", "EXIT", "wait", "25.0"])
+        self.assertEqual(len(lines), 5)
+        part = self.script("kernel_stalls.py", path, "--least", "0", "--end", "1").stdout.splitlines()
+        self.assertIn("0 of 200 samples, 1 of 3 instructions", part[0])
+        self.assertEqual(len(part), 4)
+
+    def test_stalls_refuses_other_files(self):
+        for path, says in (
+            ("none.csv", "none.csv: No such file or directory"),
+            (SCRIPTS / "lib.sh", "expected the CSV of `ncu -i REPORT --page source --csv`"),
+            (self.write_samples(("EXIT", 8, 0, 0, 0)), "no samples; collect them with ncu --set full"),
+        ):
+            self.assertIn(says, self.script("kernel_stalls.py", path, code=2).stderr)
+
     def test_deit_says_what_is_missing(self):
         text = self.script("bench_deit.py", "--only", "train:tiny:224", code=2, python=["-I", "-S"]).stderr
         self.assertIn("pip install torch", text)
