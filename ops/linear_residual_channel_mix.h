@@ -9,8 +9,8 @@ namespace vrwkv::ops {
 
 /// linear_residual() and the channel_mix() behind it:
 ///
-///   y, f = linear_residual(x, branch, weight, {}, feed, eps),   channel_mix(y, f, parameters, height, width, next,
-///   eps)
+///   y, f = linear_residual(x, branch, weight, {}, feed, eps)
+///   channel_mix(y, f, parameters, height, width, next, eps)
 ///
 /// @param x       [B, height * width, C], as residual_add takes it.
 /// @param branch  [B, height * width, C], what the linear layer reads, as linear takes it.

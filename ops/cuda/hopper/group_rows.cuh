@@ -127,7 +127,7 @@ struct GroupRows {
                          {beside, beside_second},
                          {places.shifts(span, 0), places.shifts(span, 1)},
                          channel};
-    of.mix(steps, factors, 0);
+    of.mix(steps, factors);
   }
 };
 

@@ -134,7 +134,7 @@ struct WarpRows {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       if (row_of(i) >= count) continue;
-      store_row<kSpans>(to.feed + (first + row_of(i)) * kChannels, z, i);
+      store_row(to.feed + (first + row_of(i)) * kChannels, z, i);
       if (to.rstd != nullptr && sums_part() == 0) to.rstd[first + row_of(i)] = rstd[i];
     }
   }

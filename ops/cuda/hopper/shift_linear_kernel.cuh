@@ -216,7 +216,7 @@ __device__ __forceinline__ void multiply_tokens(const ShiftLinear& arguments, co
       __nv_bfloat16* const to = arguments.out[j] + token * kChannels;
 #pragma unroll
       for (int row = 0; row < 2; ++row) {
-        if (token + 8 * row < arguments.from.count) store_row<kSpans>(to + 8 * row * kChannels, sums, row);
+        if (token + 8 * row < arguments.from.count) store_row(to + 8 * row * kChannels, sums, row);
       }
     }
   }

@@ -98,11 +98,10 @@ __device__ __forceinline__ void hold(uint32_t (&left)[steps][4]) {
   }
 }
 
-/// Stores row `row` of a thread's two of sums of some spans to `to`, rounded.
-template <int spans>
-__device__ __forceinline__ void store_row(__nv_bfloat16* to, const Sums<spans * kSpan>& sums, int row) {
+/// Stores row `row` of a thread's two of sums of all channels to `to`, rounded.
+__device__ __forceinline__ void store_row(__nv_bfloat16* to, const Sums<kChannels>& sums, int row) {
 #pragma unroll
-  for (int span = 0; span < spans; ++span) {
+  for (int span = 0; span < kSpans; ++span) {
     Bits piece;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -164,18 +163,11 @@ struct ShiftedPlaces {
   __device__ __forceinline__ bool shifts(int span, int i) const { return (neighbours[i] >> group(span) & 1U) != 0; }
   __device__ __forceinline__ int channel(int span) const { return span * kSpan + part * kVector; }
 
-  __device__ __forceinline__ Bits own(const ShiftedTokens& from, int span, int i) const {
-    return load(from, token[i], span);
-  }
-  /// The neighbour's, or anything where there is none.
+  /// What a token's neighbour has of a span, or anything where there is none.
   __device__ __forceinline__ Bits other(const ShiftedTokens& from, int span, int i) const {
     const int distance = shifts(span, i) ? (group(span) < 2 ? 1 : from.width) * sign(span) : 0;
-    return load(from, token[i] + distance, span);
-  }
-
- private:
-  __device__ __forceinline__ Bits load(const ShiftedTokens& from, int64_t of, int span) const {
-    return load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(from.tokens + of * kChannels + channel(span)));
+    const __nv_bfloat16* const at = from.tokens + (token[i] + distance) * kChannels + channel(span);
+    return load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(at));
   }
 };
 
@@ -185,18 +177,17 @@ struct ShiftedSpan {
   bool shifts[2];
   int channel;  ///< The first one.
 
-  /// Mixes number `first` to first + count - 1: two steps of left factors.
-  template <int count, int mixes>
-  __device__ __forceinline__ void mix(uint32_t (&steps)[count][2][4], const MixFactors<mixes>& factors,
-                                      int first) const {
+  /// All mixes, two steps of a left factor each.
+  template <int mixes>
+  __device__ __forceinline__ void mix(uint32_t (&steps)[mixes][2][4], const MixFactors<mixes>& factors) const {
     constexpr int kPiece = 4;  // Channels whose factors are held at once.
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
       const int at = channel + step * kPiece;
       const auto weight = load_vector<kPiece>(factors.weight + at), bias = load_vector<kPiece>(factors.bias + at);
-      Vector<float, kPiece> m[count];
+      Vector<float, kPiece> m[mixes];
 #pragma unroll
-      for (int j = 0; j < count; ++j) m[j] = load_vector<kPiece>(factors.mix[first + j] + at);
+      for (int j = 0; j < mixes; ++j) m[j] = load_vector<kPiece>(factors.mix[j] + at);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int row = i % 2, pair = i / 2;
@@ -211,7 +202,7 @@ struct ShiftedSpan {
           difference[c] = n - beside[c];
         }
 #pragma unroll
-        for (int j = 0; j < count; ++j) {
+        for (int j = 0; j < mixes; ++j) {
           steps[j][step][i] = rounded_pair(difference[0] * m[j].values[2 * pair] + beside[0],
                                            difference[1] * m[j].values[2 * pair + 1] + beside[1]);
         }

@@ -151,15 +151,6 @@ __device__ __forceinline__ void multiply(Sums<64>& sums, const uint32_t (&left)[
       : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "r"(add));
 }
 
-__device__ __forceinline__ void multiply(Sums<96>& sums, const uint32_t (&left)[4], uint64_t right, int add) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %53, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 {" VRWKV_REGISTERS_48
-      "}, {%48, %49, %50, %51}, %52, p, 1, 1, 0;\n}\n"
-      : VRWKV_OPERANDS_32(sums.values, 0), VRWKV_OPERANDS_8(sums.values, 32), VRWKV_OPERANDS_8(sums.values, 40)
-      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "r"(add));
-}
-
 __device__ __forceinline__ void multiply(Sums<192>& sums, const uint32_t (&left)[4], uint64_t right, int add) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %101, 0;\n"
