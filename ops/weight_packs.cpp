@@ -55,7 +55,6 @@ at::Tensor packed_weights(const PackOrder& order, at::TensorList weights) {
 TORCH_LIBRARY_FRAGMENT(vrwkv, m) {
   // For the kernels of CUDA, which have their orders: one tensor of bytes a layer.
   m.def("_pack_patch_embed(Tensor[] weights) -> Tensor[]");
-  m.def("_pack_token_shift_linear(Tensor[] weights) -> Tensor[]");
   m.def("_pack_token_shift_linear_gradient(Tensor[] weights) -> Tensor[]");
   m.def("_pack_channel_mix(Tensor[] weights) -> Tensor[]");
   m.def("_pack_linear_residual_channel_mix(Tensor[] weights) -> Tensor[]");

@@ -17,7 +17,6 @@ struct PackOrder {
 };
 
 constexpr PackOrder kPatchEmbedOrder{"vrwkv::_pack_patch_embed", 1};
-constexpr PackOrder kShiftLinearOrder{"vrwkv::_pack_token_shift_linear", 3};
 constexpr PackOrder kShiftLinearGradientOrder{"vrwkv::_pack_token_shift_linear_gradient", 3};
 constexpr PackOrder kChannelMixOrder{"vrwkv::_pack_channel_mix", 3};  ///< Key, value, receptance.
 constexpr PackOrder kLinearResidualChannelMixOrder{"vrwkv::_pack_linear_residual_channel_mix",

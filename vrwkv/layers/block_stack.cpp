@@ -52,7 +52,6 @@ void pack_layers(const torch::nn::Module& module, at::Device device) {
       values.push_back(mlp->value->weight);
     }
   }
-  ops::pack_weights(ops::kShiftLinearOrder, projections);
   ops::pack_weights(ops::kShiftLinearGradientOrder, projections);
   ops::pack_weights(ops::kHiddenOrder, keys);
   ops::pack_weights(ops::kHiddenGradientOrder, values);

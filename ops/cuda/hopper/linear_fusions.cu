@@ -15,6 +15,7 @@
 #include "ops/cuda/hopper/launch.cuh"
 #include "ops/cuda/hopper/linear_residual_kernel.cuh"
 #include "ops/cuda/hopper/pack.cuh"
+#include "ops/cuda/hopper/shift_linear_kernel.cuh"
 #include "ops/linear_composites.h"
 #include "ops/residual_add_check.h"
 #include "ops/token_shift_check.h"
@@ -37,36 +38,24 @@ bool serves_residual(const at::Tensor& x, const at::Tensor& like) {
   return x.defined() && x.scalar_type() == at::kFloat && x.sizes() == like.sizes() && x.device() == like.device();
 }
 
-/// Blocks, of `tile` tokens at once, in whole clusters: one for each multiprocessor, if there are tokens enough.
-unsigned resident_blocks(int64_t tokens, int tile) {
-  const int64_t of_cluster = static_cast<int64_t>(tile) * kClusterBlocks;
-  const int64_t most = at::cuda::getCurrentDeviceProperties()->multiProcessorCount / kClusterBlocks;
-  return static_cast<unsigned>(std::min((tokens + of_cluster - 1) / of_cluster, most) * kClusterBlocks);
+/// Blocks in groups of `together`, which take `tile` tokens at once: one block for each multiprocessor, if there are
+/// tokens enough.
+unsigned resident_blocks(int64_t tokens, int tile, int together) {
+  const int64_t most = at::cuda::getCurrentDeviceProperties()->multiProcessorCount / together;
+  return static_cast<unsigned>(std::min((tokens + tile - 1) / tile, most) * together);
 }
 
 /// Weights in the order of the kernels, by a kernel that the one launched next may start beside; `packings` point into
 /// tensors that live as long as the call.
-std::vector<at::Tensor> pack(const std::vector<Packing>& packings, int chunks, int squares,
-                             const at::TensorOptions& options) {
-  const int64_t units = 4 * static_cast<int64_t>(chunks) + static_cast<int64_t>(squares) * kUnits;
+std::vector<at::Tensor> pack(const std::vector<Packing>& packings, const at::TensorOptions& options) {
+  const Packing& like = packings.front();
+  const int64_t units = 4 * static_cast<int64_t>(like.chunks) + (like.linear == nullptr ? 1 : 2) * kUnits;
   static_assert(kPieces % kPackThreads == 0);
   return pack_layers(packings, units * kWeightUnit, options,
                      [&](const PackingList& list, unsigned layers, unsigned char* packed) {
                        const dim3 grid(static_cast<unsigned>(units), kPieces / kPackThreads, layers);
                        launch(pack_kernel, {grid, kPackThreads, 0, /*early=*/true}, list, packed);
                      });
-}
-
-std::vector<at::Tensor> pack_token_shift_linear(at::TensorList weights) {
-  const at::Tensor& like = weights.front();
-  if (!has_wgmma(like.device()) || !are_matrices(weights, kChannels, kChannels, like)) return {};
-  const c10::cuda::CUDAGuard guard(like.device());
-  const std::vector<at::Tensor> inputs = ready(weights, at::kFloat);
-  std::vector<Packing> packings(weights.size() / kShiftLinears);
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    packings[i / kShiftLinears].squares[i % kShiftLinears] = pointer<float>(inputs[i]);
-  }
-  return pack(packings, /*chunks=*/0, kShiftLinears, like.options());
 }
 
 /// Whether there is a kernel for these weights of a channel mix.
@@ -90,12 +79,12 @@ std::vector<at::Tensor> pack_channel_mixes(at::TensorList weights, size_t each) 
       return {};
     }
     packings.push_back(
-        {pointer<float>(inputs[i]), pointer<float>(inputs[i + 1]), chunks, pointer<float>(inputs[i + 2]), {}});
+        {pointer<float>(inputs[i]), pointer<float>(inputs[i + 1]), chunks, pointer<float>(inputs[i + 2]), nullptr});
     if (each < 4) continue;
     if (!is_matrix(inputs[i + 3], kChannels, kChannels, like)) return {};
-    packings.back().squares[0] = pointer<float>(inputs[i + 3]);
+    packings.back().linear = pointer<float>(inputs[i + 3]);
   }
-  return pack(packings, chunks, /*squares=*/static_cast<int>(each) - 2, like.options());
+  return pack(packings, like.options());
 }
 
 std::vector<at::Tensor> pack_channel_mix(at::TensorList weights) { return pack_channel_mixes(weights, 3); }
@@ -159,18 +148,20 @@ std::vector<at::Tensor> token_shift_linear(const at::Tensor& x, at::TensorList m
   check_token_shift_mix(x, mixes, weight, bias, height, width, std::nullopt);
   const c10::cuda::CUDAGuard guard(x.device());
   const Shifted shifted(x, weight, bias, height, width);
-  std::vector<at::Tensor> inputs, outputs;
-  ShiftLinear arguments{shifted.pointers(), {}, nullptr, {}};
+  std::vector<at::Tensor> mixes_ready, casts, outputs;
+  ShiftLinear arguments{shifted.pointers(), {}, {}, {}};
+  const WeightCastScope scope;
+  cast_weights(weights, at::kBFloat16);
   for (size_t j = 0; j < kShiftLinears; ++j) {
-    inputs.push_back(ready(mixes[j], at::kFloat));
-    arguments.mixes[j] = pointer<float>(inputs.back());
+    mixes_ready.push_back(ready(mixes[j], at::kFloat));
+    arguments.mixes[j] = pointer<float>(mixes_ready.back());
+    casts.push_back(ready(cast_weight(weights[j], at::kBFloat16), at::kBFloat16));
+    arguments.weights[j] = map_of_weight(casts.back(), kHalfSpans);
     outputs.push_back(at::empty_like(shifted.tokens));
     arguments.out[j] = output(outputs.back());
   }
-  const at::Tensor packed = packed_weights(kShiftLinearOrder, weights);
-  arguments.packed = packed.const_data_ptr<uint8_t>();
   launch(shift_linear_kernel,
-         {resident_blocks(arguments.from.count, kLinearPairs * kRows), kLinearThreads, kShiftLinearShared,
+         {resident_blocks(arguments.from.count, kRows, kShiftKinds), kShiftThreads, kShiftLinearShared,
           /*early=*/true},
          arguments);
   return outputs;
@@ -194,7 +185,8 @@ void launch_channel_mix(const Shifted& shifted, const MixParameters& with, const
       shifted.pointers(), pointer<float>(with.k),         pointer<float>(with.r), with.packed.const_data_ptr<uint8_t>(),
       with.chunks,        pointer<__nv_bfloat16>(values), sum.pointers()};
   launch(values.defined() ? channel_mix_kernel<true> : channel_mix_kernel<false>,
-         {resident_blocks(arguments.from.count, kMixGroups * kRows), kMixThreads, kMixShared, /*early=*/true},
+         {resident_blocks(arguments.from.count, kClusterBlocks * kMixGroups * kRows, kClusterBlocks), kMixThreads,
+          kMixShared, /*early=*/true},
          arguments);
 }
 
@@ -293,7 +285,6 @@ TORCH_LIBRARY_IMPL(vrwkv, CUDA, m) {
   m.impl("token_shift_linear", token_shift_linear);
   m.impl("_token_shift_linear_is_fused", shift_linear_is_fused);
   m.impl("channel_mix", channel_mix);
-  m.impl("_pack_token_shift_linear", pack_token_shift_linear);
   m.impl("_pack_channel_mix", pack_channel_mix);
   m.impl("_pack_linear_residual_channel_mix", pack_linear_residual_channel_mix);
   m.impl("linear_residual", linear_residual);

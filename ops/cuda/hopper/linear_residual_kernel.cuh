@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kSumGroups* kWarpgroup, 1)
   if (threadIdx.x == 0) {
     weight_there.expect(kWeightBytes);
     for (int slab = 0; slab < kTileSlabs; ++slab) {
-      copy_weight_slab(weight + slab * kWeightSlabBytes, arguments.weight, slab, weight_there);
+      copy_weight_slab(weight + slab * kWeightSlabBytes, arguments.weight, slab, 0, weight_there);
     }
   }
   if (first_of(0) < residual.count) {

@@ -1,17 +1,17 @@
 #pragma once
 
 #include "ops/cuda/hopper/pack_layers.cuh"
-#include "ops/cuda/hopper/shift_linear_kernel.cuh"
+#include "ops/cuda/hopper/shifted_rows.cuh"
 
 namespace vrwkv::ops::cuda::hopper {
 
-/// Weights as the kernels fetch them: units of kWeightUnit bytes, rounded to bfloat16, in the order of narrow_offset(),
-/// and their channels in that of channel_at(), but for columns that meet a left factor in shared memory.
+/// A channel mix's weights as its kernel fetches them: units of kWeightUnit bytes, rounded to bfloat16, in the order of
+/// narrow_offset(), and their channels in that of channel_at().
 struct Packing {
   const float *key, *value;  ///< [H, C], [C, H]; for each of `chunks` chunks of H two units of each, taking turns.
-  int chunks;                ///< 0: neither.
-  const float* gate;         ///< [C, C], behind those, two units for each kSlab of its rows; or null.
-  const float* squares[kShiftLinears];  ///< [C, C] each, by columns, behind those.
+  int chunks;
+  const float* gate;    ///< [C, C], behind those, two units for each kSlab of its rows.
+  const float* linear;  ///< [C, C], by columns, behind those; or null.
 };
 
 using PackingList = PackList<Packing>;
@@ -25,25 +25,23 @@ __global__ void __launch_bounds__(kPackThreads)
   start_in_turn();
   const Packing& packing = list.layers[blockIdx.z];
   const int unit = static_cast<int>(blockIdx.x), chunk = unit / 4, behind = unit - 4 * packing.chunks;
-  const int square = packing.gate == nullptr ? behind : behind - kUnits;
   const int piece = static_cast<int>(blockIdx.y) * kPackThreads + static_cast<int>(threadIdx.x);
   // A unit has kChannels rows of a narrow slab, or kSlab rows of three.
-  const bool whole = behind < 0 ? unit % 4 >= 2 : square >= 0;
+  const bool hidden = behind < 0, whole = hidden ? unit % 4 >= 2 : behind >= kUnits;
   const int rows = whole ? kChannels : kSlab, vectors = kNarrowSlab / kVector;
   const int slab = piece / vectors / rows, row = piece / vectors % rows, column = piece % vectors * kVector;
   const float* from = nullptr;
-  if (behind < 0 && whole) {
+  if (hidden && whole) {
     from = packing.value + (static_cast<int64_t>(channel_at(row)) * packing.chunks + chunk) * kSlab +
            unit % 2 * kNarrowSlab;
-  } else if (behind < 0) {
+  } else if (hidden) {
     from = packing.key + static_cast<int64_t>(chunk * kSlab + row) * kChannels + unit % 2 * kChannels / 2;
   } else if (whole) {
-    from = packing.squares[square / kUnits] + channel_at(row) * kChannels + square % kUnits * kNarrowSlab;
+    from = packing.linear + channel_at(row) * kChannels + (behind - kUnits) * kNarrowSlab;
   } else {
     from = packing.gate + channel_at(behind / 2 * kSlab + row) * kChannels + behind % 2 * kChannels / 2;
   }
-  // Columns that are hidden channels, or of left factors in shared memory.
-  const bool in_order = whole && (behind < 0 || packing.gate == nullptr);
+  const bool in_order = hidden && whole;  // Columns that are hidden channels.
   Bits bits;
 #pragma unroll
   for (int i = 0; i < kVector / 2; ++i) {

@@ -1,46 +1,67 @@
 #pragma once
 
-#include "ops/cuda/hopper/cluster_ring.cuh"
+#include "ops/cuda/dependent_launch.cuh"
 #include "ops/cuda/hopper/residual_rows.cuh"
 #include "ops/cuda/hopper/tile_rows.cuh"
+#include "ops/cuda/hopper/weight_map.cuh"
 
 namespace vrwkv::ops::cuda::hopper {
 
-// Warpgroups that mix tokens and warpgroups that multiply take turns, in pairs: a pair has 64 tokens after 64, of which
-// the first one puts all mixes into shared memory, a slab of channels after the other, and the second one takes them
-// there. Weights pass through a ring that all pairs read together.
+// Blocks of two kinds: those of even number make all of the first result and the first half of the second one's
+// channels, the others the second half and all of the third. So a block's weights stay in shared memory, and there is
+// room for two tiles of 64 tokens. Three warpgroups mix, each a slab of channels, whose factors stay in registers; two
+// multiply and store, a tile each in turn.
 
 constexpr int kShiftLinears = 3;
-constexpr int kLinearPairs = 2;
-constexpr int kLinearWarps = kLinearPairs * kWarpgroup / 32;  ///< That multiply.
-constexpr int kLinearThreads = 2 * kLinearPairs * kWarpgroup;
-constexpr int kLinearStages = 6;
-constexpr int kMixRegisters = 112, kMultiplyRegisters = 144;
+constexpr int kShiftKinds = 2;   ///< Of blocks.
+constexpr int kBlockMixes = 2;   ///< That a block needs: the one that both kinds need, and one of its own.
+constexpr int kBlockHalves = 3;  ///< Of results: one of the second one, two of the block's own.
+constexpr int kHalf = kChannels / 2, kHalfSpans = kSpans / 2;
+constexpr int kMixers = kTileSlabs * kWarpgroup, kShiftTiles = 2;  ///< Tiles at once: a multiplying warpgroup for each.
+constexpr int kShiftThreads = kMixers + kShiftTiles * kWarpgroup;
+constexpr int kMixRegisters = 104, kMultiplyRegisters = 80;
+constexpr int kHalfSlabBytes = kHalf * 128, kHalfBytes = kTileSlabs * kHalfSlabBytes;
 constexpr int kMixedSlabBytes = kRows * 128;
-constexpr int kMixedBytes = kShiftLinears * kTileSlabs * kMixedSlabBytes;  ///< Of a pair.
-constexpr int kShiftLinearShared = kLinearStages * kWeightUnit + kLinearPairs * kMixedBytes + kSlabAlign;
-using LinearRing = ClusterRing<kLinearStages, kLinearWarps>;
-using LinearReader = RingReader<kLinearStages, kLinearWarps>;
+constexpr int kMixedBytes = kBlockMixes * kTileSlabs * kMixedSlabBytes;
+constexpr int kShiftLinearShared = kBlockHalves * kHalfBytes + kShiftTiles * kMixedBytes + kSlabAlign;
 
 struct ShiftLinear {
   ShiftedTokens from;
   const float* mixes[kShiftLinears];
-  const unsigned char* packed;  ///< kShiftLinears matrices of kUnits units.
+  CUtensorMap weights[kShiftLinears];  ///< map_of_weight(), of kHalfSpans.
   __nv_bfloat16* out[kShiftLinears];
 };
 
-/// Mixed tokens of a pair of warpgroups, and their passing from one to the other, slab by slab.
-struct MixedTokens {
-  unsigned char* memory;
-  Barrier (&there)[kTileSlabs];  ///< Mixed: the mixing warps arrive.
-  Barrier (&read)[kTileSlabs];   ///< Multiplied: the multiplying warps arrive.
+/// What a block does.
+struct ShiftWork {
+  int kind, begin, step, tiles;
 
-  static __device__ __forceinline__ void init(Barrier (&barriers)[kTileSlabs]) {
-    for (Barrier& barrier : barriers) barrier.init(kWarpgroup / 32);
+  /// `count` of no more than 31 bits.
+  __device__ __forceinline__ explicit ShiftWork(int64_t count)
+      : kind(static_cast<int>(blockIdx.x % kShiftKinds)),
+        begin(static_cast<int>(blockIdx.x / kShiftKinds * kRows)),
+        step(static_cast<int>(gridDim.x / kShiftKinds * kRows)) {
+    tiles = static_cast<int>((static_cast<unsigned>(count) - begin + step - 1) / step);
   }
-  /// A slab of mix number j, in the order of slab_offset().
-  __device__ __forceinline__ unsigned char* slab(int j, int slab) const {
-    return memory + (j * kTileSlabs + slab) * kMixedSlabBytes;
+
+  /// The first token of a tile; of those behind the last one, too.
+  __device__ __forceinline__ int64_t first(int number) const { return begin + static_cast<int64_t>(number) * step; }
+  /// Which result mix number i is for.
+  __device__ __forceinline__ int result(int i) const { return i == 0 ? 1 : kind * (kShiftLinears - 1); }
+  /// Half number i of a result is made with this mix, and is its first or second one.
+  static __device__ __forceinline__ int mix(int i) { return i == 0 ? 0 : 1; }
+  __device__ __forceinline__ int part(int i) const { return i == 0 ? kind : i - 1; }
+};
+
+/// The mixes of a tile, and their passing from the warps that mix to those that multiply.
+struct MixedTile {
+  unsigned char* memory;
+  Barrier& there;  ///< The mixing warps arrive.
+  Barrier& read;   ///< The multiplying warps arrive.
+
+  /// In the order of slab_offset().
+  __device__ __forceinline__ unsigned char* slab(int mix, int slab) const {
+    return memory + (mix * kTileSlabs + slab) * kMixedSlabBytes;
   }
   /// By all lanes of a warp.
   static __device__ __forceinline__ void arrive(Barrier& barrier) {
@@ -49,171 +70,156 @@ struct MixedTokens {
   }
 };
 
-/// What a thread of a mixing warpgroup knows of the channels that it has in a slab.
-struct SlabFactors {
-  Vector<float, kVector> weight, bias, mix[kShiftLinears];
+/// What a mixing thread knows of its channels, which are the same of all tokens.
+struct VectorFactors {
+  Vector<float, kVector> weight, bias, mix[kBlockMixes];
 
-  __device__ __forceinline__ SlabFactors(const MixFactors<kShiftLinears>& from, int slab) {
-    const int channel = tile_vector(slab) * kVector;
-    const auto load = [&](const float* factors) {
-      const auto one = load_vector<4>(factors + channel), two = load_vector<4>(factors + channel + 4);
-      return Vector<float, kVector>{one.values[0], one.values[1], one.values[2], one.values[3],
-                                    two.values[0], two.values[1], two.values[2], two.values[3]};
-    };
-    weight = load(from.weight);
-    bias = load(from.bias);
+  __device__ __forceinline__ VectorFactors(const ShiftLinear& from, const ShiftWork& work, int channel) {
 #pragma unroll
-    for (int j = 0; j < kShiftLinears; ++j) mix[j] = load(from.mix[j]);
-  }
-};
-
-/// A thread's part of a slab of 64 tokens and of their neighbours.
-struct SlabTokens {
-  Bits own[TileRows::kEach], other[TileRows::kEach];
-  unsigned shifts = 0;  ///< A bit for each: whether there is a neighbour.
-
-  /// Row `i` of them. The loads are under way when this returns.
-  __device__ __forceinline__ void load(const ShiftedTokens& from, const TileRows& rows, int slab, int i) {
-    const int group = tile_group(slab);
-    const unsigned bit = 1U << i;
-    const bool neighbour = (rows.edges >> (4 * i + group) & 1U) != 0;
-    shifts = neighbour ? shifts | bit : shifts & ~bit;
-    if (i >= rows.existing) return;
-    const __nv_bfloat16* const at = rows.here + i * TileRows::kRowsAtOnce * kChannels + tile_vector(slab) * kVector;
-    const int distance = (group < 2 ? 1 : from.width) * (group % 2 == 0 ? -1 : 1);
-    own[i] = load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(at));
-    other[i] = load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(at + (neighbour ? distance : 0) * kChannels));
-  }
-
-  /// All mixes of row `i`.
-  __device__ __forceinline__ void mix(Bits (&mixed)[kShiftLinears], const SlabFactors& factors, int i) const {
+    for (int c = 0; c < kVector; c += 4) {
+      load(weight, from.from.weight, 1.0F, channel, c);
+      load(bias, from.from.bias, 0.0F, channel, c);
 #pragma unroll
-    for (int pair = 0; pair < kVector / 2; ++pair) {
-      const bool shift = (shifts >> i & 1U) != 0;
-      const uint32_t mine = own[i].values[pair], its = other[i].values[pair];
-      float beside[2], difference[2];
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        const float w = factors.weight.values[2 * pair + c], b = factors.bias.values[2 * pair + c];
-        const float n = (c == 0 ? low(mine) : high(mine)) * w + b;
-        const float neighbour = (c == 0 ? low(its) : high(its)) * w + b;
-        beside[c] = shift ? neighbour : 0.0F;
-        difference[c] = n - beside[c];
-      }
-#pragma unroll
-      for (int j = 0; j < kShiftLinears; ++j) {
-        const float* const m = factors.mix[j].values + 2 * pair;
-        mixed[j].values[pair] = rounded_pair(difference[0] * m[0] + beside[0], difference[1] * m[1] + beside[1]);
-      }
+      for (int i = 0; i < kBlockMixes; ++i) load(mix[i], from.mixes[work.result(i)], 0.0F, channel, c);
     }
-  }
-};
-
-/// The mixing warpgroups meet.
-__device__ __forceinline__ void sync_mixing_groups() {
-  asm volatile("bar.sync 1, %0;" ::"n"(kLinearPairs * kWarpgroup) : "memory");
-}
-
-/// By a mixing warpgroup. All of them put the factors of the mixes into shared memory first.
-__device__ __forceinline__ void mix_tokens(const ShiftLinear& arguments, const ClusterWalk<kLinearPairs>& walk,
-                                           int pair, MixFactors<kShiftLinears>& all_factors, const MixedTokens& to) {
-  const ShiftedTokens& from = arguments.from;
-  TileRows rows(from, walk.first(0, pair));
-  start_in_turn();
-  const float* const mixes[kShiftLinears]{arguments.mixes[0], arguments.mixes[1], arguments.mixes[2]};
-  const auto column = MixFactors<kShiftLinears>::load(from, mixes);
-  SlabTokens tokens;
-#pragma unroll
-  for (int i = 0; i < TileRows::kEach; ++i) tokens.load(from, rows, 0, i);
-  all_factors.store(column);
-  sync_mixing_groups();
-  const int place = slab_offset(TileRows::row(), TileRows::piece() * kVector);
-#pragma unroll 1
-  for (int number = 0; number < walk.tiles; ++number) {
-#pragma unroll 1
-    for (int slab = 0; slab < kTileSlabs; ++slab) {
-      const SlabFactors factors(all_factors, slab);
-      const bool last = slab + 1 == kTileSlabs;
-      if (last) rows = TileRows(from, walk.first(number + 1, pair));
-      to.read[slab].wait(number % 2 ^ 1);
-#pragma unroll
-      for (int i = 0; i < TileRows::kEach; ++i) {
-        Bits mixed[kShiftLinears];
-        tokens.mix(mixed, factors, i);
-        tokens.load(from, rows, last ? 0 : slab + 1, i);
-#pragma unroll
-        for (int j = 0; j < kShiftLinears; ++j) {
-          unsigned char* const at = to.slab(j, slab) + place + i * TileRows::kRowsAtOnce * 128;
-          store_vector(reinterpret_cast<uint32_t*>(at), mixed[j]);
-        }
-      }
-      publish_writes();
-      MixedTokens::arrive(to.there[slab]);
-    }
-  }
-}
-
-/// Fetches the weights of all tiles between the products of one of the warps that read them, as no warp is left for it.
-class WeightFetch {
- public:
-  /// The first units at once.
-  __device__ __forceinline__ WeightFetch(const LinearRing& ring, const unsigned char* packed, int tiles)
-      : ring_(ring), packed_(packed), left_(tiles * kAllUnits) {
-    for (int i = 0; i < kLinearStages - kBehind; ++i) next();
-  }
-
-  /// Before each unit is taken: fetches one into the place of that which lies kBehind units before it, and which this
-  /// warp has given back.
-  __device__ __forceinline__ void next() {
-    if (left_ == 0) return;
-    --left_;
-    ring_.fetch_unit(packed_, unit_, place_);
-    place_ = place_.next();
-    unit_ = unit_ + 1 < kAllUnits ? unit_ + 1 : 0;
   }
 
  private:
-  static constexpr int kBehind = 2, kAllUnits = kShiftLinears * kUnits;
-  const LinearRing& ring_;
-  const unsigned char* packed_;
-  int left_, unit_ = 0;
-  RingPlace<kLinearStages> place_;
+  /// Four of them, from number c on; `missing` where there is no tensor.
+  static __device__ __forceinline__ void load(Vector<float, kVector>& to, const float* from, float missing, int channel,
+                                              int c) {
+    const auto values =
+        from == nullptr ? Vector<float, 4>{missing, missing, missing, missing} : load_vector<4>(from + channel + c);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) to.values[c + i] = values.values[i];
+  }
 };
 
-/// By a multiplying warpgroup.
-__device__ __forceinline__ void multiply_tokens(const ShiftLinear& arguments, const ClusterWalk<kLinearPairs>& walk,
-                                                int pair, const MixedTokens& mixed, const LinearRing& ring) {
-  LinearReader weights{ring, {}, {}};
-  const bool fetches = threadIdx.x == kLinearPairs * kWarpgroup;
-  WeightFetch fetch(ring, arguments.packed, fetches ? walk.tiles : 0);
-#pragma unroll 1
-  for (int number = 0; number < walk.tiles; ++number) {
-    const int64_t token = walk.first(number, pair) + sums_row();
-#pragma unroll 1
-    for (int j = 0; j < kShiftLinears; ++j) {
-      const bool last = j + 1 == kShiftLinears;
-      RowSums sums;
-      clear(sums);
+/// A mixing thread's way through its tokens, of which it has a vector each: TileRows::kEach of a tile, then those of
+/// the block's next one. All its channels come from the same side.
+class TokenReader {
+ public:
+  __device__ __forceinline__ TokenReader(const ShiftedTokens& from, const ShiftWork& work, int vector)
+      : token_(static_cast<unsigned>(work.begin + TileRows::row())),
+        count_(static_cast<unsigned>(from.count)),
+        step_(static_cast<unsigned>(work.step - kBehind)) {
+    const int group = vector / (kVectors / 4);
+    const bool beside = group < 2, before = group % 2 == 0;
+    const auto width = static_cast<unsigned>(from.width);
+    const unsigned next = beside ? 1 : width;
+    period_ = beside ? width : width * static_cast<unsigned>(from.height);
+    first_ = before ? next : 0;
+    having_ = period_ - next;
+    place_ = token_ % period_;
+    row_ = TileRows::kRowsAtOnce % period_;
+    tile_ = step_ % period_;
+    distance_ = static_cast<int>(next) * (before ? -kChannels : kChannels);
+    at_ = from.tokens + static_cast<int64_t>(token_) * kChannels + vector * kVector;
+  }
+
+  /// The next one and its neighbour, if there is one. The loads are under way when this returns.
+  __device__ __forceinline__ void next(Bits& own, Bits& other, bool& shifts, bool last_of_tile) {
+    shifts = place_ - first_ < having_;
+    if (token_ < count_) {
+      own = load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(at_));
+      other = load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(at_ + (shifts ? distance_ : 0)));
+    }
+    place_ += last_of_tile ? tile_ : row_;
+    if (place_ >= period_) place_ -= period_;
+    const unsigned tokens = last_of_tile ? step_ : TileRows::kRowsAtOnce;
+    token_ += tokens;
+    at_ += tokens * static_cast<int64_t>(kChannels);
+  }
+
+ private:
+  static constexpr int kBehind = (TileRows::kEach - 1) * TileRows::kRowsAtOnce;
+  unsigned token_, count_;
+  unsigned step_;            ///< From a tile's last token to the next one's first.
+  unsigned period_;          ///< Of the places, in a line or in a grid.
+  unsigned place_;           ///< The token's.
+  unsigned first_, having_;  ///< The first place with a neighbour, and how many have one.
+  unsigned row_, tile_;      ///< Places from a token to the next one.
+  int distance_;             ///< To the neighbour.
+  const __nv_bfloat16* at_;
+};
+
+/// A token's mixes.
+__device__ __forceinline__ void mix_vector(Bits (&mixed)[kBlockMixes], const VectorFactors& factors, const Bits& own,
+                                           const Bits& other, bool shifts) {
 #pragma unroll
-      for (int unit = 0; unit < kUnits; ++unit) {
-        const int slab = unit / 2;
-        if (unit % 2 == 0 && j == 0) mixed.there[slab].wait(number % 2);
-        fetch.next();
-        const unsigned char* const weight = weights.take();
-        begin_products();
+  for (int pair = 0; pair < kVector / 2; ++pair) {
+    const uint32_t mine = own.values[pair], its = other.values[pair];
+    float beside[2], difference[2];
 #pragma unroll
-        for (int k = 0; k < 2; ++k) {
-          multiply(sums, factor(mixed.slab(j, slab), unit % 2 * 2 + k), narrow_factor(weight, k), unit > 0 || k > 0);
-        }
-        end_products();
-        if (unit == 0) continue;
-        weights.give<1>();
-        if (unit % 2 == 0 && last) MixedTokens::arrive(mixed.read[slab - 1]);
+    for (int c = 0; c < 2; ++c) {
+      const float w = factors.weight.values[2 * pair + c], b = factors.bias.values[2 * pair + c];
+      const float n = (c == 0 ? low(mine) : high(mine)) * w + b;
+      const float neighbour = (c == 0 ? low(its) : high(its)) * w + b;
+      beside[c] = shifts ? neighbour : 0.0F;
+      difference[c] = n - beside[c];
+    }
+#pragma unroll
+    for (int j = 0; j < kBlockMixes; ++j) {
+      const float* const m = factors.mix[j].values + 2 * pair;
+      mixed[j].values[pair] = rounded_pair(difference[0] * m[0] + beside[0], difference[1] * m[1] + beside[1]);
+    }
+  }
+}
+
+/// By the mixing warpgroup of slab `slab`.
+template <typename Tile>
+__device__ __forceinline__ void mix_tokens(const ShiftLinear& arguments, const ShiftWork& work, int slab,
+                                           const Tile& tile) {
+  constexpr int kEach = TileRows::kEach;
+  TokenReader reader(arguments.from, work, tile_vector(slab));
+  start_in_turn();
+  Bits own[kEach], other[kEach];
+  bool shifts[kEach];
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) reader.next(own[i], other[i], shifts[i], i + 1 == kEach);
+  const VectorFactors factors(arguments, work, tile_vector(slab) * kVector);
+  const int place = slab_offset(TileRows::row(), tile_vector(0) * kVector);
+#pragma unroll 1
+  for (int number = 0; number < work.tiles; ++number) {
+    const MixedTile to = tile(number % kShiftTiles);
+    to.read.wait(number / kShiftTiles % 2 ^ 1);
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      Bits mixed[kBlockMixes];
+      mix_vector(mixed, factors, own[i], other[i], shifts[i]);
+      reader.next(own[i], other[i], shifts[i], i + 1 == kEach);
+      __syncwarp();
+#pragma unroll
+      for (int j = 0; j < kBlockMixes; ++j) {
+        unsigned char* const at = to.slab(j, slab) + place + i * TileRows::kRowsAtOnce * 128;
+        store_vector(reinterpret_cast<uint32_t*>(at), mixed[j]);
       }
-      weights.give<0>();
-      if (last) MixedTokens::arrive(mixed.read[kTileSlabs - 1]);
+    }
+    MixedTile::arrive(to.there);
+  }
+}
+
+/// By a multiplying warpgroup, of number `group` among them: its tiles.
+__device__ __forceinline__ void multiply_tokens(const ShiftLinear& arguments, const ShiftWork& work, int group,
+                                                const MixedTile& tile, const unsigned char* weights) {
+  int parity = 0;
+#pragma unroll 1
+  for (int number = group; number < work.tiles; number += kShiftTiles, parity ^= 1) {
+    const int64_t token = work.first(number) + sums_row();
+    tile.there.wait(parity);
+    publish_writes();
+#pragma unroll 1
+    for (int half = 0; half < kBlockHalves; ++half) {
+      const int mix = ShiftWork::mix(half);
+      Sums<kHalf> sums;
+      clear(sums);
+      begin_products();
+      start_product<kSteps>(sums, tile.slab(mix, 0), weights + half * kHalfBytes);
+      end_products();
+      wait_products<0>();
       hold(sums);
-      __nv_bfloat16* const to = arguments.out[j] + token * kChannels;
+      if (half + 1 == kBlockHalves) MixedTile::arrive(tile.read);
+      __nv_bfloat16* const to = arguments.out[work.result(mix)] + token * kChannels + work.part(half) * kHalf;
 #pragma unroll
       for (int row = 0; row < 2; ++row) {
         if (token + 8 * row < arguments.from.count) store_row(to + 8 * row * kChannels, sums, row);
@@ -222,38 +228,46 @@ __device__ __forceinline__ void multiply_tokens(const ShiftLinear& arguments, co
   }
 }
 
-/// out_j = (n m_j + shift(n) (1 - m_j)) W_j^T
-__global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kLinearThreads, 1)
-    shift_linear_kernel(const __grid_constant__ ShiftLinear arguments) {
-  __shared__ RingBarriers<kLinearStages> state;
-  __shared__ Barrier mixed_there[kLinearPairs][kTileSlabs], mixed_read[kLinearPairs][kTileSlabs];
-  __shared__ alignas(16) MixFactors<kShiftLinears> factors;
-  unsigned char* const shared = aligned_shared();
-  const ClusterWalk<kLinearPairs> walk(arguments.from.count);
-  const LinearRing ring{shared, state};
-  const int group = warpgroup(), pair = group % kLinearPairs;
-  const MixedTokens mixed{shared + kLinearStages * kWeightUnit + pair * kMixedBytes, mixed_there[pair],
-                          mixed_read[pair]};
-  if (threadIdx.x == 0) {
-    prefetch_share(arguments.packed, kShiftLinears * kUnits);
-    ring.start();
-    for (int i = 0; i < kLinearPairs; ++i) {
-      MixedTokens::init(mixed_there[i]);
-      MixedTokens::init(mixed_read[i]);
+/// Fetches the rows of weights for the block's halves of results.
+__device__ __forceinline__ void fetch_weights(const ShiftLinear& arguments, const ShiftWork& work, unsigned char* to,
+                                              Barrier& there) {
+  there.expect(kBlockHalves * kHalfBytes);
+#pragma unroll
+  for (int half = 0; half < kBlockHalves; ++half) {
+#pragma unroll
+    for (int slab = 0; slab < kTileSlabs; ++slab) {
+      copy_weight_slab(to + half * kHalfBytes + slab * kHalfSlabBytes,
+                       arguments.weights[work.result(ShiftWork::mix(half))], slab, work.part(half) * kHalfSpans, there);
     }
+  }
+}
+
+/// out_j = (n m_j + shift(n) (1 - m_j)) W_j^T
+__global__ void __launch_bounds__(kShiftThreads, 1) shift_linear_kernel(const __grid_constant__ ShiftLinear arguments) {
+  __shared__ Barrier weights_there, mixed_there[kShiftTiles], mixed_read[kShiftTiles];
+  unsigned char* const weights = aligned_shared();
+  const auto tile = [&](int i) {
+    return MixedTile{weights + kBlockHalves * kHalfBytes + i * kMixedBytes, mixed_there[i], mixed_read[i]};
+  };
+  const ShiftWork work(arguments.from.count);
+  const int group = warpgroup();
+  if (threadIdx.x == 0) {
+    weights_there.init(1);
+    for (Barrier& barrier : mixed_there) barrier.init(kMixers / 32);
+    for (Barrier& barrier : mixed_read) barrier.init(kWarpgroup / 32);
     publish_barriers();
   }
-  meet_cluster();
-  if (group >= kLinearPairs) {
-    take_registers<kMultiplyRegisters>();
+  __syncthreads();
+  if (group >= kTileSlabs) {
+    give_registers<kMultiplyRegisters>();
     start_in_turn();
-    multiply_tokens(arguments, walk, pair, mixed, ring);
+    if (threadIdx.x == kMixers) fetch_weights(arguments, work, weights, weights_there);
+    weights_there.wait(0);
+    multiply_tokens(arguments, work, group - kTileSlabs, tile(group - kTileSlabs), weights);
   } else {
-    give_registers<kMixRegisters>();
-    mix_tokens(arguments, walk, pair, factors, mixed);
+    take_registers<kMixRegisters>();
+    mix_tokens(arguments, work, group, tile);
   }
-  __syncwarp();
-  sync_cluster();  // Neither block ends before copies and arrivals from the other one have come.
 }
 
 }  // namespace vrwkv::ops::cuda::hopper

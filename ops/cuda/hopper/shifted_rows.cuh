@@ -98,10 +98,11 @@ __device__ __forceinline__ void hold(uint32_t (&left)[steps][4]) {
   }
 }
 
-/// Stores row `row` of a thread's two of sums of all channels to `to`, rounded.
-__device__ __forceinline__ void store_row(__nv_bfloat16* to, const Sums<kChannels>& sums, int row) {
+/// Stores row `row` of a thread's two of sums of whole spans to `to`, rounded.
+template <int n>
+__device__ __forceinline__ void store_row(__nv_bfloat16* to, const Sums<n>& sums, int row) {
 #pragma unroll
-  for (int span = 0; span < kSpans; ++span) {
+  for (int span = 0; span < n / kSpan; ++span) {
     Bits piece;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
