@@ -64,20 +64,18 @@ struct ClusterRing {
   /// By one thread of the block, which publishes the barriers; the cluster synchronises afterwards.
   __device__ __forceinline__ void start() const { state.init(warps * kClusterBlocks); }
 
-  /// Fetches all `units` units at `packed`, `times` times over. By one thread.
+  /// Fetches all `units` units at `packed`, `times` times over, each when the one in its place has been read by all. By
+  /// one thread.
   __device__ __forceinline__ void fetch(const unsigned char* packed, int units, int times) const {
     RingPlace<stages> place;
     for (int time = 0; time < times; ++time) {
-      for (int unit = 0; unit < units; ++unit, place = place.next()) fetch_unit(packed, unit, place);
+      for (int unit = 0; unit < units; ++unit, place = place.next()) {
+        Barrier& full = state.full[place.stage];
+        state.read[place.stage].wait(place.parity ^ 1);
+        full.expect(kWeightUnit);
+        fetch_share(memory + place.stage * kWeightUnit, packed + static_cast<int64_t>(unit) * kWeightUnit, full);
+      }
     }
-  }
-
-  /// Fetches unit number `unit` when the one in its place has been read by all.
-  __device__ __forceinline__ void fetch_unit(const unsigned char* packed, int unit, RingPlace<stages> place) const {
-    Barrier& full = state.full[place.stage];
-    state.read[place.stage].wait(place.parity ^ 1);
-    full.expect(kWeightUnit);
-    fetch_share(memory + place.stage * kWeightUnit, packed + static_cast<int64_t>(unit) * kWeightUnit, full);
   }
 };
 

@@ -65,9 +65,10 @@ struct PatchPlaces {
   }
 };
 
-/// A thread's pixels of a slab.
+/// A thread's pixels of a slab. Nobody reads an image soon after this: what the second cache has been given to write is
+/// not to go for it.
 struct PatchSlab {
-  Vector<float, 4> pixels[PatchPieces::kEach][2];
+  Chunk<float, 4> pixels[PatchPieces::kEach][2];
 
   /// The loads are under way when this returns.
   __device__ __forceinline__ void load(const PatchEmbed& from, const PatchPlaces& places, int slab) {
@@ -78,7 +79,7 @@ struct PatchSlab {
     for (int i = 0; i < PatchPieces::kEach; ++i) {
       const float* const at = from.images + (places.first[i] + offset);
 #pragma unroll
-      for (int half = 0; half < 2; ++half) pixels[i][half] = load_vector<4>(at + 4 * half);
+      for (int half = 0; half < 2; ++half) pixels[i][half] = load_passing<4>(at + 4 * half);
     }
   }
 
@@ -90,7 +91,7 @@ struct PatchSlab {
 #pragma unroll
       for (int pair = 0; pair < kVector / 2; ++pair) {
         const auto& half = pixels[i][pair / 2];
-        piece.values[pair] = rounded_pair(half.values[pair % 2 * 2], half.values[pair % 2 * 2 + 1]);
+        piece.values[pair] = rounded_pair(half[pair % 2 * 2], half[pair % 2 * 2 + 1]);
       }
       const int row = PatchPieces::token() + i * PatchPieces::kTokensAtOnce;
       store_vector(reinterpret_cast<uint32_t*>(slab + slab_offset(row, PatchPieces::piece() * kVector)), piece);

@@ -72,26 +72,13 @@ struct MixedTile {
 
 /// What a mixing thread knows of its channels, which are the same of all tokens.
 struct VectorFactors {
-  Vector<float, kVector> weight, bias, mix[kBlockMixes];
+  float weight[kVector], bias[kVector], mix[kBlockMixes][kVector];
 
   __device__ __forceinline__ VectorFactors(const ShiftLinear& from, const ShiftWork& work, int channel) {
+    load_parameter(weight, from.from.weight, channel, 1.0F);
+    load_parameter(bias, from.from.bias, channel, 0.0F);
 #pragma unroll
-    for (int c = 0; c < kVector; c += 4) {
-      load(weight, from.from.weight, 1.0F, channel, c);
-      load(bias, from.from.bias, 0.0F, channel, c);
-#pragma unroll
-      for (int i = 0; i < kBlockMixes; ++i) load(mix[i], from.mixes[work.result(i)], 0.0F, channel, c);
-    }
-  }
-
- private:
-  /// Four of them, from number c on; `missing` where there is no tensor.
-  static __device__ __forceinline__ void load(Vector<float, kVector>& to, const float* from, float missing, int channel,
-                                              int c) {
-    const auto values =
-        from == nullptr ? Vector<float, 4>{missing, missing, missing, missing} : load_vector<4>(from + channel + c);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) to.values[c + i] = values.values[i];
+    for (int i = 0; i < kBlockMixes; ++i) load_parameter(mix[i], from.mixes[work.result(i)], channel, 0.0F);
   }
 };
 
@@ -152,7 +139,7 @@ __device__ __forceinline__ void mix_vector(Bits (&mixed)[kBlockMixes], const Vec
     float beside[2], difference[2];
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      const float w = factors.weight.values[2 * pair + c], b = factors.bias.values[2 * pair + c];
+      const float w = factors.weight[2 * pair + c], b = factors.bias[2 * pair + c];
       const float n = (c == 0 ? low(mine) : high(mine)) * w + b;
       const float neighbour = (c == 0 ? low(its) : high(its)) * w + b;
       beside[c] = shifts ? neighbour : 0.0F;
@@ -160,7 +147,7 @@ __device__ __forceinline__ void mix_vector(Bits (&mixed)[kBlockMixes], const Vec
     }
 #pragma unroll
     for (int j = 0; j < kBlockMixes; ++j) {
-      const float* const m = factors.mix[j].values + 2 * pair;
+      const float* const m = factors.mix[j] + 2 * pair;
       mixed[j].values[pair] = rounded_pair(difference[0] * m[0] + beside[0], difference[1] * m[1] + beside[1]);
     }
   }
@@ -188,7 +175,7 @@ __device__ __forceinline__ void mix_tokens(const ShiftLinear& arguments, const S
       Bits mixed[kBlockMixes];
       mix_vector(mixed, factors, own[i], other[i], shifts[i]);
       reader.next(own[i], other[i], shifts[i], i + 1 == kEach);
-      __syncwarp();
+      __syncwarp();  // Loads do not pass it: ptxas would put them off until they are waited for.
 #pragma unroll
       for (int j = 0; j < kBlockMixes; ++j) {
         unsigned char* const at = to.slab(j, slab) + place + i * TileRows::kRowsAtOnce * 128;
@@ -208,7 +195,7 @@ __device__ __forceinline__ void multiply_tokens(const ShiftLinear& arguments, co
     const int64_t token = work.first(number) + sums_row();
     tile.there.wait(parity);
     publish_writes();
-#pragma unroll 1
+#pragma unroll 1  // Else the places of all factors take registers.
     for (int half = 0; half < kBlockHalves; ++half) {
       const int mix = ShiftWork::mix(half);
       Sums<kHalf> sums;
