@@ -135,21 +135,12 @@ __device__ __forceinline__ void mix_vector(Bits (&mixed)[kBlockMixes], const Vec
                                            const Bits& other, bool shifts) {
 #pragma unroll
   for (int pair = 0; pair < kVector / 2; ++pair) {
-    const uint32_t mine = own.values[pair], its = other.values[pair];
-    float beside[2], difference[2];
+    const float* const of_mixes[]{factors.mix[0] + 2 * pair, factors.mix[1] + 2 * pair};
+    uint32_t pairs[kBlockMixes];
+    mix_pair(pairs, own.values[pair], other.values[pair], shifts, factors.weight + 2 * pair, factors.bias + 2 * pair,
+             of_mixes);
 #pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      const float w = factors.weight[2 * pair + c], b = factors.bias[2 * pair + c];
-      const float n = (c == 0 ? low(mine) : high(mine)) * w + b;
-      const float neighbour = (c == 0 ? low(its) : high(its)) * w + b;
-      beside[c] = shifts ? neighbour : 0.0F;
-      difference[c] = n - beside[c];
-    }
-#pragma unroll
-    for (int j = 0; j < kBlockMixes; ++j) {
-      const float* const m = factors.mix[j] + 2 * pair;
-      mixed[j].values[pair] = rounded_pair(difference[0] * m[0] + beside[0], difference[1] * m[1] + beside[1]);
-    }
+    for (int j = 0; j < kBlockMixes; ++j) mixed[j].values[pair] = pairs[j];
   }
 }
 

@@ -172,6 +172,24 @@ struct ShiftedPlaces {
   }
 };
 
+/// Two channels of a token and of its neighbour mixed, rounded. What is of channels begins with the first of these.
+template <int mixes>
+__device__ __forceinline__ void mix_pair(uint32_t (&mixed)[mixes], uint32_t own, uint32_t other, bool shifts,
+                                         const float* weight, const float* bias, const float* const (&mix)[mixes]) {
+  float beside[2], difference[2];
+#pragma unroll
+  for (int c = 0; c < 2; ++c) {
+    const float n = (c == 0 ? low(own) : high(own)) * weight[c] + bias[c];
+    const float neighbour = (c == 0 ? low(other) : high(other)) * weight[c] + bias[c];
+    beside[c] = shifts ? neighbour : 0.0F;
+    difference[c] = n - beside[c];
+  }
+#pragma unroll
+  for (int j = 0; j < mixes; ++j) {
+    mixed[j] = rounded_pair(difference[0] * mix[j][0] + beside[0], difference[1] * mix[j][1] + beside[1]);
+  }
+}
+
 /// A span of a thread's two tokens and of their neighbours.
 struct ShiftedSpan {
   Bits own[2], other[2];
@@ -192,21 +210,14 @@ struct ShiftedSpan {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int row = i % 2, pair = i / 2;
-        const uint32_t mine = own[row].values[2 * step + pair], its = other[row].values[2 * step + pair];
-        float beside[2], difference[2];
+        const float* of_mixes[mixes];
 #pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          const float w = weight.values[2 * pair + c], b = bias.values[2 * pair + c];
-          const float n = (c == 0 ? low(mine) : high(mine)) * w + b;
-          const float neighbour = (c == 0 ? low(its) : high(its)) * w + b;
-          beside[c] = shifts[row] ? neighbour : 0.0F;
-          difference[c] = n - beside[c];
-        }
+        for (int j = 0; j < mixes; ++j) of_mixes[j] = m[j].values + 2 * pair;
+        uint32_t mixed[mixes];
+        mix_pair(mixed, own[row].values[2 * step + pair], other[row].values[2 * step + pair], shifts[row],
+                 weight.values + 2 * pair, bias.values + 2 * pair, of_mixes);
 #pragma unroll
-        for (int j = 0; j < mixes; ++j) {
-          steps[j][step][i] = rounded_pair(difference[0] * m[j].values[2 * pair] + beside[0],
-                                           difference[1] * m[j].values[2 * pair + 1] + beside[1]);
-        }
+        for (int j = 0; j < mixes; ++j) steps[j][step][i] = mixed[j];
       }
     }
   }
