@@ -18,6 +18,7 @@
 #include "ops/head_norm_gate.h"
 #include "ops/linear_residual.h"
 #include "ops/linear_residual_channel_mix.h"
+#include "ops/patch_embed.h"
 #include "ops/q_shift.h"
 #include "ops/residual_add.h"
 #include "ops/squared_relu.h"
@@ -98,6 +99,24 @@ ops::ChannelMixParameters channel_mix_parameters(const OpCase::Tensors& inputs, 
           .value = inputs[first + 6],
           .norm_weight = inputs[first + 2],
           .norm_bias = inputs[first + 3]};
+}
+
+constexpr int64_t kPatch = 16, kColours = 3;
+
+/// Images whose patches are the tokens, the embedding's weight and bias, the places, and an empty tensor of the dtype
+/// that the tokens are to have.
+OpCase::Tensors patch_embed_inputs(const OpSize& size, const at::TensorOptions& options) {
+  const auto [height, width] = grid_of(size.tokens);
+  const at::TensorOptions sums = sums_options(options);
+  return {
+      at::randn({size.batch, kColours, height * kPatch, width * kPatch}, sums),
+      weights_like(size.channels, kColours * kPatch * kPatch, options).view({size.channels, kColours, kPatch, kPatch}),
+      at::randn({size.channels}, sums), at::randn({1, size.tokens, size.channels}, sums), at::empty({0}, options)};
+}
+
+double patches_to_tokens(const OpSize& size, int64_t element_bytes) {
+  const OpSize patches{size.batch, size.tokens, kColours * kPatch * kPatch};
+  return whole_tensors(1)(patches, std::max<int64_t>(element_bytes, 4)) + whole_tensors(1)(size, element_bytes);
 }
 
 }  // namespace
@@ -256,6 +275,18 @@ const std::vector<OpCase>& op_cases() {
          return {out.x, out.feed};
        },
        .reference = {}},
+      {.name = "patch_embed",
+       .forward_bytes = patches_to_tokens,
+       .backward_bytes = {},
+       .make_inputs = patch_embed_inputs,
+       .forward = [](const OpSize&, const Tensors& in) -> Tensors {
+         return {ops::patch_embed(in[0], in[1], in[2], in[3], in[4].scalar_type())};
+       },
+       .reference = [](const OpSize&, const Tensors& in) -> Tensors {
+         const at::ScalarType dtype = in[4].scalar_type();
+         const at::Tensor maps = at::conv2d(in[0].to(dtype), in[1].to(dtype), in[2].to(dtype), {kPatch, kPatch});
+         return {(maps.flatten(2).transpose(1, 2) + in[3]).to(dtype)};
+       }},
       {.name = "token_shift_linear",
        .forward_bytes = whole_tensors(4),  // x -> k, v, r
        .backward_bytes = {},

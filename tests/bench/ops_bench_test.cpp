@@ -7,6 +7,7 @@
 #include <new>
 
 #include "common/errors.h"
+#include "tests/support/assert_close.h"
 #include "tests/support/devices.h"
 
 namespace vrwkv::bench {
@@ -33,6 +34,8 @@ TEST(OpCases, CountTheBytesThatMustMove) {
   EXPECT_DOUBLE_EQ(op_named("bi_wkv").backward_bytes(size, 2), 5 * 2 * tensor);
   EXPECT_DOUBLE_EQ(op_named("q_shift").forward_bytes(size, 2), 2 * 2 * tensor);
   EXPECT_DOUBLE_EQ(op_named("q_shift").backward_bytes(size, 8), 2 * 8 * tensor);
+  // Images in float32 or wider, and tokens.
+  EXPECT_DOUBLE_EQ(op_named("patch_embed").forward_bytes(size, 2), 128.0 * 196 * (3 * 16 * 16 * 4 + 192 * 2));
   EXPECT_DOUBLE_EQ(whole_tensors(1)({1 << 15, 1 << 15, 1 << 15}, 8), 8.0 * (1LL << 45));
 }
 
@@ -56,6 +59,23 @@ TEST(OpCases, GridsAreAsSquareAsTheyCanBe) {
   EXPECT_EQ(grid_of(12), std::pair(int64_t{3}, int64_t{4}));
   EXPECT_EQ(grid_of(7), std::pair(int64_t{1}, int64_t{7}));
   EXPECT_EQ(grid_of(1), std::pair(int64_t{1}, int64_t{1}));
+}
+
+TEST(OpCases, ComputeWhatTheirReferencesDo) {
+  at::manual_seed(1);
+  const OpSize size{2, 12, 64};
+  int references = 0;
+  for (const OpCase& op : op_cases()) {
+    if (!op.reference) continue;
+    ++references;
+    const OpCase::Tensors inputs = op.make_inputs(size, at::kDouble);
+    const OpCase::Tensors results = op.forward(size, inputs), expected = op.reference(size, inputs);
+    ASSERT_EQ(results.size(), expected.size()) << op.name;
+    for (size_t i = 0; i < results.size(); ++i) {
+      EXPECT_TRUE(testing::close(op.name, expected[i], results[i], 1e-10));
+    }
+  }
+  EXPECT_GE(references, 4);
 }
 
 TEST(MeasureOp, TimesBothPassesOfEveryOperator) {
