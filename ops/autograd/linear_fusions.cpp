@@ -1,6 +1,6 @@
-// Under autograd, on CUDA: the kernels of token_shift_linear and channel_mix. channel_mix gives no gradients; where one
-// is asked for, its composition runs, which differentiates itself. token_shift_linear's gradients come from its input
-// and parameters: a network need not keep three mixes a block.
+// Under autograd, on CUDA: the kernels of token_shift_linear, channel_mix and linear_residual_channel_mix. The last two
+// give no gradients. token_shift_linear's come from its input and parameters: a network need not keep three mixes a
+// block.
 
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
@@ -102,46 +102,34 @@ std::vector<at::Tensor> shift_linear(const at::Tensor& x, at::TensorList mixes, 
   return TokenShiftLinearFunction::apply(x, mixes, weights, weight, bias, height, width);
 }
 
-std::tuple<at::Tensor, at::Tensor> channel_mix(const at::Tensor& x, const at::Tensor& feed, const at::Tensor& mix_k,
-                                               const at::Tensor& mix_r, const at::Tensor& key,
-                                               const at::Tensor& receptance, const at::Tensor& value,
-                                               const std::optional<at::Tensor>& norm_weight,
-                                               const std::optional<at::Tensor>& norm_bias, int64_t height,
-                                               int64_t width, int64_t next, double eps) {
-  if (needs_gradient({x, feed, mix_k, mix_r, key, receptance, value, norm_weight.value_or(at::Tensor()),
-                      norm_bias.value_or(at::Tensor())})) {
-    return channel_mix_composite(x, feed, mix_k, mix_r, key, receptance, value, norm_weight, norm_bias, height, width,
-                                 next, eps);
-  }
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  return registered_operator<channel_mix_composite>("vrwkv::channel_mix")
-      .call(x, feed, mix_k, mix_r, key, receptance, value, norm_weight, norm_bias, height, width, next, eps);
-}
+bool asks_for_gradient(const at::Tensor& argument) { return needs_gradient({argument}); }
+bool asks_for_gradient(const OptionalTensor& argument) { return argument && needs_gradient({*argument}); }
+bool asks_for_gradient(double /*argument*/) { return false; }
 
-std::tuple<at::Tensor, at::Tensor> linear_residual_channel_mix(const at::Tensor& x, const at::Tensor& branch,
-                                                               const at::Tensor& weight, const at::Tensor& mix_k,
-                                                               const at::Tensor& mix_r, const at::Tensor& key,
-                                                               const at::Tensor& receptance, const at::Tensor& value,
-                                                               const OptionalTensor& norm_weight,
-                                                               const OptionalTensor& norm_bias, int64_t height,
-                                                               int64_t width, int64_t feed, int64_t next, double eps) {
-  if (needs_gradient({x, branch, weight, mix_k, mix_r, key, receptance, value, norm_weight.value_or(at::Tensor()),
-                      norm_bias.value_or(at::Tensor())})) {
-    return linear_residual_channel_mix_composite(x, branch, weight, mix_k, mix_r, key, receptance, value, norm_weight,
-                                                 norm_bias, height, width, feed, next, eps);
+/// An operator of this name whose kernel gives no gradients. Where one is asked for, its composition runs, which
+/// differentiates itself.
+template <auto composite, const char* name>
+struct WithoutGradients;
+
+template <typename Result, typename... Arguments, Result (*composite)(Arguments...), const char* name>
+struct WithoutGradients<composite, name> {
+  static Result call(Arguments... arguments) {
+    if ((asks_for_gradient(arguments) || ...)) return composite(arguments...);
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    return registered_operator<composite>(name).call(arguments...);
   }
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  return registered_operator<linear_residual_channel_mix_composite>("vrwkv::linear_residual_channel_mix")
-      .call(x, branch, weight, mix_k, mix_r, key, receptance, value, norm_weight, norm_bias, height, width, feed, next,
-            eps);
-}
+};
+
+constexpr char kChannelMix[] = "vrwkv::channel_mix";
+constexpr char kLinearResidualChannelMix[] = "vrwkv::linear_residual_channel_mix";
 
 }  // namespace
 
 TORCH_LIBRARY_IMPL(vrwkv, AutogradCUDA, m) {
   m.impl("token_shift_linear", shift_linear);
-  m.impl("channel_mix", channel_mix);
-  m.impl("linear_residual_channel_mix", linear_residual_channel_mix);
+  m.impl("channel_mix", WithoutGradients<channel_mix_composite, kChannelMix>::call);
+  m.impl("linear_residual_channel_mix",
+         WithoutGradients<linear_residual_channel_mix_composite, kLinearResidualChannelMix>::call);
 }
 TORCH_LIBRARY_IMPL(vrwkv, Autograd, m) {
   m.impl("_token_shift_linear_backward", torch::autograd::autogradNotImplementedFallback());
