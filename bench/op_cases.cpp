@@ -344,7 +344,7 @@ std::vector<OpCase> choose_op_cases(const std::vector<std::string>& names) {
       std::string text = "--op: expected ";
       std::vector<std::string> known;
       for (const OpCase& op : op_cases()) {
-        text += (known.empty() ? "" : ", ") + op.name;
+        text.append(known.empty() ? "" : ", ").append(op.name);
         known.push_back(op.name);
       }
       const auto nearest = config::nearest_name(name, known);
