@@ -104,7 +104,7 @@ std::vector<at::Tensor> shift_linear(const at::Tensor& x, at::TensorList mixes, 
 
 bool asks_for_gradient(const at::Tensor& argument) { return needs_gradient({argument}); }
 bool asks_for_gradient(const OptionalTensor& argument) { return argument && needs_gradient({*argument}); }
-bool asks_for_gradient(double /*argument*/) { return false; }
+bool asks_for_gradient(double /*number*/) { return false; }
 
 /// An operator of this name whose kernel gives no gradients. Where one is asked for, its composition runs, which
 /// differentiates itself.
