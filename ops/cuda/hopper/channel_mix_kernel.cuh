@@ -148,7 +148,7 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 
     channel_mix_kernel(const __grid_constant__ ChannelMix arguments) {
   __shared__ RingBarriers<kMixStages> state;
   __shared__ Barrier wide_there[kMixWarps], rows_there[kMixGroups];
-  __shared__ alignas(16) MixFactors<2> factors;
+  __shared__ alignas(16) MixFactors factors;
   unsigned char* const shared = aligned_shared();
   unsigned char* const wide_rows = shared + kMixStages * kWeightUnit;
   const ShiftedTokens& from = arguments.from;
@@ -172,7 +172,7 @@ __global__ void __cluster_dims__(kClusterBlocks) __launch_bounds__(kMixThreads, 
     for (int of = 0; of < kMixGroups; ++of) rows_of(of).fetch(from, walk.first(0, of));
   }
   const float* const mixes[2]{arguments.mix_k, arguments.mix_r};
-  const auto column = MixFactors<2>::load(from, mixes);
+  const auto column = MixFactors::load(from, mixes);
   VerticalNeighbours vertical;
   if (group < kMixGroups) vertical.load({from, walk.first(0, group)}, from);
   meet_cluster();

@@ -70,7 +70,7 @@ __device__ __forceinline__ void bring_tiles(const Correlation& arguments, const 
     unsigned char* const others = to + kTileSlabsBytes + slab_offset(TileRows::row(), TileRows::piece() * kVector);
 #pragma unroll
     for (int slab = 0; slab < kTileSlabs; ++slab) {
-      const int of = tile_group(slab), step = (of % 2 == 0 ? -1 : 1) * (of < 2 ? 1 : part.width);
+      const int of = tile_group(slab), step = neighbour_distance(of, part.width);
       const __nv_bfloat16* const from = rows.here + tile_vector(slab) * kVector + step * kChannels;
 #pragma unroll
       for (int i = 0; i < TileRows::kEach; ++i) {

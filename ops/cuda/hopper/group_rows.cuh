@@ -51,8 +51,7 @@ struct GroupRows {
 
   /// Mixes 0 and 1 of the tokens; the second one is put aside.
   __device__ __forceinline__ void mix(LeftFactor& mixed, const ShiftedPlaces& places,
-                                      const VerticalNeighbours& vertical, const MixFactors<2>& factors,
-                                      int group) const {
+                                      const VerticalNeighbours& vertical, const MixFactors& factors, int group) const {
     constexpr int kHalf = VerticalNeighbours::kBegin;
     uint32_t steps[2][2][4];
     // Nobody else reads what these are made of.
@@ -121,7 +120,7 @@ struct GroupRows {
   }
 
   __device__ __forceinline__ void mix_span(uint32_t (&steps)[2][2][4], const ShiftedPlaces& places, const Bits& beside,
-                                           const Bits& beside_second, const MixFactors<2>& factors, int span) const {
+                                           const Bits& beside_second, const MixFactors& factors, int span) const {
     const int channel = places.channel(span);
     const ShiftedSpan of{{vector(places.row, channel), vector(places.row + 8, channel)},
                          {beside, beside_second},

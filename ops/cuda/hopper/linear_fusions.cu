@@ -45,19 +45,6 @@ unsigned resident_blocks(int64_t tokens, int tile, int together) {
   return static_cast<unsigned>(std::min((tokens + tile - 1) / tile, most) * together);
 }
 
-/// Weights in the order of the kernels, by a kernel that the one launched next may start beside; `packings` point into
-/// tensors that live as long as the call.
-std::vector<at::Tensor> pack(const std::vector<Packing>& packings, const at::TensorOptions& options) {
-  const Packing& like = packings.front();
-  const int64_t units = 4 * static_cast<int64_t>(like.chunks) + (like.linear == nullptr ? 1 : 2) * kUnits;
-  static_assert(kPieces % kPackThreads == 0);
-  return pack_layers(packings, units * kWeightUnit, options,
-                     [&](const PackingList& list, unsigned layers, unsigned char* packed) {
-                       const dim3 grid(static_cast<unsigned>(units), kPieces / kPackThreads, layers);
-                       launch(pack_kernel, {grid, kPackThreads, 0, /*early=*/true}, list, packed);
-                     });
-}
-
 /// Whether there is a kernel for these weights of a channel mix.
 bool serves_channel_mix(const at::Tensor& key, const at::Tensor& value, const at::Tensor& receptance,
                         const at::Tensor& like) {
@@ -66,7 +53,8 @@ bool serves_channel_mix(const at::Tensor& key, const at::Tensor& value, const at
          is_matrix(value, kChannels, hidden, like) && is_matrix(receptance, kChannels, kChannels, like);
 }
 
-/// Key, value, receptance and, of `each` = 4, a linear layer's weight of every layer.
+/// Key, value, receptance and, of `each` = 4, a linear layer's weight of every layer in the order of the kernel, by
+/// another one that it may start beside.
 std::vector<at::Tensor> pack_channel_mixes(at::TensorList weights, size_t each) {
   const at::Tensor& like = weights.front();
   if (!has_wgmma(like.device())) return {};
@@ -84,7 +72,13 @@ std::vector<at::Tensor> pack_channel_mixes(at::TensorList weights, size_t each) 
     if (!is_matrix(inputs[i + 3], kChannels, kChannels, like)) return {};
     packings.back().linear = pointer<float>(inputs[i + 3]);
   }
-  return pack(packings, like.options());
+  const int64_t units = 4 * static_cast<int64_t>(chunks) + (static_cast<int64_t>(each) - 2) * kUnits;
+  static_assert(kPieces % kPackThreads == 0);
+  return pack_layers(packings, units * kWeightUnit, like.options(),
+                     [&](const PackingList& list, unsigned layers, unsigned char* packed) {
+                       const dim3 grid(static_cast<unsigned>(units), kPieces / kPackThreads, layers);
+                       launch(pack_kernel, {grid, kPackThreads, 0, /*early=*/true}, list, packed);
+                     });
 }
 
 std::vector<at::Tensor> pack_channel_mix(at::TensorList weights) { return pack_channel_mixes(weights, 3); }

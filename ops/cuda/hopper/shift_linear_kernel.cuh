@@ -14,7 +14,6 @@ namespace vrwkv::ops::cuda::hopper {
 
 constexpr int kShiftLinears = 3;
 constexpr int kShiftKinds = 2;   ///< Of blocks.
-constexpr int kBlockMixes = 2;   ///< That a block needs: the one that both kinds need, and one of its own.
 constexpr int kBlockHalves = 3;  ///< Of results: one of the second one, two of the block's own.
 constexpr int kHalf = kChannels / 2, kHalfSpans = kSpans / 2;
 constexpr int kMixers = kTileSlabs * kWarpgroup, kShiftTiles = 2;  ///< Tiles at once: a multiplying warpgroup for each.
@@ -44,9 +43,9 @@ struct ShiftWork {
     tiles = static_cast<int>((static_cast<unsigned>(count) - begin + step - 1) / step);
   }
 
-  /// The first token of a tile; of those behind the last one, too.
+  /// The first token of a tile.
   __device__ __forceinline__ int64_t first(int number) const { return begin + static_cast<int64_t>(number) * step; }
-  /// Which result mix number i is for.
+  /// Which result mix number i is for: the one that both kinds make, or the block's own.
   __device__ __forceinline__ int result(int i) const { return i == 0 ? 1 : kind * (kShiftLinears - 1); }
   /// Half number i of a result is made with this mix, and is its first or second one.
   static __device__ __forceinline__ int mix(int i) { return i == 0 ? 0 : 1; }
@@ -86,11 +85,11 @@ struct VectorFactors {
 /// the block's next one. All its channels come from the same side.
 class TokenReader {
  public:
-  __device__ __forceinline__ TokenReader(const ShiftedTokens& from, const ShiftWork& work, int vector)
+  __device__ __forceinline__ TokenReader(const ShiftedTokens& from, const ShiftWork& work, int slab)
       : token_(static_cast<unsigned>(work.begin + TileRows::row())),
         count_(static_cast<unsigned>(from.count)),
         step_(static_cast<unsigned>(work.step - kBehind)) {
-    const int group = vector / (kVectors / 4);
+    const int group = tile_group(slab);
     const bool beside = group < 2, before = group % 2 == 0;
     const auto width = static_cast<unsigned>(from.width);
     const unsigned next = beside ? 1 : width;
@@ -100,8 +99,8 @@ class TokenReader {
     place_ = token_ % period_;
     row_ = TileRows::kRowsAtOnce % period_;
     tile_ = step_ % period_;
-    distance_ = static_cast<int>(next) * (before ? -kChannels : kChannels);
-    at_ = from.tokens + static_cast<int64_t>(token_) * kChannels + vector * kVector;
+    distance_ = neighbour_distance(group, from.width) * kChannels;
+    at_ = from.tokens + static_cast<int64_t>(token_) * kChannels + tile_vector(slab) * kVector;
   }
 
   /// The next one and its neighbour, if there is one. The loads are under way when this returns.
@@ -149,14 +148,14 @@ template <typename Tile>
 __device__ __forceinline__ void mix_tokens(const ShiftLinear& arguments, const ShiftWork& work, int slab,
                                            const Tile& tile) {
   constexpr int kEach = TileRows::kEach;
-  TokenReader reader(arguments.from, work, tile_vector(slab));
+  TokenReader reader(arguments.from, work, slab);
   start_in_turn();
   Bits own[kEach], other[kEach];
   bool shifts[kEach];
 #pragma unroll
   for (int i = 0; i < kEach; ++i) reader.next(own[i], other[i], shifts[i], i + 1 == kEach);
   const VectorFactors factors(arguments, work, tile_vector(slab) * kVector);
-  const int place = slab_offset(TileRows::row(), tile_vector(0) * kVector);
+  const int place = slab_offset(TileRows::row(), TileRows::piece() * kVector);
 #pragma unroll 1
   for (int number = 0; number < work.tiles; ++number) {
     const MixedTile to = tile(number % kShiftTiles);

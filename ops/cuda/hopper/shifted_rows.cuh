@@ -35,26 +35,27 @@ struct ShiftedTokens {
   int height, width;
 };
 
+constexpr int kBlockMixes = 2;  ///< That a block makes of its tokens.
+
 /// What n m_j + shift(n) (1 - m_j) with n = x weight + bias is made of. In shared memory, for all channels.
-template <int mixes>
 struct MixFactors {
-  float weight[kChannels], bias[kChannels], mix[mixes][kChannels];
+  float weight[kChannels], bias[kChannels], mix[kBlockMixes][kChannels];
 
   /// A channel's.
   struct Column {
-    float weight = 1.0F, bias = 0.0F, mix[mixes] = {};
+    float weight = 1.0F, bias = 0.0F, mix[kBlockMixes] = {};
   };
 
   /// What this thread brings to store(), of a block of at least kChannels threads. The loads are under way when this
   /// returns.
-  static __device__ __forceinline__ Column load(const ShiftedTokens& from, const float* const (&mix)[mixes]) {
+  static __device__ __forceinline__ Column load(const ShiftedTokens& from, const float* const (&mix)[kBlockMixes]) {
     Column column;
     const int c = static_cast<int>(threadIdx.x);
     if (c >= kChannels) return column;
     if (from.weight != nullptr) column.weight = from.weight[c];
     if (from.bias != nullptr) column.bias = from.bias[c];
 #pragma unroll
-    for (int j = 0; j < mixes; ++j) column.mix[j] = mix[j][c];
+    for (int j = 0; j < kBlockMixes; ++j) column.mix[j] = mix[j][c];
     return column;
   }
 
@@ -65,7 +66,7 @@ struct MixFactors {
     weight[c] = column.weight;
     bias[c] = column.bias;
 #pragma unroll
-    for (int j = 0; j < mixes; ++j) mix[j][c] = column.mix[j];
+    for (int j = 0; j < kBlockMixes; ++j) mix[j][c] = column.mix[j];
   }
 };
 
@@ -141,6 +142,12 @@ struct GridPlace {
   }
 };
 
+/// Tokens to the neighbour from which the shift reads a quarter of the channels: 0 the left one, 1 the right, 2 the
+/// upper, 3 the lower one.
+__device__ __forceinline__ int neighbour_distance(int quarter, int width) {
+  return (quarter < 2 ? 1 : width) * (quarter % 2 == 0 ? -1 : 1);
+}
+
 /// A thread's two tokens of 64 and which neighbours they have.
 struct ShiftedPlaces {
   int row, part;  ///< sums_row(), sums_part().
@@ -166,16 +173,16 @@ struct ShiftedPlaces {
 
   /// What a token's neighbour has of a span, or anything where there is none.
   __device__ __forceinline__ Bits other(const ShiftedTokens& from, int span, int i) const {
-    const int distance = shifts(span, i) ? (group(span) < 2 ? 1 : from.width) * sign(span) : 0;
+    const int distance = shifts(span, i) ? neighbour_distance(group(span), from.width) : 0;
     const __nv_bfloat16* const at = from.tokens + (token[i] + distance) * kChannels + channel(span);
     return load_vector<kVector / 2>(reinterpret_cast<const uint32_t*>(at));
   }
 };
 
 /// Two channels of a token and of its neighbour mixed, rounded. What is of channels begins with the first of these.
-template <int mixes>
-__device__ __forceinline__ void mix_pair(uint32_t (&mixed)[mixes], uint32_t own, uint32_t other, bool shifts,
-                                         const float* weight, const float* bias, const float* const (&mix)[mixes]) {
+__device__ __forceinline__ void mix_pair(uint32_t (&mixed)[kBlockMixes], uint32_t own, uint32_t other, bool shifts,
+                                         const float* weight, const float* bias,
+                                         const float* const (&mix)[kBlockMixes]) {
   float beside[2], difference[2];
 #pragma unroll
   for (int c = 0; c < 2; ++c) {
@@ -185,7 +192,7 @@ __device__ __forceinline__ void mix_pair(uint32_t (&mixed)[mixes], uint32_t own,
     difference[c] = n - beside[c];
   }
 #pragma unroll
-  for (int j = 0; j < mixes; ++j) {
+  for (int j = 0; j < kBlockMixes; ++j) {
     mixed[j] = rounded_pair(difference[0] * mix[j][0] + beside[0], difference[1] * mix[j][1] + beside[1]);
   }
 }
@@ -197,27 +204,26 @@ struct ShiftedSpan {
   int channel;  ///< The first one.
 
   /// All mixes, two steps of a left factor each.
-  template <int mixes>
-  __device__ __forceinline__ void mix(uint32_t (&steps)[mixes][2][4], const MixFactors<mixes>& factors) const {
+  __device__ __forceinline__ void mix(uint32_t (&steps)[kBlockMixes][2][4], const MixFactors& factors) const {
     constexpr int kPiece = 4;  // Channels whose factors are held at once.
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
       const int at = channel + step * kPiece;
       const auto weight = load_vector<kPiece>(factors.weight + at), bias = load_vector<kPiece>(factors.bias + at);
-      Vector<float, kPiece> m[mixes];
+      Vector<float, kPiece> m[kBlockMixes];
 #pragma unroll
-      for (int j = 0; j < mixes; ++j) m[j] = load_vector<kPiece>(factors.mix[j] + at);
+      for (int j = 0; j < kBlockMixes; ++j) m[j] = load_vector<kPiece>(factors.mix[j] + at);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int row = i % 2, pair = i / 2;
-        const float* of_mixes[mixes];
+        const float* of_mixes[kBlockMixes];
 #pragma unroll
-        for (int j = 0; j < mixes; ++j) of_mixes[j] = m[j].values + 2 * pair;
-        uint32_t mixed[mixes];
+        for (int j = 0; j < kBlockMixes; ++j) of_mixes[j] = m[j].values + 2 * pair;
+        uint32_t mixed[kBlockMixes];
         mix_pair(mixed, own[row].values[2 * step + pair], other[row].values[2 * step + pair], shifts[row],
                  weight.values + 2 * pair, bias.values + 2 * pair, of_mixes);
 #pragma unroll
-        for (int j = 0; j < mixes; ++j) steps[j][step][i] = mixed[j];
+        for (int j = 0; j < kBlockMixes; ++j) steps[j][step][i] = mixed[j];
       }
     }
   }
