@@ -26,7 +26,8 @@ void run(ForwardLauncher<T, In>& launcher, const at::Tensor& sums, In* y) {
       const auto kernel = pair_kernel<T, In, kGated>;
       const int pair_bytes = Pairs::bytes(shape.warps);
       if (const int64_t at_once = launcher.sequences_at_once(kernel, pair_bytes, shape.pair_sequences()); at_once > 0) {
-        launcher.stagger(Pairs::token_bytes(shape.warps));
+        // Twice as soon where no other turn follows, in which the late ones would catch up.
+        launcher.stagger(Pairs::token_bytes(shape.warps), at_once == shape.pair_sequences() ? 0.5 : 1.0);
         launcher.launch_running(kernel, pair_bytes, at_once, shape, inputs, exchange.pointers(), kept, y);
         return;
       }
@@ -48,7 +49,7 @@ BiWkvOutput bi_wkv_forward(const at::Tensor& w, const at::Tensor& u, const at::T
   BiWkvOutput out{at::empty_like(k, at::MemoryFormat::Contiguous), {}};
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, k.scalar_type(), "bi_wkv", [&] {
     using T = at::opmath_type<scalar_t>;
-    ForwardLauncher<T, scalar_t> launcher(w, u, k, v, r);
+    ForwardLauncher<T, scalar_t> launcher(w, u, k, v, r, keeps_sums);
     if (keeps_sums) out.sums = launcher.chunk_sums();
     if (out.y.numel() == 0) return;
     const auto run_gated = launcher.gated() ? run<true, T, scalar_t> : run<false, T, scalar_t>;

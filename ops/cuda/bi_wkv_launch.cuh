@@ -12,6 +12,7 @@
 
 #include "ops/cuda/bi_wkv_kernels.cuh"
 #include "ops/cuda/dependent_launch.cuh"
+#include "ops/cuda/memory_speed.h"
 #include "ops/cuda/vector.cuh"
 
 namespace vrwkv::ops::cuda {
@@ -20,13 +21,15 @@ namespace vrwkv::ops::cuda {
 template <typename T, typename In, Pass kPass>
 class Launcher {
  public:
-  Launcher(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v, const at::Tensor& r)
+  /// `both_passes`: this is a backward pass, or one follows, and finds the same chunks.
+  Launcher(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v, const at::Tensor& r,
+           bool both_passes = true)
       : w_(w.to(c10::CppTypeToScalarType<T>::value).contiguous()),
         u_(u.to(c10::CppTypeToScalarType<T>::value).contiguous()),
         k_(k.contiguous()),
         v_(v.contiguous()),
         r_(r.defined() ? r.contiguous() : r),
-        shape_(divide(k.size(0), k.size(1), k.size(2))) {
+        shape_(divide(k.size(0), k.size(1), k.size(2), both_passes)) {
     shape_.vectorized = rows_are_aligned(k_) && rows_are_aligned(v_) && (!r_.defined() || rows_are_aligned(r_));
   }
 
@@ -111,17 +114,11 @@ class Launcher {
 
   /// Lets each sequence of the first turn start when the one before can have been read, of which every block reads
   /// `bytes`: so some are computed while others are read, and sequences that are read together do not hold up each
-  /// other.
-  void stagger(int bytes) {
-    const auto attribute = [device = k_.get_device()](cudaDeviceAttr which) {
-      int value = 0;
-      C10_CUDA_CHECK(cudaDeviceGetAttribute(&value, which, static_cast<int>(device)));
-      return static_cast<double>(value);
-    };
-    constexpr double kReached = 0.85;  // Of what the memory's clock and width promise (two transfers a cycle).
-    const double bytes_per_cycle = kReached * 2 * attribute(cudaDevAttrMemoryClockRate) /
-                                   attribute(cudaDevAttrClockRate) * attribute(cudaDevAttrGlobalMemoryBusWidth) / 8;
-    shape_.sequence_cycles = static_cast<int>(static_cast<double>(bytes) * shape_.chunks / bytes_per_cycle);
+  /// other. `share`: of that time.
+  void stagger(int bytes, double share = 1.0) {
+    constexpr double kReached = 0.85;  // Of what the memory promises.
+    shape_.sequence_cycles =
+        static_cast<int>(share * static_cast<double>(bytes) * shape_.chunks / (kReached * memory_bytes_per_cycle()));
   }
 
   /// Launches `kernel` with a block for every item.
@@ -145,8 +142,15 @@ class Launcher {
     return is_aligned(tensor, kAlignment) && static_cast<size_t>(tensor.size(2)) * sizeof(In) % kAlignment == 0;
   }
 
-  /// One chunk if it can hold all tokens, else chunks that are the same in both passes.
-  static Shape divide(int64_t batch, int64_t tokens, int64_t channels) {
+  /// Tokens of a chunk where there are several.
+  static int64_t chunk_tokens(int64_t tokens, bool both_passes) {
+    const bool is_long = !both_passes && sizeof(T) == 4 && tokens >= kLongTokens &&
+                         at::cuda::getCurrentDeviceProperties()->sharedMemPerBlockOptin >= kTwoLongChunks;
+    return is_long ? 2 * kChunkTokens<T> : kChunkTokens<T>;
+  }
+
+  /// One chunk if it can hold all tokens, else several.
+  static Shape divide(int64_t batch, int64_t tokens, int64_t channels, bool both_passes) {
     Shape shape{batch, tokens, channels, 1, 1, static_cast<int>((channels + kLanes - 1) / kLanes), false, 0, 0};
     if (tokens <= kTokensAlone<T>) {
       constexpr int kTokens = kSegment<T, Exchange::none, kPass>;
@@ -155,12 +159,12 @@ class Launcher {
     }
     constexpr int kTokens = kSegment<T, Exchange::running, kPass>;
     static_assert(kChunkTokens<T> % kTokens == 0);
-    const int64_t chunks = (tokens + kChunkTokens<T> - 1) / kChunkTokens<T>;
+    const int64_t of_chunk = chunk_tokens(tokens, both_passes), chunks = (tokens + of_chunk - 1) / of_chunk;
     TORCH_CHECK(chunks <= std::numeric_limits<int>::max(), "bi_wkv: a sequence of ", tokens,
                 " tokens is too long for CUDA");
     shape.chunks = static_cast<int>(chunks);
     shape.all_sums = batch * chunks * channels;
-    shape.warps = kChunkTokens<T> / kTokens;
+    shape.warps = static_cast<int>(of_chunk / kTokens);
     return shape;
   }
 

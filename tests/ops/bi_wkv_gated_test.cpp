@@ -152,6 +152,36 @@ TEST_P(BiWkvGated, GivesEqualBitsInEveryRun) {
   }
 }
 
+// Without a backward pass to come long sequences are cut into other chunks.
+TEST_P(BiWkvGated, IsAsExactWithoutGradients) {
+  at::manual_seed(9);
+  const at::NoGradGuard no_grad;
+  const auto y_of = [](const Tensors& in) { return ops::bi_wkv_gated(in[0], in[1], in[2], in[3], in[4]); };
+  for (const auto& [dtype, tolerance] : {std::pair{at::kFloat, 1e-5}, {at::kBFloat16, 1e-2}, {at::kHalf, 1e-3}}) {
+    for (const int64_t tokens : {197, 1024, 4096, 8193, 9000, 16384}) {
+      for (const auto& [decay, height] : {std::pair{5.0, 0.0}, {25.0, 3.0}, {60.0, 30.0}}) {
+        for (const int64_t channels : {1, 35, 136}) {
+          if (!GetParam().is_cuda() && (tokens > 8193 || channels > 35)) continue;  // Nothing new there.
+          SCOPED_TRACE(c10::str(dtype, " T ", tokens, " C ", channels, " |wT| ", decay, " levels of ", height));
+          constexpr int64_t kStretch = 100;
+          Tensors inputs = random_inputs(2, tokens, channels, decay, 1.0);
+          const at::Tensor levels = at::randn({2, tokens / kStretch + 1, channels}, at::kDouble) * height;
+          inputs[2] = (inputs[2] + levels.repeat_interleave(kStretch, 1).slice(1, 0, tokens)).clamp(-80, 80);
+          const Tensors rounded = cast(inputs, GetParam(), dtype);
+          const at::Tensor y = y_of(rounded);
+          const double looser = GetParam().is_cuda() ? 1 : 10;  // As above, where it scans a whole sequence.
+          EXPECT_TRUE(close("y", y_of(cast(rounded, GetParam(), at::kDouble)), y, looser * tolerance));
+          EXPECT_TRUE(at::equal(y, y_of(rounded))) << "in another run";
+          if (!GetParam().is_cuda()) continue;  // LibTorch's sigmoid depends on how many there are.
+          Tensors alone = rounded;
+          for (size_t i = 2; i < alone.size(); ++i) alone[i] = alone[i].slice(0, 0, 1);
+          EXPECT_TRUE(at::equal(y.slice(0, 0, 1), y_of(alone))) << "alone";
+        }
+      }
+    }
+  }
+}
+
 // More sequences than the device has room for at once: blocks take them in turn.
 TEST_P(BiWkvGated, GivesABatchWhatItsElementsGetAlone) {
   at::manual_seed(5);
