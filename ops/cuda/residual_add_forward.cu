@@ -132,7 +132,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const OptionalTensor& x_i
     with_layout(channels, aligned, [&](auto layout) {
       using L = decltype(layout);
       const auto blocks = static_cast<unsigned int>((rows + L::kRowsPerBlock - 1) / L::kRowsPerBlock);
-      launch_dependent(forward_kernel<X, V, L>, blocks, kThreads, arguments);
+      // Wider rows follow products of our own, whose blocks are in the way of early ones.
+      launch(forward_kernel<X, V, L>, {blocks, kThreads, 0, /*early=*/channels <= 192}, arguments);
     });
   });
   return {y, feed, rstd};

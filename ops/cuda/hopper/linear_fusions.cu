@@ -11,6 +11,7 @@
 #include <initializer_list>
 #include <limits>
 
+#include "ops/cuda/bi_wkv_block.cuh"
 #include "ops/cuda/hopper/channel_mix_kernel.cuh"
 #include "ops/cuda/hopper/launch.cuh"
 #include "ops/cuda/hopper/linear_residual_kernel.cuh"
@@ -217,9 +218,10 @@ void launch_linear_residual(const at::Tensor& value, const at::Tensor& weight, c
   if (rstd.defined() && rstd.numel() > 0) arguments.residual.rstd = rstd.mutable_data_ptr<float>();
   const int64_t tiles = (arguments.residual.count + kRows - 1) / kRows;
   const int processors = at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
+  const bool behind_meeting = value.size(1) > kTokensAlone<float>;  // Bi-WKV's blocks meet.
   launch(sum.y.defined() ? linear_residual_kernel<true> : linear_residual_kernel<false>,
          {static_cast<unsigned>(std::min<int64_t>(tiles, processors)), kSumGroups * kWarpgroup, kLinearResidualShared,
-          /*early=*/true},
+          /*early=*/!behind_meeting},
          arguments);
 }
 

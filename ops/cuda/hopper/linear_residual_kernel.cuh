@@ -66,7 +66,6 @@ __global__ void __launch_bounds__(kSumGroups* kWarpgroup, 1)
       copy_box(values, arguments.value, static_cast<int>(first), 0, values_there[group]);
     }
   };
-  if (leads) prefetch_rows(residual.x, kWideRowBytes, first_of(0), residual.count);
   if (threadIdx.x == 0) {
     weight_there.init(1);
     for (Barrier& barrier : values_there) barrier.init(1);

@@ -92,7 +92,7 @@ void launch_products(at::TensorList rows, at::TensorList weights, at::TensorList
   products.bands = static_cast<int>((out[0].size(0) - 1) / Block::kTileRows + 1);
   share_bands(products, products.bands * static_cast<int>(rows.size()), multiprocessors());
   const auto blocks = static_cast<unsigned>(std::min(products.tiles, multiprocessors()));
-  launch(product_kernel<as_it_lies>, {blocks, Block::kThreads, Block::kShared, /*early=*/true}, products);
+  launch(product_kernel<as_it_lies>, {blocks, Block::kThreads, Block::kShared}, products);
 }
 
 std::vector<at::Tensor> products(at::TensorList rows, at::TensorList weights, bool transposed) {
