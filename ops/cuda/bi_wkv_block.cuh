@@ -50,7 +50,7 @@ constexpr int kChunkTokens = sizeof(T) == 4 ? 196 : 80;
 /// multiprocessor has the memory for two: every chunk reads the sums of all others, so half as many read a quarter. In
 /// the backward pass only one would fit.
 constexpr int64_t kLongTokens = 8193;
-constexpr size_t kTwoLongChunks = 220 * 1024;
+constexpr size_t kTwoLongChunksBytes = 220 * 1024;
 
 /// Tokens from which on a block takes pairs of channels: in the backward pass those of 16-bit tensors whose rows are
 /// aligned. Shorter sequences fill the device with as few turns one by one, with twice as many blocks. How many

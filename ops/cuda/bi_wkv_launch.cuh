@@ -145,7 +145,7 @@ class Launcher {
   /// Tokens of a chunk where there are several.
   static int64_t chunk_tokens(int64_t tokens, bool both_passes) {
     const bool is_long = !both_passes && sizeof(T) == 4 && tokens >= kLongTokens &&
-                         at::cuda::getCurrentDeviceProperties()->sharedMemPerBlockOptin >= kTwoLongChunks;
+                         at::cuda::getCurrentDeviceProperties()->sharedMemPerBlockOptin >= kTwoLongChunksBytes;
     return is_long ? 2 * kChunkTokens<T> : kChunkTokens<T>;
   }
 

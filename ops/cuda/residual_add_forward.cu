@@ -132,7 +132,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const OptionalTensor& x_i
     with_layout(channels, aligned, [&](auto layout) {
       using L = decltype(layout);
       const auto blocks = static_cast<unsigned int>((rows + L::kRowsPerBlock - 1) / L::kRowsPerBlock);
-      // Wider rows follow products of our own, whose blocks are in the way of early ones.
+      // Wider rows follow products of our own. Early, S and B take 1 % more of a step; not early, T 0.3 %.
       launch(forward_kernel<X, V, L>, {blocks, kThreads, 0, /*early=*/channels <= 192}, arguments);
     });
   });

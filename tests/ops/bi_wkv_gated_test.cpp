@@ -169,7 +169,8 @@ TEST_P(BiWkvGated, IsAsExactWithoutGradients) {
           inputs[2] = (inputs[2] + levels.repeat_interleave(kStretch, 1).slice(1, 0, tokens)).clamp(-80, 80);
           const Tensors rounded = cast(inputs, GetParam(), dtype);
           const at::Tensor y = y_of(rounded);
-          const double looser = GetParam().is_cuda() ? 1 : 10;  // As above, where it scans a whole sequence.
+          const bool adds_up = !GetParam().is_cuda() && tokens >= 4096 && dtype == at::kFloat;  // As above.
+          const double looser = !adds_up ? 1 : decay > 40 ? 10 : 2;
           EXPECT_TRUE(close("y", y_of(cast(rounded, GetParam(), at::kDouble)), y, looser * tolerance));
           EXPECT_TRUE(at::equal(y, y_of(rounded))) << "in another run";
           if (!GetParam().is_cuda()) continue;  // LibTorch's sigmoid depends on how many there are.
