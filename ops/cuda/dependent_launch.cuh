@@ -11,7 +11,7 @@
 // brought to the second cache before it has waited: that drives out what the predecessor still reads.
 //
 // Whether a launch is early is measured for each: many kernels whose blocks take a multiprocessor each gain nothing and
-// lose up to 1 % of a step, those behind blocks that meet even more in some runs (docs/performance.md).
+// lose about 1 % of a step, those behind blocks that meet even more in some runs (docs/performance.md).
 
 namespace vrwkv::ops::cuda {
 

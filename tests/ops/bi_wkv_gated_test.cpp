@@ -31,6 +31,15 @@ Tensors random_inputs(int64_t batch, int64_t tokens, int64_t channels, double de
           random()};
 }
 
+/// Puts the keys of each channel on another level in every stretch of tokens.
+void add_levels(Tensors& inputs, double height) {
+  constexpr int64_t kStretch = 100;
+  at::Tensor& keys = inputs[2];
+  const int64_t tokens = keys.size(1), stretches = (tokens + kStretch - 1) / kStretch;
+  const at::Tensor levels = at::randn({keys.size(0), stretches, keys.size(2)}, keys.options()) * height;
+  keys = (keys + levels.repeat_interleave(kStretch, 1).slice(1, 0, tokens)).clamp(-80, 80);
+}
+
 /// w and u in float32 unless all is float64, the rest in `dtype`.
 Tensors cast(const Tensors& inputs, at::Device device, at::ScalarType dtype) {
   Tensors result;
@@ -124,13 +133,11 @@ TEST_P(BiWkvGated, IsExactToReducedPrecisionAtEverySize) {
 // far above its own sums, some far below.
 TEST_P(BiWkvGated, TakesKeysOfAnotherLevelInEveryStretch) {
   at::manual_seed(8);
-  constexpr int64_t kTokens = 2500, kStretch = 100;
   for (const auto& [dtype, tolerance] : {std::pair{at::kFloat, 1e-4}, {at::kBFloat16, 1e-2}}) {
     for (const double height : {3.0, 12.0, 30.0}) {
       SCOPED_TRACE(c10::str(dtype, " levels of ", height));
-      Tensors inputs = random_inputs(2, kTokens, 24, 10.0, 1.0);
-      const at::Tensor levels = at::randn({2, kTokens / kStretch, 24}, at::kDouble) * height;
-      inputs[2] = (inputs[2] + levels.repeat_interleave(kStretch, 1)).clamp(-80, 80);
+      Tensors inputs = random_inputs(2, 2500, 24, 10.0, 1.0);
+      add_levels(inputs, height);
       inputs[2].slice(1, 700, 1250).fill_(-std::numeric_limits<double>::infinity());
       const Tensors rounded = cast(inputs, GetParam(), dtype);
       expect_close(run(ops::bi_wkv_gated, cast(rounded, GetParam(), at::kDouble)), run(ops::bi_wkv_gated, rounded),
@@ -163,10 +170,8 @@ TEST_P(BiWkvGated, IsAsExactWithoutGradients) {
         for (const int64_t channels : {1, 35, 136}) {
           if (!GetParam().is_cuda() && (tokens > 8193 || channels > 35)) continue;  // Nothing new there.
           SCOPED_TRACE(c10::str(dtype, " T ", tokens, " C ", channels, " |wT| ", decay, " levels of ", height));
-          constexpr int64_t kStretch = 100;
           Tensors inputs = random_inputs(2, tokens, channels, decay, 1.0);
-          const at::Tensor levels = at::randn({2, tokens / kStretch + 1, channels}, at::kDouble) * height;
-          inputs[2] = (inputs[2] + levels.repeat_interleave(kStretch, 1).slice(1, 0, tokens)).clamp(-80, 80);
+          add_levels(inputs, height);
           const Tensors rounded = cast(inputs, GetParam(), dtype);
           const at::Tensor y = y_of(rounded);
           const bool adds_up = !GetParam().is_cuda() && tokens >= 4096 && dtype == at::kFloat;  // As above.

@@ -216,12 +216,10 @@ void launch_linear_residual(const at::Tensor& value, const at::Tensor& weight, c
   LinearResidual arguments{map_of_rows(value.view({-1, kChannels}), kRows, kTileSlabs), map_of_weight(cast),
                            pointer<float>(mask), static_cast<int>(value.size(1)), sum.pointers()};
   if (rstd.defined() && rstd.numel() > 0) arguments.residual.rstd = rstd.mutable_data_ptr<float>();
-  const int64_t tiles = (arguments.residual.count + kRows - 1) / kRows;
-  const int processors = at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
   const bool behind_meeting = value.size(1) > kTokensAlone<float>;  // Bi-WKV's blocks meet.
   launch(sum.y.defined() ? linear_residual_kernel<true> : linear_residual_kernel<false>,
-         {static_cast<unsigned>(std::min<int64_t>(tiles, processors)), kSumGroups * kWarpgroup, kLinearResidualShared,
-          /*early=*/!behind_meeting},
+         {resident_blocks(arguments.residual.count, kRows, /*together=*/1), kSumGroups * kWarpgroup,
+          kLinearResidualShared, /*early=*/!behind_meeting},
          arguments);
 }
 
