@@ -9,11 +9,29 @@ namespace {
 template <typename T, typename In>
 using BackwardLauncher = Launcher<T, In, Pass::backward>;
 
+/// With pairs of channels. False, and nothing done, where not even one sequence fits.
+template <bool kGated, bool kAlone, typename T, typename In>
+bool run_pairs(BackwardLauncher<T, In>& launcher, const ChunkSums<T>& kept, const GlobalSums<T>& global,
+               const GradientPointers<T, In>& gradients) {
+  using Pairs = PairGradients<kGated, kAlone, BackwardPairs<T>, In>;
+  const auto kernel = pair_backward_kernel<T, In, kGated, kAlone>;
+  const Shape& shape = launcher.shape();
+  const int64_t at_once = launcher.sequences_at_once(kernel, Pairs::kBytes, shape.pair_sequences());
+  if (at_once == 0) return false;
+  launcher.stagger(Pairs::kTokenBytes);
+  launcher.launch_running(kernel, Pairs::kBytes, at_once, /*together=*/!kAlone, shape, launcher.inputs(), kept, global,
+                          gradients);
+  return true;
+}
+
 template <bool kGated, typename T, typename In>
 void run(BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const GradientPointers<T, In>& gradients) {
   const Shape& shape = launcher.shape();
   const Inputs<T, In> inputs = launcher.inputs();
   if (shape.chunks == 1) {
+    if constexpr (sizeof(In) == 2) {
+      if (launcher.backward_pairs() && run_pairs<kGated, true>(launcher, {}, {}, gradients)) return;
+    }
     launcher.launch(backward_kernel<T, In, Exchange::none, kGated, false>,
                     launcher.template backward_bytes<Exchange::none, false>(), shape, inputs, ChunkSums<T>{},
                     GlobalSums<T>{}, gradients);
@@ -23,21 +41,12 @@ void run(BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const Gradie
   const int bytes = launcher.template backward_bytes<Exchange::running, false>();
   const typename BackwardLauncher<T, In>::ExchangeMemory exchange(launcher);
   if constexpr (sizeof(In) == 2) {
-    if (launcher.pairs() && shape.vectorized) {
-      using Pairs = PairGradients<kGated, kSegment<T, Exchange::running, Pass::backward>, In>;
-      const auto kernel = pair_backward_kernel<T, In, kGated>;
-      const int pair_bytes = Pairs::bytes(shape.warps);
-      if (const int64_t at_once = launcher.sequences_at_once(kernel, pair_bytes, shape.pair_sequences()); at_once > 0) {
-        launcher.stagger(Pairs::token_bytes(shape.warps));
-        launcher.launch_running(kernel, pair_bytes, at_once, shape, inputs, kept, exchange.pointers(), gradients);
-        return;
-      }
-    }
+    if (launcher.backward_pairs() && run_pairs<kGated, false>(launcher, kept, exchange.pointers(), gradients)) return;
   }
   if constexpr (sizeof(T) == 4) {
     const auto kernel = backward_kernel<T, In, Exchange::running, kGated, false>;
     if (const int64_t at_once = launcher.sequences_at_once(kernel, bytes, shape.sequences()); at_once > 0) {
-      launcher.launch_running(kernel, bytes, at_once, shape, inputs, kept, exchange.pointers(), gradients);
+      launcher.launch_running(kernel, bytes, at_once, /*together=*/true, shape, inputs, kept, exchange.pointers(), gradients);
       return;
     }
   }

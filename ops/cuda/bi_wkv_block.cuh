@@ -7,6 +7,7 @@
 // sequence in global memory: while the kernel runs where all chunks of a sequence can be on the device at once, else
 // between two launches.
 
+#include <ATen/cuda/detail/IntegerDivider.cuh>
 #include <cstdint>
 #include <cuda/atomic>
 
@@ -78,6 +79,8 @@ struct ScalarMath {
   static __device__ __forceinline__ T fnmadd(T x, T y, T z) { return z - x * y; }
 };
 
+using Divider = at::cuda::detail::IntDivider<unsigned>;  ///< Of numbers below 2^31.
+
 struct Shape {
   int64_t batch, tokens, channels;
   int chunks;  ///< Of a sequence; the last one may have fewer tokens.
@@ -86,6 +89,7 @@ struct Shape {
   bool vectorized;      ///< Rows of all tensors can be read 16 bytes at a time.
   int64_t all_sums;     ///< Sums of chunks in one direction: batch * chunks * channels.
   int sequence_cycles;  ///< By which each sequence of a kernel's first turn starts after the one before; or 0.
+  Divider by_pair_groups, by_other_chunks;
 
   __host__ __device__ int64_t sequences() const { return batch * groups; }
   // Where a block takes two groups:
@@ -149,6 +153,7 @@ struct Place {
     first_element = first_row * shape.channels + channel;
   }
 
+  static __device__ int warps(const Shape& shape) { return shape.warps; }
   /// The segment's first value in a tensor whose tokens are `stride` apart, but for its channel.
   __device__ int64_t first(int64_t stride) const { return first_row * stride; }
   /// Index of the chunk's sums in [batch, chunks, channels].
@@ -157,24 +162,28 @@ struct Place {
   }
 };
 
-/// What a thread works on where it takes two neighbouring channels: kTokensIn tokens of each. Products of two 32-bit
-/// numbers, which all of these are, take one instruction; the launcher takes care that they suffice.
-template <int kTokensIn>
+/// What a thread works on where it takes two neighbouring channels: kTokensIn tokens of each, in blocks of kWarpsIn
+/// warps. Products of two 32-bit numbers, which all of these are, take one instruction; the launcher takes care that
+/// they suffice.
+template <int kTokensIn, int kWarpsIn>
 struct PairPlace {
   static constexpr int kTokens = kTokensIn;
+  static constexpr int kWarps = kWarpsIn;
   static constexpr int kWidth = 2;
   unsigned sequence;  ///< The first of the two.
   unsigned b, group_channel, first_row;
   int chunk, warp, lane, count;
 
-  __device__ PairPlace(const Shape& shape, unsigned chunk_in, unsigned b_in, unsigned group) {
+  /// Of pairs of channel groups, number `pair`.
+  __device__ PairPlace(const Shape& shape, unsigned chunk_in, unsigned pair) {
+    const auto [b_of, group] = shape.by_pair_groups.divmod(pair);
     chunk = static_cast<int>(chunk_in);
-    b = b_in;
+    b = b_of;
     lane = static_cast<int>(threadIdx.x);
     warp = static_cast<int>(threadIdx.y);
     sequence = b * static_cast<unsigned>(shape.groups) + group * kWidth;
     group_channel = group * kLanes * kWidth;
-    const int first_token = (chunk * shape.warps + warp) * kTokens;
+    const int first_token = (chunk * kWarps + warp) * kTokens;
     // In 64 bits: of 32-bit numbers nvcc 13.0 takes whether count is kTokens from a predicate of the minimum that is
     // not that, and unfinished segments were read beyond their end.
     const int64_t left = shape.tokens - first_token;
@@ -182,6 +191,7 @@ struct PairPlace {
     first_row = b * static_cast<unsigned>(shape.tokens) + static_cast<unsigned>(first_token);
   }
 
+  static constexpr __device__ int warps(const Shape& /*shape*/) { return kWarps; }
   __device__ bool inside(const Shape& shape, int c) const { return own(c) < static_cast<unsigned>(shape.channels); }
   /// Channel c; surplus ones are the last channel.
   __device__ unsigned channel(const Shape& shape, int c) const {
@@ -210,6 +220,11 @@ __device__ __forceinline__ void wait_cycles(int64_t cycles) {
 
 template <typename T, Exchange kExchange, Pass kPass>
 using PlaceOf = Place<T, kSegment<T, kExchange, kPass>, kExchange == Exchange::none>;
+
+/// What a thread works on in the backward pass for pairs of channels.
+template <typename T>
+using BackwardPairs = PairPlace<kSegment<T, Exchange::running, Pass::backward>,
+                                kChunkTokens<T> / kSegment<T, Exchange::running, Pass::backward>>;
 
 template <typename State>
 struct Sides {

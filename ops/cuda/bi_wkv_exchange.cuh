@@ -49,6 +49,13 @@ class ClearedArrivals {
   cooperative_groups::grid_group::arrival_token token_;
 };
 
+/// The same where nobody meets.
+struct NoArrivals {
+  template <typename T>
+  __device__ __forceinline__ NoArrivals(const Shape& /*shape*/, const GlobalSums<T>& /*global*/) {}
+  __device__ __forceinline__ void wait() const {}
+};
+
 /// Says that the block's sums are in global memory, by each of the outermost warps, which have left them, and waits for
 /// those of all chunks of the sequence. All threads call it. (A mark in the sums themselves, with every warp waiting
 /// for what it reads, saved a journey to the second cache and lost more by keeping it busy.)
@@ -56,7 +63,7 @@ template <typename P, typename T>
 __device__ __forceinline__ void meet_sequence(const P& place, const Shape& shape, const GlobalSums<T>& global) {
   const ::cuda::atomic_ref<unsigned, ::cuda::thread_scope_device> arrived(global.arrived[place.sequence]);
   const unsigned all = 2 * static_cast<unsigned>(shape.chunks);
-  if (place.warp == 0 || place.warp == shape.warps - 1) {
+  if (place.warp == 0 || place.warp == place.warps(shape) - 1) {
     __syncwarp();
     if (place.lane == 0) arrived.fetch_add(1, ::cuda::memory_order_release);
   }
@@ -107,13 +114,15 @@ __device__ __forceinline__ void add_sums(Sums<T> (&to)[kWidth], int count, const
   }
 }
 
-/// Warps that gather the chunks left of `chunk`, the first ones; the others gather those on its right. In proportion to
-/// the chunks, since the block waits for the warp that has most. There are several warps where there are several
+/// Warps that gather the chunks left of the block's, the first ones; the others gather those on its right. In proportion
+/// to the chunks, since the block waits for the warp that has most. There are several warps where there are several
 /// chunks.
-__device__ __forceinline__ int left_workers(const Shape& shape, int chunk) {
-  const int others = shape.chunks - 1;
-  const int workers = (chunk * shape.warps + others / 2) / others;
-  const int fewest = chunk > 0 ? 1 : 0, most = shape.warps - (chunk < others ? 1 : 0);
+template <typename P>
+__device__ __forceinline__ int left_workers(const P& place, const Shape& shape) {
+  const int others = shape.chunks - 1, warps = place.warps(shape);
+  const auto workers =
+      static_cast<int>(shape.by_other_chunks.div(static_cast<unsigned>(place.chunk * warps + others / 2)));
+  const int fewest = place.chunk > 0 ? 1 : 0, most = warps - (place.chunk < others ? 1 : 0);
   return workers < fewest ? fewest : workers > most ? most : workers;
 }
 
@@ -126,10 +135,10 @@ struct GatherShare {
 
   template <typename P>
   __device__ __forceinline__ GatherShare(const P& place, const Shape& shape) {
-    const int on_left = left_workers(shape, place.chunk);
+    const int on_left = left_workers(place, shape);
     direction = place.warp < on_left ? 0 : 1;
     worker = direction == 0 ? place.warp : place.warp - on_left;
-    workers = direction == 0 ? on_left : shape.warps - on_left;
+    workers = direction == 0 ? on_left : place.warps(shape) - on_left;
     count = direction == 0 ? place.chunk : shape.chunks - 1 - place.chunk;
     step = (direction == 0 ? -1 : 1) * static_cast<int>(shape.channels);
   }
@@ -142,7 +151,7 @@ __device__ __forceinline__ void gather_chunks(const P& place, const Shape& shape
                                               const T (&w)[P::kWidth], const GlobalSums<T>& global) {
   constexpr int kWidth = P::kWidth;
   const GatherShare share(place, shape);
-  const T tokens = static_cast<T>(shape.warps * P::kTokens);
+  const T tokens = static_cast<T>(place.warps(shape) * P::kTokens);
   const Sums<T>* here[kWidth];
   Sums<T> sums[kWidth];
 #pragma unroll
@@ -158,22 +167,22 @@ __device__ __forceinline__ void gather_chunks(const P& place, const Shape& shape
     return found;
   });
 #pragma unroll
-  for (int c = 0; c < kWidth; ++c) store_sums(gathered + (c * shape.warps + place.warp) * kLanes + place.lane, sums[c]);
+  for (int c = 0; c < kWidth; ++c) store_sums(gathered + (c * place.warps(shape) + place.warp) * kLanes + place.lane, sums[c]);
 }
 
 /// What comes in to channel c from the chunks left and right of this one, when all threads have gathered.
 template <typename P, typename T>
 __device__ __forceinline__ Sides<Sums<T>> gathered_sums(const P& place, const Shape& shape, const Sums<T>* gathered,
                                                         int c = 0) {
-  const int on_left = left_workers(shape, place.chunk);
+  const int on_left = left_workers(place, shape);
   const auto side = [&](int first, int workers) {
-    const Sums<T>* shares = gathered + (c * shape.warps + first) * kLanes + place.lane;
+    const Sums<T>* shares = gathered + (c * place.warps(shape) + first) * kLanes + place.lane;
     Sums<T> sums[1];
     clear<ScalarMath<T>>(sums[0]);
     add_sums<3, true>(sums, workers, [&](int i, int) { return load_sums(shares + i * kLanes); });
     return sums[0];
   };
-  return {side(0, on_left), side(on_left, shape.warps - on_left)};
+  return {side(0, on_left), side(on_left, place.warps(shape) - on_left)};
 }
 
 /// Keeps what comes in to the block's chunk, for the backward pass, or nothing where `kept` is null.

@@ -8,6 +8,20 @@ namespace {
 template <typename T, typename In>
 using ForwardLauncher = Launcher<T, In, Pass::forward>;
 
+/// With pairs of channels in blocks of kWarps warps. False, and nothing done, where not even one sequence fits.
+template <bool kGated, int kWarps, typename T, typename In>
+bool run_pairs(ForwardLauncher<T, In>& launcher, const GlobalSums<T>& global, const ChunkSums<T>& kept, In* y) {
+  using Pairs = PairBlock<kGated, PairPlace<kSegment<T, Exchange::running, Pass::forward>, kWarps>, In>;
+  const auto kernel = pair_kernel<T, In, kGated, kWarps>;
+  const Shape& shape = launcher.shape();
+  const int64_t at_once = launcher.sequences_at_once(kernel, Pairs::kBytes, shape.pair_sequences());
+  if (at_once == 0) return false;
+  // Twice as soon where no other turn follows, in which the late ones would catch up.
+  launcher.stagger(Pairs::kTokenBytes, at_once == shape.pair_sequences() ? 0.5 : 1.0);
+  launcher.launch_running(kernel, Pairs::kBytes, at_once, /*together=*/true, shape, launcher.inputs(), global, kept, y);
+  return true;
+}
+
 template <bool kGated, typename T, typename In>
 void run(ForwardLauncher<T, In>& launcher, const at::Tensor& sums, In* y) {
   const Shape& shape = launcher.shape();
@@ -22,19 +36,14 @@ void run(ForwardLauncher<T, In>& launcher, const at::Tensor& sums, In* y) {
   const typename ForwardLauncher<T, In>::ExchangeMemory exchange(launcher);
   if constexpr (sizeof(T) == 4) {
     if (launcher.pairs()) {
-      using Pairs = PairBlock<kGated, kSegment<T, Exchange::running, Pass::forward>, In>;
-      const auto kernel = pair_kernel<T, In, kGated>;
-      const int pair_bytes = Pairs::bytes(shape.warps);
-      if (const int64_t at_once = launcher.sequences_at_once(kernel, pair_bytes, shape.pair_sequences()); at_once > 0) {
-        // Twice as soon where no other turn follows, in which the late ones would catch up.
-        launcher.stagger(Pairs::token_bytes(shape.warps), at_once == shape.pair_sequences() ? 0.5 : 1.0);
-        launcher.launch_running(kernel, pair_bytes, at_once, shape, inputs, exchange.pointers(), kept, y);
-        return;
-      }
+      constexpr int kWarps = kChunkTokens<T> / kSegment<T, Exchange::running, Pass::forward>;
+      const auto run_warps =
+          shape.warps == kWarps ? run_pairs<kGated, kWarps, T, In> : run_pairs<kGated, 2 * kWarps, T, In>;
+      if (run_warps(launcher, exchange.pointers(), kept, y)) return;
     }
     const auto kernel = forward_kernel<T, In, Exchange::running, kGated>;
     if (const int64_t at_once = launcher.sequences_at_once(kernel, bytes, shape.sequences()); at_once > 0) {
-      launcher.launch_running(kernel, bytes, at_once, shape, inputs, exchange.pointers(), kept, y);
+      launcher.launch_running(kernel, bytes, at_once, /*together=*/true, shape, inputs, exchange.pointers(), kept, y);
       return;
     }
   }

@@ -162,7 +162,7 @@ __device__ __forceinline__ Sides<FramedSums> widen_sides(const Frame& frame, con
                                                          const Sides<FramedSums>& beside, float scale,
                                                          const Sides<FramedSums>& incoming) {
   return {widen(beside.left, scale, frame.power(place.warp * P::kTokens), incoming.left),
-          widen(beside.right, scale, frame.power((shape.warps - 1 - place.warp) * P::kTokens), incoming.right)};
+          widen(beside.right, scale, frame.power((place.warps(shape) - 1 - place.warp) * P::kTokens), incoming.right)};
 }
 
 /// What stands left and right of a segment, and what sums of the segment alone have to be multiplied by to be in the

@@ -39,18 +39,9 @@ __device__ __forceinline__ void for_each_item(const Shape& shape, const Work& wo
   }
 }
 
-/// What a block of pairs works on in a grid [sequences at a time, chunks]. What depends on the block alone is not kept
-/// from sequence to sequence: it would take registers.
-template <int kTokens>
-__device__ __forceinline__ PairPlace<kTokens> pair_place(const Shape& shape, unsigned sequence) {
-  const auto pairs = static_cast<unsigned>(shape.pair_groups());
-  return {shape, blockIdx.x, sequence / pairs, sequence % pairs};
-}
-
 /// work(item) for the item of each of the pair's channel groups, as kernels of single channels number them.
-template <int kTokens, typename Work>
-__device__ __forceinline__ void for_single_channels(const Shape& shape, const PairPlace<kTokens>& place,
-                                                    const Work& work) {
+template <typename P, typename Work>
+__device__ __forceinline__ void for_single_channels(const Shape& shape, const P& place, const Work& work) {
   const auto groups = static_cast<unsigned>(shape.groups), group = place.sequence;
   for (unsigned i = 0; i < 2 && (i == 0 || (group + i) % groups != 0); ++i) {
     __syncthreads();
@@ -78,22 +69,23 @@ __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
   });
 }
 
-/// The same over sequences of several chunks that meet while it runs, 64 channels a block: four blocks fit a
-/// multiprocessor.
-template <typename T, typename In, bool kGated>
+/// The same over sequences of several chunks that meet while it runs, 64 channels a block of kWarps warps: four blocks
+/// fit a multiprocessor, or two of twice as many. The grid is [sequences at a time, chunks].
+template <typename T, typename In, bool kGated, int kWarps>
 __global__ void __maxnreg__(128)
     pair_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
                 const __grid_constant__ GlobalSums<T> global, const __grid_constant__ ChunkSums<T> kept,
                 In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
   start_in_turn();
-  using P = PlaceOf<T, Exchange::running, Pass::forward>;
-  using Block = PairBlock<kGated, P::kTokens, In>;
+  using Single = PlaceOf<T, Exchange::running, Pass::forward>;
+  using P = PairPlace<Single::kTokens, kWarps>;
+  using Block = PairBlock<kGated, P, In>;
   const auto sequences = static_cast<unsigned>(shape.pair_sequences());
   ClearedArrivals cleared(shape, global);
   wait_cycles(static_cast<int64_t>(blockIdx.y) * shape.sequence_cycles);
   for (unsigned sequence = blockIdx.y; sequence < sequences; sequence += gridDim.y) {
-    const auto place = pair_place<P::kTokens>(shape, sequence);
+    const P place(shape, blockIdx.x, sequence);  // Not kept from sequence to sequence: it would take registers.
     const auto meet = [&] {
       if (sequence == blockIdx.y) cleared.wait();
     };
@@ -106,7 +98,7 @@ __global__ void __maxnreg__(128)
       meet();
       finish_loads();
       for_single_channels(shape, place, [&](unsigned item) {
-        exact_forward<T, Exchange::running, P>(memory, shape, item, inputs, global, kept, y);
+        exact_forward<T, Exchange::running, Single>(memory, shape, item, inputs, global, kept, y);
       });
     }
     __syncthreads();  // Shared memory is read.
@@ -151,20 +143,22 @@ __global__ void __maxnreg__((kBackwardRegisters<T, kTotalsOnly>))
   });
 }
 
-/// The same over sequences of several chunks that meet while it runs, 64 channels a block: two blocks fit a
-/// multiprocessor.
-template <typename T, typename In, bool kGated>
+/// The same, 64 channels a block: two blocks fit a multiprocessor. Over sequences of several chunks, which meet while it
+/// runs, or with kAlone of one chunk. The grid is [sequences at a time, chunks].
+template <typename T, typename In, bool kGated, bool kAlone>
 __global__ void __maxnreg__(128)
     pair_backward_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
                          const __grid_constant__ ChunkSums<T> kept, const __grid_constant__ GlobalSums<T> global,
                          const __grid_constant__ GradientPointers<T, In> gradients) {
   extern __shared__ __align__(16) char memory[];
   start_in_turn();
-  using P = PlaceOf<T, Exchange::running, Pass::backward>;
-  using Block = PairGradients<kGated, P::kTokens, In>;
+  constexpr Exchange kExchange = kAlone ? Exchange::none : Exchange::running;
+  using Single = PlaceOf<T, kExchange, Pass::backward>;
+  using P = BackwardPairs<T>;
+  using Block = PairGradients<kGated, kAlone, P, In>;
   const auto sequences = static_cast<unsigned>(shape.pair_sequences());
-  const auto place_of = [&](unsigned sequence) { return pair_place<P::kTokens>(shape, sequence); };
-  ClearedArrivals cleared(shape, global);
+  const auto place_of = [&](unsigned sequence) { return P(shape, blockIdx.x, sequence); };
+  std::conditional_t<kAlone, NoArrivals, ClearedArrivals> cleared(shape, global);
   wait_cycles(static_cast<int64_t>(blockIdx.y) * shape.sequence_cycles);
   // The former item's parts of the gradients of w and u are in shared memory, and the tokens of this one come in.
   bool follows = false;
@@ -192,7 +186,7 @@ __global__ void __maxnreg__(128)
       __syncthreads();
       write_parts(sequence - gridDim.y);
       for_single_channels(shape, place, [&](unsigned item) {
-        exact_backward<T, Exchange::running, false, P>(memory, shape, item, inputs, kept, global, gradients);
+        exact_backward<T, kExchange, false, Single>(memory, shape, item, inputs, kept, global, gradients);
       });
       __syncthreads();  // Shared memory is read.
       follows = false;

@@ -37,9 +37,12 @@ class Launcher {
   void also_reads(const at::Tensor& tensor) { shape_.vectorized = shape_.vectorized && rows_are_aligned(tensor); }
 
   const Shape& shape() const { return shape_; }
-  /// Whether a block may take pairs of channels: of long sequences, and where 32 bits suffice for PairPlace.
-  bool pairs() const {
-    return shape_.tokens >= kPairTokens && shape_.batch * shape_.tokens <= std::numeric_limits<int>::max();
+  /// Whether a block may take pairs of channels of long sequences: where 32 bits suffice for PairPlace.
+  bool pairs() const { return shape_.tokens >= kPairTokens && fits_pair_place(); }
+  /// The same in a backward pass, of aligned rows of 16-bit tensors also where a sequence is one whole chunk.
+  bool backward_pairs() const {
+    const bool is_whole_chunk = shape_.chunks == 1 && shape_.warps == BackwardPairs<float>::kWarps;
+    return (is_whole_chunk || shape_.tokens >= kPairTokens) && shape_.vectorized && fits_pair_place();
   }
   bool gated() const { return r_.defined(); }
 
@@ -127,15 +130,19 @@ class Launcher {
     cuda::launch(kernel, {blocks(shape_.items()), threads(), shared_bytes, /*early=*/true}, arguments...);
   }
 
-  /// Launches `kernel` with blocks for so many sequences that are on the device together, or not at all.
+  /// Launches `kernel` with blocks for so many sequences at a time, which with `together` are on the device at once.
   template <typename... Parameters>
-  void launch_running(void (*kernel)(Parameters...), int shared_bytes, int64_t at_once,
+  void launch_running(void (*kernel)(Parameters...), int shared_bytes, int64_t at_once, bool together,
                       const Parameters&... arguments) const {
     const dim3 grid{static_cast<unsigned>(shape_.chunks), static_cast<unsigned>(at_once)};
-    cuda::launch(kernel, {grid, threads(), shared_bytes, /*early=*/false, /*together=*/true}, arguments...);
+    cuda::launch(kernel, {grid, threads(), shared_bytes, /*early=*/!together, together}, arguments...);
   }
 
  private:
+  bool fits_pair_place() const {
+    constexpr int64_t kMost = std::numeric_limits<int>::max();
+    return shape_.batch * shape_.tokens <= kMost && shape_.channels * static_cast<int64_t>(sizeof(Sums<T>)) <= kMost;
+  }
   /// Whether each row of `tensor` starts at a multiple of 16 bytes.
   static bool rows_are_aligned(const at::Tensor& tensor) {
     constexpr uintptr_t kAlignment = 16;
@@ -151,7 +158,8 @@ class Launcher {
 
   /// One chunk if it can hold all tokens, else several.
   static Shape divide(int64_t batch, int64_t tokens, int64_t channels, bool both_passes) {
-    Shape shape{batch, tokens, channels, 1, 1, static_cast<int>((channels + kLanes - 1) / kLanes), false, 0, 0};
+    Shape shape{batch, tokens, channels, 1, 1, static_cast<int>((channels + kLanes - 1) / kLanes), false, 0, 0, 1, 1};
+    shape.by_pair_groups = std::max(static_cast<unsigned>(shape.pair_groups()), 1U);
     if (tokens <= kTokensAlone<T>) {
       constexpr int kTokens = kSegment<T, Exchange::none, kPass>;
       shape.warps = (static_cast<int>(tokens) + kTokens - 1) / kTokens;
@@ -163,6 +171,7 @@ class Launcher {
     TORCH_CHECK(chunks <= std::numeric_limits<int>::max(), "bi_wkv: a sequence of ", tokens,
                 " tokens is too long for CUDA");
     shape.chunks = static_cast<int>(chunks);
+    shape.by_other_chunks = static_cast<unsigned>(chunks - 1);
     shape.all_sums = batch * chunks * channels;
     shape.warps = static_cast<int>(of_chunk / kTokens);
     return shape;

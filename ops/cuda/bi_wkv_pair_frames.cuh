@@ -32,10 +32,11 @@ struct PairTerms {
   }
 };
 
-/// The frames of a thread's two channels, and what a block does with them in both passes.
-template <int kTokens>
+/// The frames of a thread's two channels, and what a block does with them in both passes. P: a PairPlace.
+template <typename P>
 struct PairFrames {
-  using P = PairPlace<kTokens>;
+  static constexpr int kTokens = P::kTokens, kWarps = P::kWarps, kParts = kTokens / kPart;
+  static constexpr int kBytes = 2 * kWarps * kLanes * static_cast<int>(sizeof(PairSums));  ///< Of shared memory.
 
   const Shape& shape;
   const P& place;
@@ -48,13 +49,10 @@ struct PairFrames {
         sums(reinterpret_cast<PairSums*>(memory) + place.lane),
         of{{w.x, u.x, kTokens}, {w.y, u.y, kTokens}} {}
 
-  /// Of shared memory.
-  static __host__ __device__ int bytes(int warps) { return 2 * warps * kLanes * static_cast<int>(sizeof(PairSums)); }
-
   /// Whether all channels of the block take a frame, as all its warps find alike.
   __device__ __forceinline__ bool fit() const {
-    const int block = shape.warps * kTokens;
-    const bool fits = of[0].fits(block, shape.tokens) && of[1].fits(block, shape.tokens);
+    constexpr int kBlock = kWarps * kTokens;
+    const bool fits = of[0].fits(kBlock, shape.tokens) && of[1].fits(kBlock, shape.tokens);
     return __all_sync(0xffffffffU, fits) != 0;
   }
 
@@ -67,16 +65,18 @@ struct PairFrames {
   /// Puts the segment's sums where all warps see them.
   __device__ __forceinline__ void put(const PairSums& left, const PairSums& right) const {
     sums[place.warp * kLanes] = left;
-    sums[(shape.warps + place.warp) * kLanes] = right;
+    sums[(kWarps + place.warp) * kLanes] = right;
   }
   /// What the block has left and right of the segment, when all have put theirs.
   __device__ __forceinline__ Sides<PairSums> beside() const {
     Sides<PairSums> beside{};
-#pragma unroll 2
-    for (int warp = 0; warp < place.warp; ++warp) join(beside.left, sums[warp * kLanes]);
-#pragma unroll 2
-    for (int warp = shape.warps - 1; warp > place.warp; --warp) {
-      join(beside.right, sums[(shape.warps + warp) * kLanes]);
+#pragma unroll
+    for (int warp = 0; warp < kWarps - 1; ++warp) {
+      if (warp < place.warp) join(beside.left, sums[warp * kLanes]);
+    }
+#pragma unroll
+    for (int warp = kWarps - 1; warp > 0; --warp) {
+      if (warp > place.warp) join(beside.right, sums[(kWarps + warp) * kLanes]);
     }
     return beside;
   }
@@ -90,7 +90,7 @@ struct PairFrames {
     for (int c = 0; c < 2; ++c) {
       if (!place.inside(shape, c)) continue;
       FramedSums state = beside.left.of[c];
-      if (place.warp == shape.warps - 1) {
+      if (place.warp == kWarps - 1) {
         of[c].join(state, left.of[c]);
         store_sums(global.at(0, place, shape, c), form(of[c], state));
       }
@@ -109,11 +109,11 @@ struct PairFrames {
   __device__ __forceinline__ bool gather(PairSums* gathered, const GlobalSums<float>& global,
                                          const Exponent& exponent) const {
     constexpr int kAtOnce = 3;
+    constexpr auto kTokensOfChunk = static_cast<float>(kWarps * kTokens);
     const GatherShare share(place, shape);
-    const auto tokens = static_cast<float>(shape.warps * kTokens);
-    const Sums<float>* here[2];
-#pragma unroll
-    for (int c = 0; c < 2; ++c) here[c] = global.at(share.direction, place, shape, c);
+    const auto* here = reinterpret_cast<const char*>(global.at(share.direction, place, shape, 0));
+    const int step = share.step * static_cast<int>(sizeof(Sums<float>));
+    const unsigned second = place.channel(shape, 1) - place.channel(shape, 0);  // 0 where both are the last one.
     PairSums sum;
     float largest = 0.0f;
 #pragma unroll 1
@@ -123,16 +123,18 @@ struct PairFrames {
       for (int i = 0; i < kAtOnce; ++i) {
         // Chunks that lie nearer. Behind the last one that is read again, for nothing, instead of a branch.
         const int between = min(first + i * share.workers, share.count - 1);
-#pragma unroll
-        for (int c = 0; c < 2; ++c) found[i][c] = load_sums(here[c] + static_cast<int64_t>(between + 1) * share.step);
+        const auto* there = reinterpret_cast<const Sums<float>*>(here + static_cast<int64_t>(between + 1) * step);
+        found[i][0] = load_sums(there);
+        found[i][1] = load_sums(there + second);
       }
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
         const int between = first + i * share.workers;
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
-          const float power =
-              between < share.count ? exponent(of[c], found[i][c], static_cast<float>(between) * tokens) : -INFINITY;
+          const float power = between < share.count
+                                  ? exponent(of[c], found[i][c], static_cast<float>(between) * kTokensOfChunk)
+                                  : -INFINITY;
           const float scale = fast_exp2(power);
           largest = fmaxf(largest, power);
           sum.of[c].a = fmaf(found[i][c].a, scale, sum.of[c].a);
@@ -146,23 +148,30 @@ struct PairFrames {
 
   /// Adds to `beside` what all warps have gathered.
   __device__ __forceinline__ void enter_gathered(Sides<PairSums>& beside, const PairSums* gathered) const {
-    const int on_left = left_workers(shape, place.chunk);
-    const auto add = [&](PairSums& side, int first, int end, int passed) {
-      PairSums sum;
-#pragma unroll 1
-      for (int warp = first; warp < end; ++warp) {
-        const PairSums share = gathered[warp * kLanes];
+    const int on_left = left_workers(place, shape);
+    Sides<PairSums> incoming{};
+#pragma unroll
+    for (int warp = 0; warp < kWarps; ++warp) {
+      const PairSums share = gathered[warp * kLanes];
+      const auto add = [&](PairSums& side) {
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
-          sum.of[c].a += share.of[c].a;
-          sum.of[c].b += share.of[c].b;
+          side.of[c].a += share.of[c].a;
+          side.of[c].b += share.of[c].b;
         }
+      };
+      if (warp < on_left) {
+        add(incoming.left);
+      } else {
+        add(incoming.right);
       }
+    }
 #pragma unroll
-      for (int c = 0; c < 2; ++c) side.of[c] = widen(side.of[c], 1.0f, of[c].power(passed * kTokens), sum.of[c]);
-    };
-    add(beside.left, 0, on_left, place.warp);
-    add(beside.right, on_left, shape.warps, shape.warps - 1 - place.warp);
+    for (int c = 0; c < 2; ++c) {
+      beside.left.of[c] = widen(beside.left.of[c], 1.0f, of[c].power(place.warp * kTokens), incoming.left.of[c]);
+      beside.right.of[c] =
+          widen(beside.right.of[c], 1.0f, of[c].power((kWarps - 1 - place.warp) * kTokens), incoming.right.of[c]);
+    }
   }
 
   /// Adds what comes in to channel c from other chunks, which may raise the frame, to what stands beside the segment;
@@ -176,29 +185,29 @@ struct PairFrames {
   }
 
   /// The segment's sums in both directions, which shared memory then has for all warps. In the frame 1 or, if they are
-  /// not moderate in it, that of the largest key. k(first) and v(first) are kStep tokens in shared memory, and
-  /// mark(first, left) is told the sums left of them, but for the first.
-  template <int kStep, typename K, typename V, typename Mark>
+  /// not moderate in it, that of the largest key. k(part) and v(part) are a part's tokens in shared memory, and
+  /// mark(part, left) is told the sums left of each but the first.
+  template <typename K, typename V, typename Mark>
   __device__ __forceinline__ void scan(PairSums& left, PairSums& right, const K& k, const V& v, const Mark& mark) {
-    using Terms = PairTerms<std::decay_t<decltype(*k(0))>, kStep>;
+    using Terms = PairTerms<std::decay_t<decltype(*k(0))>, kPart>;
 #pragma unroll 1
     for (bool framed = false;; framed = true) {
       float passed[2] = {1.0f, 1.0f};
       left = right = PairSums{};
 #pragma unroll 1
-      for (int first = 0; first < kTokens; first += kStep) {
-        if (first > 0) mark(first, left);
-        const Terms terms(of, k(first), v(first));
-        PairSums part;
+      for (int part = 0; part < kParts; ++part) {
+        if (part > 0) mark(part, left);
+        const Terms terms(of, k(part), v(part));
+        PairSums of_part;
 #pragma unroll
-        for (int i = 0; i < kStep; ++i) {
+        for (int i = 0; i < kPart; ++i) {
           push(left, terms, i);
-          push(part, terms, kStep - 1 - i);
+          push(of_part, terms, kPart - 1 - i);
         }
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
-          right.of[c] = widen(part.of[c], passed[c], 1.0f, right.of[c]);
-          passed[c] *= of[c].power(kStep);
+          right.of[c] = widen(of_part.of[c], passed[c], 1.0f, right.of[c]);
+          passed[c] *= of[c].power(kPart);
         }
       }
       put(left, right);
@@ -208,7 +217,7 @@ struct PairFrames {
         fits[c] = framed || place.count == 0 || is_moderate(left.of[c].b, right.of[c].b);
       }
       if (__syncthreads_and(static_cast<int>(fits[0] && fits[1])) != 0) return;
-      set<kStep>(fits, k);
+      set(fits, k);
     }
   }
 
@@ -219,14 +228,14 @@ struct PairFrames {
   }
 
   /// Sets the frames of channels whose segments do not all fit to the largest key of the block.
-  template <int kStep, typename K>
+  template <typename K>
   __device__ __forceinline__ void set(const bool (&fits)[2], const K& k) {
     float largest[2] = {empty_key<float>(), empty_key<float>()};
 #pragma unroll 1
-    for (int first = 0; first < kTokens; first += kStep) {
+    for (int part = 0; part < kParts; ++part) {
 #pragma unroll
-      for (int i = 0; i < kStep; ++i) {
-        const auto key = load_chunk<2>(k(first) + i * 2 * kLanes);
+      for (int i = 0; i < kPart; ++i) {
+        const auto key = load_chunk<2>(k(part) + i * 2 * kLanes);
 #pragma unroll
         for (int c = 0; c < 2; ++c) largest[c] = fmaxf(largest[c], key[c]);
       }
@@ -235,7 +244,7 @@ struct PairFrames {
     all[place.warp * kLanes] = {largest[0], fits[0] ? 1.0f : 0.0f, largest[1], fits[1] ? 1.0f : 0.0f};
     __syncthreads();
     bool all_fit[2] = {true, true};
-    for (int warp = 0; warp < shape.warps; ++warp) {
+    for (int warp = 0; warp < kWarps; ++warp) {
       const float4 of_warp = all[warp * kLanes];
       largest[0] = fmaxf(largest[0], of_warp.x);
       largest[1] = fmaxf(largest[1], of_warp.z);

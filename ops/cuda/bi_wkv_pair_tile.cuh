@@ -11,10 +11,9 @@ namespace vrwkv::ops::cuda {
 // The second cache has to hold k and v until they are read again, which makes up to 9 % of the time: so what is read
 // for the last time may leave it first.
 
-/// Starts to copy 16 bytes to shared memory, `where` it is to be: predicated, not a branch.
+/// Starts to copy 16 bytes to `shared` memory, `where` it is to be: predicated, not a branch.
 template <bool kLastTime>
-__device__ __forceinline__ void copy_piece(void* to, const void* from, bool where) {
-  const auto shared = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+__device__ __forceinline__ void copy_piece(uint32_t shared, const void* from, bool where) {
   if constexpr (kLastTime) {
     asm volatile(
         "{\n.reg .pred p;\nsetp.ne.s32 p, %3, 0;\n@p cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, "
@@ -30,24 +29,25 @@ __device__ __forceinline__ void copy_piece(void* to, const void* from, bool wher
 }
 
 /// A warp's segment of 64 channels, part by part. A token of a channel has 8 bytes: first k, v, gy and r, each at its
-/// Slot, then q and h.
-template <int kTokens, typename In>
+/// Slot, then q and h; then there is room for two tensors besides those of the block's next chunk.
+template <typename P, typename In>
 class PairTile {
  public:
   enum Slot { kKeys, kValues, kGradients, kGates };
   static constexpr int kRow = 2 * kLanes;
-  static constexpr int kParts = kTokens / kPart;
-  static __host__ __device__ int bytes(int warps) { return warps * kParts * kPartBytes; }
+  static constexpr int kParts = P::kTokens / kPart;
+  static constexpr int kPartBytes = kPart * kLanes * static_cast<int>(sizeof(float4));
+  static constexpr int kBytes = P::kWarps * kParts * kPartBytes;  ///< Of the block's tiles.
 
   __device__ __forceinline__ PairTile(char* base, int warp, int lane)
       : parts_(base + warp * kParts * kPartBytes), lane_(lane) {}
 
   /// The rows of a tensor's part, kRow values apart.
-  __device__ __forceinline__ In* rows(int part, Slot slot) const {
+  __device__ __forceinline__ In* rows(int part, int slot) const {
     return reinterpret_cast<In*>(parts_ + part * kPartBytes) + slot * kPart * kRow;
   }
   /// The thread's two channels of the first of them.
-  __device__ __forceinline__ In* at(int part, Slot slot) const { return rows(part, slot) + 2 * lane_; }
+  __device__ __forceinline__ In* at(int part, int slot) const { return rows(part, slot) + 2 * lane_; }
   /// The thread's (q, h, q, h) of the part's first token; those of the next one are kLanes further on. They take the
   /// places of all slots.
   __device__ __forceinline__ float4* terms(int part) const {
@@ -55,96 +55,173 @@ class PairTile {
   }
 
  private:
-  static constexpr int kPartBytes = kPart * kLanes * static_cast<int>(sizeof(float4));
-  static_assert(sizeof(In) == 2 && kTokens % kPart == 0);
+  static_assert(sizeof(In) == 2 && P::kTokens % kPart == 0);
 
   char* parts_;
   int lane_;
 };
 
-/// Copies of a segment's tokens into its tile, part by part from the first on.
-template <int kTokens, typename In>
+/// How a warp takes rows of 64 channels in pieces of 16 bytes: kRows of them at a time.
+template <typename In>
+struct PairPieces {
+  static constexpr int kPiece = static_cast<int>(sizeof(uint4) / sizeof(In));  ///< Values.
+  static constexpr int kInRow = 2 * kLanes / kPiece;
+  static constexpr int kRows = kLanes / kInRow;
+
+  int row;
+  unsigned column;  ///< The piece's first value.
+
+  __device__ __forceinline__ explicit PairPieces(int lane)
+      : row(lane / kInRow), column(static_cast<unsigned>(lane % kInRow * kPiece)) {}
+
+  /// Of the piece in the first rows, from their first value.
+  __device__ __forceinline__ int in_tile() const { return row * 2 * kLanes + static_cast<int>(column); }
+};
+
+/// Copies of a segment's tokens into a tile, part by part from the first on.
+template <typename P, typename In>
 class PairCopies {
  public:
-  using Tile = PairTile<kTokens, In>;
+  using Tile = PairTile<P, In>;
+  static constexpr uint32_t kMissingKey = std::is_same_v<In, c10::BFloat16> ? 0xff80ff80U : 0xfc00fc00U;  ///< -infinity
 
-  __device__ __forceinline__ PairCopies(const Shape& shape, const PairPlace<kTokens>& place)
-      : row_bytes_(static_cast<unsigned>(shape.channels * kBytes)), row_(place.lane / kPieces), count_(place.count) {
+  __device__ __forceinline__ PairCopies(const Shape& shape, const P& place)
+      : row_bytes_(static_cast<unsigned>(shape.channels) * kBytes), count_(place.count), pieces_(place.lane) {
     // Surplus columns of the last group repeat others.
-    const int64_t piece = place.lane % kPieces * kPiece, most = shape.channels - kPiece - place.group_channel;
-    from_ =
-        (place.first(shape.channels) + row_ * shape.channels + place.group_channel + (piece < most ? piece : most)) *
-        kBytes;
-    to_ = row_ * Tile::kRow + static_cast<int>(piece);
+    const unsigned column =
+        min(place.group_channel + pieces_.column, static_cast<unsigned>(shape.channels) - Pieces::kPiece);
+    from_ = static_cast<uint64_t>(place.first_row + static_cast<unsigned>(pieces_.row)) * row_bytes_ + column * kBytes;
   }
 
-  /// Starts to copy the part of a tensor, for the last time or to read it once more; tokens behind the sequence's end
-  /// are filled with `missing`.
+  /// Starts to copy the part of k and v to two slots of a part of the tile, to be read once more or kLastTime, and goes
+  /// on to the next one. Tokens behind the sequence's end get terms that vanish.
   template <bool kLastTime>
-  __device__ __forceinline__ void start(const Tile& tile, int part, typename Tile::Slot slot, const In* tensor,
-                                        float missing) const {
-    In* const to = tile.rows(part, slot) + to_;
-    const char* const from = reinterpret_cast<const char*>(tensor) + from_;
-    if (count_ >= kPart) {  // The same in the whole warp; without it, every copy would be a branch.
-#pragma unroll
-      for (int i = 0; i < kPart; i += kRows) {
-        copy_piece<kLastTime>(to + i * Tile::kRow, from + static_cast<uint64_t>(i) * row_bytes_, row_ < kPart - i);
-      }
-      return;
-    }
-    const float both[2] = {missing, missing};
-    const uint32_t word = Chunk<In, 2>::rounded(both).word();
-#pragma unroll 1
-    for (int i = 0; i + row_ < kPart; i += kRows) {
-      if (i + row_ < count_) {
-        copy_piece<kLastTime>(to + i * Tile::kRow, from + static_cast<uint64_t>(i) * row_bytes_, true);
-      } else {
-        *reinterpret_cast<uint4*>(to + i * Tile::kRow) = {word, word, word, word};
-      }
-    }
+  __device__ __forceinline__ void start_keys(const Tile& tile, int to_part, typename Tile::Slot first_slot,
+                                             const Inputs<float, In>& inputs) {
+    start<kLastTime, 2>(tile.rows(to_part, first_slot), {inputs.k, inputs.v}, {kMissingKey, 0});
   }
-  /// The same for k and v; a missing term vanishes.
-  __device__ __forceinline__ void start_keys(const Tile& tile, int part, const Inputs<float, In>& inputs) const {
-    start<false>(tile, part, Tile::kKeys, inputs.k, -INFINITY);
-    start<false>(tile, part, Tile::kValues, inputs.v, 0.0f);
+  /// The same for another tensor, which is read for the last time.
+  __device__ __forceinline__ void start(const Tile& tile, int to_part, typename Tile::Slot slot, const In* tensor) {
+    start<true, 1>(tile.rows(to_part, slot), {tensor}, {0});
   }
   /// Goes on to the next part.
-  __device__ __forceinline__ void advance() {
+  __device__ __forceinline__ void skip() {
     count_ -= kPart;
-    from_ += static_cast<int64_t>(kPart) * row_bytes_;
+    from_ += static_cast<uint64_t>(kPart) * row_bytes_;
   }
 
  private:
-  static constexpr int kPiece = static_cast<int>(sizeof(uint4) / sizeof(In));  ///< Values of one copy.
-  static constexpr int kPieces = Tile::kRow / kPiece;                          ///< Of a row.
-  static constexpr int kRows = kLanes / kPieces;                               ///< That the warp copies at a time.
-  static constexpr int kBytes = static_cast<int>(sizeof(In));
+  using Pieces = PairPieces<In>;
+  static constexpr unsigned kBytes = sizeof(In);
 
-  int64_t from_;  ///< In bytes.
+  template <bool kLastTime, int kCount>
+  __device__ __forceinline__ void start(In* rows, const In* const (&tensors)[kCount],
+                                        const uint32_t (&missing)[kCount]) {
+    In* const to = rows + pieces_.in_tile();
+    if (count_ >= kPart) {  // The same in the whole warp; without it, every copy would be a branch.
+      const auto shared = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+#pragma unroll
+      for (int t = 0; t < kCount; ++t) {
+        const char* const from = reinterpret_cast<const char*>(tensors[t]) + from_;
+#pragma unroll
+        for (int i = 0; i < kPart; i += Pieces::kRows) {
+          copy_piece<kLastTime>(shared + (t * kPart + i) * Tile::kRow * kBytes,
+                                from + static_cast<uint64_t>(i) * row_bytes_, pieces_.row < kPart - i);
+        }
+      }
+    } else {
+#pragma unroll
+      for (int t = 0; t < kCount; ++t) {
+        const char* const from = reinterpret_cast<const char*>(tensors[t]) + from_;
+#pragma unroll 1
+        for (int i = 0; i + pieces_.row < kPart; i += Pieces::kRows) {
+          In* const there = to + (t * kPart + i) * Tile::kRow;
+          if (i + pieces_.row < count_) {
+            copy_piece<kLastTime>(static_cast<uint32_t>(__cvta_generic_to_shared(there)),
+                                  from + static_cast<uint64_t>(i) * row_bytes_, true);
+          } else {
+            *reinterpret_cast<uint4*>(there) = {missing[t], missing[t], missing[t], missing[t]};
+          }
+        }
+      }
+    }
+    skip();
+  }
+
+  uint64_t from_;  ///< In bytes.
   unsigned row_bytes_;
-  int row_, to_, count_;
+  int count_;
+  Pieces pieces_;
+};
+
+/// Writes the rows of gk and gv, part by part from the first on, which nobody reads here: what a warp's threads have
+/// left in a tile.
+template <typename P, typename In>
+class PairOutputs {
+ public:
+  using Tile = PairTile<P, In>;
+
+  __device__ __forceinline__ PairOutputs(const Shape& shape, const P& place, const GradientPointers<float, In>& gradients)
+      : row_bytes_(static_cast<unsigned>(gradients.stride) * static_cast<unsigned>(sizeof(In))), pieces_(place.lane) {
+    const unsigned column = place.group_channel + pieces_.column;
+    count_ = column < static_cast<unsigned>(shape.channels) ? place.count : 0;
+    const uint64_t first = static_cast<uint64_t>(place.first_row + static_cast<unsigned>(pieces_.row)) * row_bytes_ +
+                           column * sizeof(In);
+    gk_ = reinterpret_cast<char*>(gradients.gk) + first;
+    gv_ = reinterpret_cast<char*>(gradients.gv) + first;
+  }
+
+  /// Writes a part, whose gk is in `rows` of the tile and gv in those behind them.
+  __device__ __forceinline__ void write(const In* rows) {
+    __syncwarp();
+    const In* const from = rows + pieces_.in_tile();
+    const int count = min(count_, kPart);
+    write(gk_, from, count);
+    write(gv_, from + kPart * Tile::kRow, count);
+    count_ -= kPart;
+  }
+
+ private:
+  using Pieces = PairPieces<In>;
+
+  __device__ __forceinline__ void write(char*& to, const In* from, int count) {
+#pragma unroll
+    for (int i = 0; i < kPart; i += Pieces::kRows) {
+      const uint4 piece = *reinterpret_cast<const uint4*>(from + i * Tile::kRow);
+      if (i + pieces_.row < count) __stcs(reinterpret_cast<uint4*>(to + static_cast<uint64_t>(i) * row_bytes_), piece);
+    }
+    to += static_cast<uint64_t>(kPart) * row_bytes_;
+  }
+
+  char *gk_, *gv_;
+  unsigned row_bytes_;
+  int count_;
+  Pieces pieces_;
 };
 
 /// What a block needs of a chunk besides its tokens, in shared memory.
 class PairEntry {
  public:
-  static constexpr int bytes() { return 4 * kLanes * static_cast<int>(sizeof(Sums<float>)); }
+  static constexpr int kBytes = 4 * kLanes * static_cast<int>(sizeof(Sums<float>));
 
-  /// `own`: a place of the thread; `all`: the thread's lane of bytes() for the block.
+  /// `own`: a place of the thread; `all`: the thread's lane of kBytes for the block.
   __device__ __forceinline__ PairEntry(float4* own, Sums<float>* all) : own_(own), all_(all) {}
 
-  /// Starts to copy w and u for the thread, and what comes in to the chunk, of which each warp takes a share.
-  template <typename P, typename In>
+  /// Starts to copy w and u for the thread, and what comes in to the chunk, of which four warps take a share, or
+  /// nothing with kAlone.
+  template <bool kAlone, typename P, typename In>
   __device__ __forceinline__ void start(const Shape& shape, const P& place, const Inputs<float, In>& inputs,
                                         const ChunkSums<float>& kept) const {
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      const int64_t channel = place.channel(shape, c);
+      const unsigned channel = place.channel(shape, c);
       __pipeline_memcpy_async(reinterpret_cast<float*>(own_) + c, inputs.w + channel, sizeof(float));
       __pipeline_memcpy_async(reinterpret_cast<float*>(own_) + 2 + c, inputs.u + channel, sizeof(float));
     }
-    for (int i = place.warp; i < 4; i += shape.warps) {
-      __pipeline_memcpy_async(all_ + i * kLanes, kept.at(i / 2, place, shape, i % 2), sizeof(Sums<float>));
+    static_assert(P::kWarps >= 4);
+    if (!kAlone && place.warp < 4) {
+      __pipeline_memcpy_async(all_ + place.warp * kLanes, kept.at(place.warp / 2, place, shape, place.warp % 2),
+                              sizeof(Sums<float>));
     }
   }
 

@@ -21,29 +21,27 @@ struct PairParameters {
   }
 };
 
-/// A block's work on a chunk of 64 channels.
-template <bool kGated, int kTokens, typename In>
+/// A block's work on a chunk of 64 channels, for a PairPlace P.
+template <bool kGated, typename P, typename In>
 class PairBlock {
  public:
-  using P = PairPlace<kTokens>;
-
   /// Of tokens that a block reads.
-  static int token_bytes(int warps) { return Tiles::bytes(warps, false); }
+  static constexpr int kTokenBytes = ForwardTiles<In, P::kTokens, 2>::bytes(P::kWarps, false);
   /// Of shared memory.
-  static int bytes(int warps) { return token_bytes(warps) + PairFrames<kTokens>::bytes(warps); }
+  static constexpr int kBytes = kTokenBytes + PairFrames<P>::kBytes;
 
   __device__ __forceinline__ PairBlock(const Shape& shape, const P& place, char* memory,
                                        const Inputs<float, In>& inputs, const PairParameters& parameters)
       : shape_(shape),
         place_(place),
         inputs_(inputs),
-        tiles_(memory, place, shape.warps),
-        frames_(shape, place, memory + Tiles::bytes(shape.warps, false), parameters.w, parameters.u) {}
+        tiles_(memory, place, P::kWarps),
+        frames_(shape, place, memory + kTokenBytes, parameters.w, parameters.u) {}
 
   /// Starts to copy k and v at `place`.
   static __device__ __forceinline__ void start(const Shape& shape, const P& place, char* memory,
                                                const Inputs<float, In>& inputs) {
-    const Tiles tiles(memory, place, shape.warps);
+    const Tiles tiles(memory, place, P::kWarps);
     const SegmentCopies<P, In> copies(place, shape);
     copies.template start<kRow>(tiles.k, inputs.k, static_cast<In>(-INFINITY));  // So a missing term vanishes.
     copies.template start<kRow>(tiles.v, inputs.v, static_cast<In>(0.0f));
@@ -58,9 +56,10 @@ class PairBlock {
     finish_loads();
     PairSums left, right;
     PairMarks marks;
-    frames_.template scan<kPart>(
-        left, right, [&](int first) { return tiles_.k + first * kRow; },
-        [&](int first) { return tiles_.v + first * kRow; }, [&](int, const PairSums& sums) { marks.leave(sums); });
+    frames_.scan(
+        left, right, [&](int part) { return tiles_.k + part * kPart * kRow; },
+        [&](int part) { return tiles_.v + part * kPart * kRow; },
+        [&](int, const PairSums& sums) { marks.leave(sums); });
     Sides<PairSums> beside = frames_.beside();
     frames_.leave(left, right, beside, global,
                   [](const Frame& frame, const FramedSums& sums) { return frame.leave(sums); });
@@ -86,6 +85,7 @@ class PairBlock {
   }
 
  private:
+  static constexpr int kTokens = P::kTokens;
   using Tiles = ForwardTiles<In, kTokens, 2>;
   using PairMarks = Marks<kTokens, PairSums>;
   static constexpr int kRow = 2 * kLanes;
@@ -101,7 +101,7 @@ class PairBlock {
         store_sums(kept.at(direction, place_, shape_, c), frames_.of[c].leave(sums.of[c]));
       };
       if (place_.warp == 0) store(0, beside.left);
-      if (place_.warp == shape_.warps - 1) store(1, beside.right);
+      if (place_.warp == P::kWarps - 1) store(1, beside.right);
     }
   }
 
@@ -180,7 +180,7 @@ class PairBlock {
   const P& place_;
   const Inputs<float, In>& inputs_;
   Tiles tiles_;
-  PairFrames<kTokens> frames_;
+  PairFrames<P> frames_;
 };
 
 }  // namespace vrwkv::ops::cuda

@@ -120,10 +120,10 @@ __device__ __forceinline__ void finish_loads() {
 /// One thread's columns of the forward pass's tiles: a segment of tokens of one channel, value i at [i * kLanes].
 template <typename In, int kTokens, int kWidth = 1>
 struct ForwardTiles {
-  static __host__ __device__ int bytes(int warps, bool gated) {
+  static constexpr __host__ __device__ int bytes(int warps, bool gated) {
     return (gated ? 3 : 2) * size(warps) * static_cast<int>(sizeof(In));
   }
-  static __host__ __device__ int size(int warps) { return warps * kTokens * kLanes * kWidth; }
+  static constexpr __host__ __device__ int size(int warps) { return warps * kTokens * kLanes * kWidth; }
 
   In *k, *v, *r;
 
