@@ -11,7 +11,7 @@ using BackwardLauncher = Launcher<T, In, Pass::backward>;
 
 /// With pairs of channels. False, and nothing done, where not even one sequence fits.
 template <bool kGated, bool kAlone, typename T, typename In>
-bool run_pairs(BackwardLauncher<T, In>& launcher, const ChunkSums<T>& kept, const GlobalSums<T>& global,
+bool run_pairs(BackwardLauncher<T, In>& launcher, const KeptSums<T>& kept, const GlobalSums<T>& global,
                const GradientPointers<T, In>& gradients) {
   using Pairs = PairGradients<kGated, kAlone, BackwardPairs<T>, In>;
   const auto kernel = pair_backward_kernel<T, In, kGated, kAlone>;
@@ -30,30 +30,33 @@ void run(BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const Gradie
   const Inputs<T, In> inputs = launcher.inputs();
   if (shape.chunks == 1) {
     if constexpr (sizeof(In) == 2) {
-      if (launcher.backward_pairs() && run_pairs<kGated, true>(launcher, {}, {}, gradients)) return;
+      const KeptSums<T> kept = launcher.kept_pointers(sums);
+      if (launcher.backward_pairs(sums) && run_pairs<kGated, true>(launcher, kept, {}, gradients)) return;
     }
     launcher.launch(backward_kernel<T, In, Exchange::none, kGated, false>,
                     launcher.template backward_bytes<Exchange::none, false>(), shape, inputs, ChunkSums<T>{},
                     GlobalSums<T>{}, gradients);
     return;
   }
-  const ChunkSums<T> kept = launcher.pointer(sums);
+  const KeptSums<T> kept = launcher.kept_pointers(sums);
+  const ChunkSums<T>& of_chunks = kept;
   const int bytes = launcher.template backward_bytes<Exchange::running, false>();
   const typename BackwardLauncher<T, In>::ExchangeMemory exchange(launcher);
   if constexpr (sizeof(In) == 2) {
-    if (launcher.backward_pairs() && run_pairs<kGated, false>(launcher, kept, exchange.pointers(), gradients)) return;
+    if (launcher.backward_pairs(sums) && run_pairs<kGated, false>(launcher, kept, exchange.pointers(), gradients)) return;
   }
   if constexpr (sizeof(T) == 4) {
     const auto kernel = backward_kernel<T, In, Exchange::running, kGated, false>;
     if (const int64_t at_once = launcher.sequences_at_once(kernel, bytes, shape.sequences()); at_once > 0) {
-      launcher.launch_running(kernel, bytes, at_once, /*together=*/true, shape, inputs, kept, exchange.pointers(), gradients);
+      launcher.launch_running(kernel, bytes, at_once, /*together=*/true, shape, inputs, of_chunks, exchange.pointers(),
+                              gradients);
       return;
     }
   }
   launcher.launch(backward_kernel<T, In, Exchange::former, kGated, true>,
-                  launcher.template backward_bytes<Exchange::former, true>(), shape, inputs, kept, exchange.pointers(),
+                  launcher.template backward_bytes<Exchange::former, true>(), shape, inputs, of_chunks, exchange.pointers(),
                   gradients);
-  launcher.launch(backward_kernel<T, In, Exchange::former, kGated, false>, bytes, shape, inputs, kept,
+  launcher.launch(backward_kernel<T, In, Exchange::former, kGated, false>, bytes, shape, inputs, of_chunks,
                   exchange.pointers(), gradients);
 }
 
@@ -81,7 +84,7 @@ BiWkvGradients bi_wkv_backward(const at::Tensor& w, const at::Tensor& u, const a
     using T = at::opmath_type<scalar_t>;
     BackwardLauncher<T, scalar_t> launcher(w, u, k, v, r);
     launcher.also_reads(gy);
-    launcher.check_sums(sums);
+    launcher.check_kept(sums);
     // One sum for each chunk, then a plain sum over them: no atomics, so two runs give equal bits.
     const at::Tensor parts = launcher.scratch({2, launcher.shape().batch * launcher.shape().chunks, channels});
     const at::Tensor gw_parts = parts[0], gu_parts = parts[1];

@@ -197,6 +197,10 @@ struct PairPlace {
   __device__ unsigned channel(const Shape& shape, int c) const {
     return min(own(c), static_cast<unsigned>(shape.channels) - 1);
   }
+  /// The first of the thread's channels where these are an even number; surplus pairs are the last pair.
+  __device__ unsigned whole_pair(const Shape& shape) const {
+    return min(own(0), static_cast<unsigned>(shape.channels) - kWidth);
+  }
   /// The segment's first value in a tensor whose tokens are `stride` apart, but for its channel.
   __device__ int64_t first(int64_t stride) const { return product(first_row, stride); }
   /// Index of the chunk's sums in [batch, chunks, channels].
@@ -221,7 +225,7 @@ __device__ __forceinline__ void wait_cycles(int64_t cycles) {
 template <typename T, Exchange kExchange, Pass kPass>
 using PlaceOf = Place<T, kSegment<T, kExchange, kPass>, kExchange == Exchange::none>;
 
-/// What a thread works on in the backward pass for pairs of channels.
+/// What a thread works on in the backward pass for pairs of channels, whose segments are whole in every forward pass.
 template <typename T>
 using BackwardPairs = PairPlace<kSegment<T, Exchange::running, Pass::backward>,
                                 kChunkTokens<T> / kSegment<T, Exchange::running, Pass::backward>>;
@@ -250,6 +254,19 @@ struct ChunkSums {
   template <typename P>
   __device__ Sums<T>* at(int direction, const P& place, const Shape& shape, int c = 0) const {
     return &sums[(direction == 0 ? 0 : shape.all_sums) + place.chunk_index(shape, c)];
+  }
+};
+
+/// What a forward pass keeps for the backward pass: what comes in to each of several chunks and, where that takes pairs
+/// of channels, all that stands beside each of its segments, in the frames of their chunks (bi_wkv_framed.cuh).
+template <typename T>
+struct KeptSums : ChunkSums<T> {
+  T* beside;  ///< [2, batch, segments, channels, 2] a and b left and right of the segments, or null.
+  T* frames;  ///< [batch, chunks, channels]
+  int64_t segments;
+
+  __device__ T* at_beside(int direction, int64_t b, int64_t segment, const Shape& shape, int64_t channel) const {
+    return beside + 2 * (((direction * shape.batch + b) * segments + segment) * shape.channels + channel);
   }
 };
 

@@ -47,6 +47,8 @@ class Frame {
   __device__ float power(int tokens) const { return fast_exp2(-w_ * (static_cast<float>(tokens) * kLog2e)); }
 
   __device__ void set(float largest) { frame_ = ceilf(largest * kLog2e); }
+  /// Takes what value() was.
+  __device__ void restore(float value) { frame_ = value; }
   __device__ float value() const { return frame_; }
   __device__ float w() const { return w_; }
   /// e^k in the frame.
@@ -319,11 +321,25 @@ __device__ __forceinline__ void write_outputs(const Shape& shape, const P& place
   }
 }
 
+/// Keeps what stands beside the segment of a sequence that is one chunk, for the backward pass.
+template <typename P>
+__device__ __forceinline__ void keep_beside(const P& place, const Shape& shape, const KeptSums<float>& kept,
+                                            const Frame& frame, const Sides<FramedSums>& sides) {
+  if (kept.beside == nullptr || !place.inside) return;
+  const auto store = [&](int direction, const FramedSums& sums) {
+    store_vector(kept.at_beside(direction, place.b, place.warp, shape, place.channel),
+                 Vector<float, 2>{sums.a, sums.b});
+  };
+  store(0, sides.left);
+  store(1, sides.right);
+  if (place.warp == 0) kept.frames[place.chunk_index(shape)] = frame.value();
+}
+
 /// The forward pass of a chunk. False, and nothing written, if a channel of the block takes no frame.
 template <Exchange kExchange, bool kGated, typename P, typename In>
 __device__ __forceinline__ bool framed_forward(const Shape& shape, const P& place, const SharedMemory<float>& shared,
                                                const Inputs<float, In>& inputs, const GlobalSums<float>& global,
-                                               const ChunkSums<float>& kept, In* y) {
+                                               const KeptSums<float>& kept, In* y) {
   const float w = inputs.w[place.channel];
   Frame frame(w, inputs.u[place.channel], P::kTokens);
   if (!takes_frame<P>(frame, shape)) return false;
@@ -347,6 +363,8 @@ __device__ __forceinline__ bool framed_forward(const Shape& shape, const P& plac
     const Sides<Sums<float>> incoming = gathered_sums(place, shape, shared.gathered());
     keep_incoming(place, shape, kept, incoming);
     widen_segment(segment, frame, place, shape, incoming);
+  } else {
+    keep_beside(place, shape, kept, frame, segment.sides);
   }
   write_outputs<kGated>(shape, place, frame, tiles, scan.marks, segment, y);
   return true;

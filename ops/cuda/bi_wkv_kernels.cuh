@@ -54,7 +54,7 @@ __device__ __forceinline__ void for_single_channels(const Shape& shape, const P&
 template <typename T, typename In, Exchange kExchange, bool kGated>
 __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
     forward_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
-                   const __grid_constant__ GlobalSums<T> global, const __grid_constant__ ChunkSums<T> kept,
+                   const __grid_constant__ GlobalSums<T> global, const __grid_constant__ KeptSums<T> kept,
                    In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
   start_in_turn();
@@ -69,20 +69,22 @@ __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
   });
 }
 
-/// The same over sequences of several chunks that meet while it runs, 64 channels a block of kWarps warps: four blocks
-/// fit a multiprocessor, or two of twice as many. The grid is [sequences at a time, chunks].
-template <typename T, typename In, bool kGated, int kWarps>
+/// The same, 64 channels a block of kWarps warps: four blocks fit a multiprocessor, or two of twice as many. Over
+/// sequences of several chunks, which meet while it runs, or with kAlone of one chunk. The grid is [sequences at a time,
+/// chunks].
+template <typename T, typename In, bool kGated, bool kAlone, int kWarps>
 __global__ void __maxnreg__(128)
     pair_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
-                const __grid_constant__ GlobalSums<T> global, const __grid_constant__ ChunkSums<T> kept,
+                const __grid_constant__ GlobalSums<T> global, const __grid_constant__ KeptSums<T> kept,
                 In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
   start_in_turn();
-  using Single = PlaceOf<T, Exchange::running, Pass::forward>;
-  using P = PairPlace<Single::kTokens, kWarps>;
-  using Block = PairBlock<kGated, P, In>;
+  constexpr Exchange kExchange = kAlone ? Exchange::none : Exchange::running;
+  constexpr int kTokens = kSegment<T, Exchange::running, Pass::forward>;
+  using P = PairPlace<kTokens, kWarps>;
+  using Block = PairBlock<kGated, kAlone, P, In>;
   const auto sequences = static_cast<unsigned>(shape.pair_sequences());
-  ClearedArrivals cleared(shape, global);
+  std::conditional_t<kAlone, NoArrivals, ClearedArrivals> cleared(shape, global);
   wait_cycles(static_cast<int64_t>(blockIdx.y) * shape.sequence_cycles);
   for (unsigned sequence = blockIdx.y; sequence < sequences; sequence += gridDim.y) {
     const P place(shape, blockIdx.x, sequence);  // Not kept from sequence to sequence: it would take registers.
@@ -98,7 +100,7 @@ __global__ void __maxnreg__(128)
       meet();
       finish_loads();
       for_single_channels(shape, place, [&](unsigned item) {
-        exact_forward<T, Exchange::running, Single>(memory, shape, item, inputs, global, kept, y);
+        exact_forward<T, kExchange, Place<T, kTokens, kAlone>>(memory, shape, item, inputs, global, kept, y);
       });
     }
     __syncthreads();  // Shared memory is read.
@@ -148,7 +150,7 @@ __global__ void __maxnreg__((kBackwardRegisters<T, kTotalsOnly>))
 template <typename T, typename In, bool kGated, bool kAlone>
 __global__ void __maxnreg__(128)
     pair_backward_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
-                         const __grid_constant__ ChunkSums<T> kept, const __grid_constant__ GlobalSums<T> global,
+                         const __grid_constant__ KeptSums<T> kept, const __grid_constant__ GlobalSums<T> global,
                          const __grid_constant__ GradientPointers<T, In> gradients) {
   extern __shared__ __align__(16) char memory[];
   start_in_turn();
@@ -162,6 +164,7 @@ __global__ void __maxnreg__(128)
   wait_cycles(static_cast<int64_t>(blockIdx.y) * shape.sequence_cycles);
   // The former item's parts of the gradients of w and u are in shared memory, and the tokens of this one come in.
   bool follows = false;
+  float2 frames;
   const auto write_parts = [&](unsigned sequence) {
     if (follows) Block::write_parts(shape, place_of(sequence), memory, gradients);
   };
@@ -169,15 +172,18 @@ __global__ void __maxnreg__(128)
 #pragma unroll 1
   for (; sequence < sequences; sequence += gridDim.y) {
     const auto place = place_of(sequence);
-    if (!follows) Block::start(shape, place, memory, inputs, kept);
+    if (!follows) {
+      Block::start(shape, place, memory, inputs, kept);
+      frames = Block::frames(shape, place, kept);
+    }
     finish_loads();
     const auto meet = [&] {
       if (sequence == blockIdx.y) cleared.wait();
     };
     const bool continues = sequence + gridDim.y < sequences;
-    Block block(shape, place, memory, inputs, kept, gradients);
+    Block block(shape, place, memory, inputs, kept, gradients, frames);
     if (block.takes_frames()) {
-      block.run(
+      frames = block.run(
           global, meet, continues, [&] { return place_of(sequence + gridDim.y); },
           [&] { write_parts(sequence - gridDim.y); });
       follows = true;

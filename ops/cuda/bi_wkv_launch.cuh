@@ -29,7 +29,8 @@ class Launcher {
         k_(k.contiguous()),
         v_(v.contiguous()),
         r_(r.defined() ? r.contiguous() : r),
-        shape_(divide(k.size(0), k.size(1), k.size(2), both_passes)) {
+        shape_(divide(k.size(0), k.size(1), k.size(2), both_passes)),
+        kept_numbers_(count_kept()) {
     shape_.vectorized = rows_are_aligned(k_) && rows_are_aligned(v_) && (!r_.defined() || rows_are_aligned(r_));
   }
 
@@ -37,12 +38,19 @@ class Launcher {
   void also_reads(const at::Tensor& tensor) { shape_.vectorized = shape_.vectorized && rows_are_aligned(tensor); }
 
   const Shape& shape() const { return shape_; }
+  /// Has blocks of so many warps.
+  void set_warps(int warps) { shape_.warps = warps; }
+  /// Whether a sequence is one chunk that fills the segments of a long one's, but for some tokens of the last.
+  bool is_whole_chunk() const {
+    return shape_.chunks == 1 && shape_.tokens <= kChunkTokens<T> &&
+           shape_.tokens > kChunkTokens<T> - BackwardPairs<float>::kTokens && fits_pair_place();
+  }
   /// Whether a block may take pairs of channels of long sequences: where 32 bits suffice for PairPlace.
   bool pairs() const { return shape_.tokens >= kPairTokens && fits_pair_place(); }
-  /// The same in a backward pass, of aligned rows of 16-bit tensors also where a sequence is one whole chunk.
-  bool backward_pairs() const {
-    const bool is_whole_chunk = shape_.chunks == 1 && shape_.warps == BackwardPairs<float>::kWarps;
-    return (is_whole_chunk || shape_.tokens >= kPairTokens) && shape_.vectorized && fits_pair_place();
+  /// The same in a backward pass, of aligned rows of 16-bit tensors also where a sequence is one whole chunk: if the
+  /// forward pass has kept what stands beside the segments.
+  bool backward_pairs(const at::Tensor& kept) const {
+    return shape_.vectorized && kept_numbers_.beside > 0 && kept.numel() == kept_numbers_.all();
   }
   bool gated() const { return r_.defined(); }
 
@@ -66,34 +74,42 @@ class Launcher {
   /// Numbers of type T on the device.
   at::Tensor scratch(at::IntArrayRef sizes) const { return at::empty(sizes, w_.options()); }
 
-  /// Memory for the sums of all chunks; none where a sequence has one.
-  at::Tensor chunk_sums() const {
-    const int64_t chunks = shape_.chunks == 1 ? 0 : shape_.chunks;
-    return scratch({2, shape_.batch, chunks, shape_.channels, static_cast<int64_t>(sizeof(Sums<T>) / sizeof(T))});
-  }
-  /// Sums that chunk_sums() made, or null.
-  static ChunkSums<T> pointer(const at::Tensor& sums) {
-    return {sums.defined() ? reinterpret_cast<Sums<T>*>(sums.mutable_data_ptr<T>()) : nullptr};
+  /// Memory for what KeptSums points to.
+  at::Tensor kept_memory() const { return scratch({kept_numbers_.all()}); }
+  /// Of that what every forward pass fills.
+  at::Tensor chunk_sums_of(const at::Tensor& kept) const { return kept.narrow(0, 0, kept_numbers_.sums); }
+  /// Into either of them, or null.
+  KeptSums<T> kept_pointers(const at::Tensor& kept) const {
+    KeptSums<T> pointers{};
+    if (!kept.defined()) return pointers;
+    T* const sums = kept.mutable_data_ptr<T>();
+    pointers.sums = reinterpret_cast<Sums<T>*>(sums);
+    if (kept_numbers_.beside > 0 && kept.numel() == kept_numbers_.all()) {
+      pointers.beside = sums + kept_numbers_.sums;
+      pointers.frames = pointers.beside + kept_numbers_.beside;
+      pointers.segments = segments();
+    }
+    return pointers;
   }
 
-  /// That the forward pass of the same shape has kept `sums`.
-  void check_sums(const at::Tensor& sums) const {
-    const at::Tensor expected = chunk_sums();
-    TORCH_CHECK(sums.sizes() == expected.sizes() && sums.scalar_type() == expected.scalar_type() &&
-                    sums.device() == expected.device() && sums.is_contiguous(),
-                "bi_wkv: the backward pass wants the sums that the forward pass has kept, ", expected.sizes(), " of ",
-                expected.scalar_type(), " on ", expected.device(), ", got ", sums.sizes(), " of ", sums.scalar_type(),
-                " on ", sums.device());
+  /// That a forward pass of the same shape has kept `kept`.
+  void check_kept(const at::Tensor& kept) const {
+    const bool fits = kept.dim() == 1 && (kept.numel() == kept_numbers_.sums || kept.numel() == kept_numbers_.all());
+    TORCH_CHECK(fits && kept.scalar_type() == w_.scalar_type() && kept.device() == k_.device() && kept.is_contiguous(),
+                "bi_wkv: the backward pass wants the sums that the forward pass of this shape has kept, [",
+                kept_numbers_.all(), "] of ", w_.scalar_type(), " on ", k_.device(), ", got ", kept.sizes(), " of ",
+                kept.scalar_type(), " on ", kept.device());
   }
 
   /// Scratch for an exchange of sums between chunks in global memory.
   class ExchangeMemory {
    public:
     explicit ExchangeMemory(const Launcher& launcher)
-        : sums_(launcher.chunk_sums()),
+        : sums_(launcher.scratch({launcher.kept_numbers_.sums})),
           arrived_(at::empty({launcher.shape_.sequences()}, sums_.options().dtype(at::kInt))) {}
     GlobalSums<T> pointers() const {
-      return {pointer(sums_), reinterpret_cast<unsigned*>(arrived_.mutable_data_ptr<int>())};
+      return {reinterpret_cast<Sums<T>*>(sums_.mutable_data_ptr<T>()),
+              reinterpret_cast<unsigned*>(arrived_.mutable_data_ptr<int>())};
     }
 
    private:
@@ -139,6 +155,25 @@ class Launcher {
   }
 
  private:
+  /// Numbers of the parts of KeptSums.
+  struct KeptNumbers {
+    int64_t sums = 0, beside = 0, frames = 0;
+    int64_t all() const { return sums + beside + frames; }
+  };
+
+  int64_t segments() const { return static_cast<int64_t>(shape_.chunks) * BackwardPairs<float>::kWarps; }
+  KeptNumbers count_kept() const {
+    constexpr int64_t kOfSums = sizeof(Sums<T>) / sizeof(T);
+    KeptNumbers numbers;
+    if (shape_.chunks > 1) numbers.sums = 2 * shape_.all_sums * kOfSums;
+    constexpr int64_t kPiece = 16 / static_cast<int64_t>(sizeof(In));
+    if (sizeof(In) == 2 && shape_.channels % kPiece == 0 && (is_whole_chunk() || pairs())) {
+      numbers.beside = 2 * shape_.batch * segments() * shape_.channels * 2;
+      numbers.frames = shape_.batch * shape_.chunks * shape_.channels;
+    }
+    return numbers;
+  }
+
   bool fits_pair_place() const {
     constexpr int64_t kMost = std::numeric_limits<int>::max();
     return shape_.batch * shape_.tokens <= kMost && shape_.channels * static_cast<int64_t>(sizeof(Sums<T>)) <= kMost;
@@ -187,9 +222,10 @@ class Launcher {
 
   at::Tensor w_, u_, k_, v_, r_;
   Shape shape_;
+  KeptNumbers kept_numbers_;
 };
 
-/// With `r`, y is multiplied by sigmoid(r). `sums`, where asked for, is what the backward pass wants to have kept.
+/// With `r`, y is multiplied by sigmoid(r). `sums`, where asked for, is what the backward pass wants to have kept: KeptSums.
 struct BiWkvOutput {
   at::Tensor y, sums;
 };

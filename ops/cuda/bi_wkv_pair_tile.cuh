@@ -199,41 +199,33 @@ class PairOutputs {
   Pieces pieces_;
 };
 
-/// What a block needs of a chunk besides its tokens, in shared memory.
-class PairEntry {
- public:
-  static constexpr int kBytes = 4 * kLanes * static_cast<int>(sizeof(Sums<float>));
+/// What a thread needs of a segment besides its tokens, in places of its own in shared memory: w and u of its channels,
+/// and all that stands beside the segment.
+struct PairEntry {
+  float4* parameters;
+  PairSums *left, *right;
 
-  /// `own`: a place of the thread; `all`: the thread's lane of kBytes for the block.
-  __device__ __forceinline__ PairEntry(float4* own, Sums<float>* all) : own_(own), all_(all) {}
-
-  /// Starts to copy w and u for the thread, and what comes in to the chunk, of which four warps take a share, or
-  /// nothing with kAlone.
-  template <bool kAlone, typename P, typename In>
+  /// Starts to copy them.
+  template <typename P, typename In>
   __device__ __forceinline__ void start(const Shape& shape, const P& place, const Inputs<float, In>& inputs,
-                                        const ChunkSums<float>& kept) const {
+                                        const KeptSums<float>& kept) const {
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       const unsigned channel = place.channel(shape, c);
-      __pipeline_memcpy_async(reinterpret_cast<float*>(own_) + c, inputs.w + channel, sizeof(float));
-      __pipeline_memcpy_async(reinterpret_cast<float*>(own_) + 2 + c, inputs.u + channel, sizeof(float));
+      __pipeline_memcpy_async(reinterpret_cast<float*>(parameters) + c, inputs.w + channel, sizeof(float));
+      __pipeline_memcpy_async(reinterpret_cast<float*>(parameters) + 2 + c, inputs.u + channel, sizeof(float));
     }
-    static_assert(P::kWarps >= 4);
-    if (!kAlone && place.warp < 4) {
-      __pipeline_memcpy_async(all_ + place.warp * kLanes, kept.at(place.warp / 2, place, shape, place.warp % 2),
-                              sizeof(Sums<float>));
-    }
+    const int segment = place.chunk * P::kWarps + place.warp;
+    const auto copy = [&](int direction, PairSums* to) {
+      __pipeline_memcpy_async(to, kept.at_beside(direction, place.b, segment, shape, place.whole_pair(shape)),
+                              sizeof(PairSums));
+    };
+    copy(0, left);
+    copy(1, right);
   }
 
-  __device__ __forceinline__ float2 w() const { return reinterpret_cast<const float2*>(own_)[0]; }
-  __device__ __forceinline__ float2 u() const { return reinterpret_cast<const float2*>(own_)[1]; }
-  __device__ __forceinline__ Sides<Sums<float>> incoming(int c) const {
-    return {load_sums(all_ + c * kLanes), load_sums(all_ + (2 + c) * kLanes)};
-  }
-
- private:
-  float4* own_;
-  Sums<float>* all_;
+  __device__ __forceinline__ float2 w() const { return reinterpret_cast<const float2*>(parameters)[0]; }
+  __device__ __forceinline__ float2 u() const { return reinterpret_cast<const float2*>(parameters)[1]; }
 };
 
 /// The part of a segment in a tensor in global memory, a thread's two channels of each token.
@@ -247,9 +239,7 @@ class PairRows {
   template <typename P>
   __device__ __forceinline__ PairRows(const Shape& shape, const P& place, In* tensor, int64_t stride)
       : row_bytes_(static_cast<unsigned>(stride * static_cast<int64_t>(sizeof(In)))) {
-    const int64_t column = place.group_channel + 2 * place.lane;
-    row_ = reinterpret_cast<char*>(tensor +
-                                   (place.first(stride) + (column < shape.channels ? column : shape.channels - 2)));
+    row_ = reinterpret_cast<char*>(tensor + (place.first(stride) + place.whole_pair(shape)));
   }
 
   __device__ __forceinline__ void advance(int parts) { row_ += static_cast<int64_t>(parts * kPart) * row_bytes_; }

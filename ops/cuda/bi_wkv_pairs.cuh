@@ -21,8 +21,8 @@ struct PairParameters {
   }
 };
 
-/// A block's work on a chunk of 64 channels, for a PairPlace P.
-template <bool kGated, typename P, typename In>
+/// A block's work on a chunk of 64 channels, for a PairPlace P. kAlone: there is one chunk, and nothing to exchange.
+template <bool kGated, bool kAlone, typename P, typename In>
 class PairBlock {
  public:
   /// Of tokens that a block reads.
@@ -51,7 +51,7 @@ class PairBlock {
 
   /// The chunk's forward pass, whose tokens start() copies.
   template <typename Meet>
-  __device__ __forceinline__ void run(const GlobalSums<float>& global, const Meet& meet, const ChunkSums<float>& kept,
+  __device__ __forceinline__ void run(const GlobalSums<float>& global, const Meet& meet, const KeptSums<float>& kept,
                                       In* y) {
     finish_loads();
     PairSums left, right;
@@ -61,12 +61,28 @@ class PairBlock {
         [&](int part) { return tiles_.v + part * kPart * kRow; },
         [&](int, const PairSums& sums) { marks.leave(sums); });
     Sides<PairSums> beside = frames_.beside();
+    float rescale[2] = {1.0f, 1.0f};
+    if constexpr (!kAlone) exchange(left, right, beside, rescale, global, meet);
+    keep(kept, beside);
+    write_outputs(beside.left, beside.right, rescale, marks, kept, y);
+  }
+
+ private:
+  static constexpr int kTokens = P::kTokens;
+  using Tiles = ForwardTiles<In, kTokens, 2>;
+  using PairMarks = Marks<kTokens, PairSums>;
+  static constexpr int kRow = 2 * kLanes;
+
+  /// Leaves the chunk's sums and adds those of the others to what stands beside the segment, which may raise the
+  /// frames.
+  template <typename Meet>
+  __device__ __forceinline__ void exchange(const PairSums& left, const PairSums& right, Sides<PairSums>& beside,
+                                           float (&rescale)[2], const GlobalSums<float>& global, const Meet& meet) {
     frames_.leave(left, right, beside, global,
                   [](const Frame& frame, const FramedSums& sums) { return frame.leave(sums); });
     meet();
     meet_sequence(place_, shape_, global);
     // All have read the segments' sums, whose memory takes what is gathered.
-    float rescale[2] = {1.0f, 1.0f};
     const bool moderate = frames_.gather(
         frames_.sums, global,
         [](const Frame& frame, const Sums<float>& sums, float between) { return frame.exponent(sums, between); });
@@ -80,29 +96,39 @@ class PairBlock {
 #pragma unroll
       for (int c = 0; c < 2; ++c) rescale[c] = frames_.enter(beside, gathered_sums(place_, shape_, gathered, c), c);
     }
-    keep(kept, beside);
-    write_outputs(beside.left, beside.right, rescale, marks, y);
   }
 
- private:
-  static constexpr int kTokens = P::kTokens;
-  using Tiles = ForwardTiles<In, kTokens, 2>;
-  using PairMarks = Marks<kTokens, PairSums>;
-  static constexpr int kRow = 2 * kLanes;
-
-  /// Keeps what comes in to the chunk, which is all that stands beside its outermost segments, for the backward pass,
-  /// or nothing where `kept` is null.
-  __device__ __forceinline__ void keep(const ChunkSums<float>& kept, const Sides<PairSums>& beside) const {
+  /// Keeps what comes in to the chunk, which is all that stands beside its outermost segments, and its frames for the
+  /// backward pass, or nothing where `kept` is null.
+  __device__ __forceinline__ void keep(const KeptSums<float>& kept, const Sides<PairSums>& beside) const {
     if (kept.sums == nullptr) return;
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       if (!place_.inside(shape_, c)) continue;
       const auto store = [&](int direction, const PairSums& sums) {
-        store_sums(kept.at(direction, place_, shape_, c), frames_.of[c].leave(sums.of[c]));
+        if constexpr (!kAlone) store_sums(kept.at(direction, place_, shape_, c), frames_.of[c].leave(sums.of[c]));
       };
-      if (place_.warp == 0) store(0, beside.left);
+      if (place_.warp == 0) {
+        store(0, beside.left);
+        if (kept.frames != nullptr) kept.frames[place_.chunk_index(shape_, c)] = frames_.of[c].value();
+      }
       if (place_.warp == P::kWarps - 1) store(1, beside.right);
     }
+  }
+
+  /// Keeps what stands beside the backward pass's segments, where the segment's part is the first or the last of one.
+  __device__ __forceinline__ void keep_beside(const KeptSums<float>& kept, int part, const PairSums& left,
+                                              const PairSums& right) const {
+    if (kept.beside == nullptr || !place_.inside(shape_, 0)) return;  // There are only whole pairs of channels.
+    constexpr int kParts = BackwardPairs<float>::kTokens / kPart;
+    part += place_.warp * (kTokens / kPart);
+    const auto store = [&](int direction, const PairSums& sums) {
+      const int segment = place_.chunk * BackwardPairs<float>::kWarps + part / kParts;
+      *reinterpret_cast<PairSums*>(
+          kept.at_beside(direction, place_.b, segment, shape_, place_.channel(shape_, 0))) = sums;
+    };
+    if (part % kParts == 0) store(0, left);
+    if (part % kParts == kParts - 1) store(1, right);
   }
 
   /// The gates' logits of a part. They have no tile, so that four blocks fit a multiprocessor with a gate, too.
@@ -126,7 +152,7 @@ class PairBlock {
 
   /// y of the segment's tokens, by way of the places of k. `left` and `right`: all that stands beside the segment.
   __device__ __forceinline__ void write_outputs(const PairSums& left, PairSums right, const float (&rescale)[2],
-                                                PairMarks& marks, In* y) const {
+                                                PairMarks& marks, const KeptSums<float>& kept, In* y) const {
     float power[2], power_step[2];
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
@@ -149,6 +175,7 @@ class PairBlock {
         state.of[c] = widen(state.of[c], rescale[c], power[c], left.of[c]);
         power[c] *= power_step[c];
       }
+      keep_beside(kept, first / kPart, state, right);
 #pragma unroll
       for (int i = 0; i < kPart; ++i) {
 #pragma unroll

@@ -1,7 +1,7 @@
 #pragma once
 
 // The backward pass in float32 with one exponential a token (bi_wkv_framed_backward.cuh), for pairs of neighbouring
-// channels of 16-bit tensors. q and h take the places of all that is read of a token, and k and v are read once more,
+// channels of 16-bit tensors. All that stands beside a segment is what the forward pass has kept. q and h take the places of all that is read of a token, and k and v are read once more,
 // from the second cache: so twice as much of all sequences is on the device at once as with single channels, and half
 // as often the blocks of a sequence wait for each other. The tokens of a block's next chunk come in while gk and gv of
 // this one are written.
@@ -14,15 +14,15 @@ namespace vrwkv::ops::cuda {
 template <bool kGated, bool kAlone, typename P, typename In>
 class PairGradients {
  public:
-  /// Of tokens that a block reads before it scans them.
+  /// Of tokens that a block reads at first.
   static constexpr int kTokenBytes = PairTile<P, In>::kBytes / 2;
   /// Of shared memory.
   static constexpr int kBytes = PairTile<P, In>::kBytes + PairFrames<P>::kBytes +
-                                P::kWarps * kLanes * static_cast<int>(sizeof(float4)) + PairEntry::kBytes;
+                                P::kWarps * kLanes * static_cast<int>(sizeof(float4) + sizeof(PairSums));
 
   __device__ __forceinline__ PairGradients(const Shape& shape, const P& place, char* memory,
-                                           const Inputs<float, In>& inputs, const ChunkSums<float>& kept,
-                                           const GradientPointers<float, In>& gradients)
+                                           const Inputs<float, In>& inputs, const KeptSums<float>& kept,
+                                           const GradientPointers<float, In>& gradients, float2 frames)
       : shape_(shape),
         place_(place),
         inputs_(inputs),
@@ -31,47 +31,44 @@ class PairGradients {
         tile_(memory, place.warp, place.lane),
         entry_(entry(place, memory)),
         frames_(shape, place, memory + Tile::kBytes, entry_.w(), entry_.u()),
-        parts_(parts(memory)) {}
+        parts_(parts(memory)) {
+    frames_.of[0].restore(frames.x);
+    frames_.of[1].restore(frames.y);
+  }
 
-  /// Starts to copy k, v and the entry at `place`. Complete after finish_loads(), in which other warps have their
-  /// share.
+  /// Starts to copy k, v and the entry at `place`. Complete after finish_loads().
   static __device__ __forceinline__ void start(const Shape& shape, const P& place, char* memory,
-                                               const Inputs<float, In>& inputs, const ChunkSums<float>& kept) {
+                                               const Inputs<float, In>& inputs, const KeptSums<float>& kept) {
     const Tile tile(memory, place.warp, place.lane);
     Copies copies(shape, place);
 #pragma unroll 1
     for (int part = 0; part < Tile::kParts; ++part) copies.template start_keys<false>(tile, part, Tile::kKeys, inputs);
-    entry(place, memory).template start<kAlone>(shape, place, inputs, kept);
+    entry(place, memory).start(shape, place, inputs, kept);
+  }
+  /// The frames of the thread's channels at `place`.
+  static __device__ __forceinline__ float2 frames(const Shape& shape, const P& place, const KeptSums<float>& kept) {
+    const auto chunk = static_cast<int64_t>(place.b) * shape.chunks + place.chunk;
+    return *reinterpret_cast<const float2*>(kept.frames + chunk * shape.channels + place.whole_pair(shape));
   }
 
   __device__ __forceinline__ bool takes_frames() const { return frames_.fit(); }
 
-  /// The gradients of the chunk, whose k and v are in the tile. Then, if it `continues`, those of `next` come in.
-  /// `scanned` is called when all warps have scanned the chunk.
-  template <typename Meet, typename Next, typename Scanned>
-  __device__ __forceinline__ void run(const GlobalSums<float>& global, const Meet& meet, bool continues,
-                                      const Next& next, const Scanned& scanned) {
+  /// The gradients of the chunk, whose k and v are in the tile. Then, if it `continues`, those of `next` come in, whose
+  /// frames it returns. `met` is called when all warps have come to the chunk.
+  template <typename Meet, typename Next, typename Met>
+  __device__ __forceinline__ float2 run(const GlobalSums<float>& global, const Meet& meet, bool continues,
+                                        const Next& next, const Met& met) {
     start_rest();
-    PairSums left, right;
     PairMarks marks;
-    frames_.scan(
-        left, right, [&](int part) { return tile_.at(part, Tile::kKeys); },
-        [&](int part) { return tile_.at(part, Tile::kValues); },
-        [&](int part, const PairSums& sums) { marks.put(part - 1, sums); });
-    scanned();
-    Sides<PairSums> beside = frames_.beside();
-    float rescale[2] = {1.0f, 1.0f};
-    if constexpr (!kAlone) {
-#pragma unroll
-      for (int c = 0; c < 2; ++c) rescale[c] = frames_.enter(beside, entry_.incoming(c), c);
-    }
+    const Sides<PairSums> forward{*entry_.left, *entry_.right};
+    mark_parts(forward.left, marks);
     finish_loads();
-    left = right = PairSums{};
-    find_terms(left, right, beside, rescale, marks);
-    __syncthreads();  // The segments' forward sums are read; their memory takes the gradient sums.
+    PairSums left, right;
+    find_terms(left, right, forward, marks);
     frames_.put(left, right);
     __syncthreads();
-    beside = frames_.beside();
+    met();
+    Sides<PairSums> beside = frames_.beside();
     if constexpr (!kAlone) {
       frames_.leave(left, right, beside, global,
                     [](const Frame& frame, const FramedSums& sums) { return frame.leave_gradient(sums); });
@@ -87,8 +84,9 @@ class PairGradients {
       frames_.enter_gathered(beside, frames_.sums);
     }
     __syncthreads();  // What is gathered, or left by segments, is read.
-    write_gradients(first, beside, marks, continues, next);
+    const float2 next_frames = write_gradients(first, beside, marks, continues, next);
     parts_[place_.warp * kLanes + place_.lane] = {moment_[0] - gu_[0], gu_[0], moment_[1] - gu_[1], gu_[1]};
+    return next_frames;
   }
 
   /// Writes a block's parts of the gradients of w and u, which all its warps have left in `memory`: sums over the
@@ -149,13 +147,26 @@ class PairGradients {
   static __device__ __forceinline__ float4* parts(char* memory) {
     return reinterpret_cast<float4*>(memory + Tile::kBytes + PairFrames<P>::kBytes);
   }
-  /// What the block needs of a chunk besides its tokens; w and u have the place of a segment's sums.
+  /// What a thread needs of a chunk besides its tokens: at the places of the segment's sums, and behind the parts.
   static __device__ __forceinline__ PairEntry entry(const P& place, char* memory) {
-    float4* const sums = reinterpret_cast<float4*>(memory + Tile::kBytes) + place.lane;
-    return {sums + place.warp * kLanes, reinterpret_cast<Sums<float>*>(sums + 3 * P::kWarps * kLanes)};
+    const auto sums = [&](int i) {
+      return reinterpret_cast<PairSums*>(memory + Tile::kBytes) + (i * P::kWarps + place.warp) * kLanes + place.lane;
+    };
+    return {reinterpret_cast<float4*>(sums(0)), sums(1), sums(3)};
   }
 
-  /// Starts to copy what the scan does not need.
+  /// Leaves what stands left of the parts, but for the first one.
+  __device__ __forceinline__ void mark_parts(PairSums state, PairMarks& marks) const {
+#pragma unroll 1
+    for (int part = 0; part < kLast; ++part) {
+      const PairTerms<In, kPart> terms(frames_.of, tile_.at(part, Tile::kKeys), tile_.at(part, Tile::kValues));
+#pragma unroll
+      for (int i = 0; i < kPart; ++i) frames_.push(state, terms, i);
+      marks.put(part, state);
+    }
+  }
+
+  /// Starts to copy what mark_parts() does not need.
   __device__ __forceinline__ void start_rest() const {
     const auto copy = [&](typename Tile::Slot slot, const In* tensor) {
       Copies copies(shape_, place_);
@@ -173,26 +184,14 @@ class PairGradients {
   }
 
   /// From right to left: outputs, gr, and the gradient terms q and h with their scans; `left` is what the segment gives
-  /// to the tokens right of it, `right` to those on its left. `marks` are the forward sums left of the parts, then the
-  /// gradient sums right of them.
-  __device__ __forceinline__ void find_terms(PairSums& left, PairSums& right, const Sides<PairSums>& beside,
-                                             const float (&rescale)[2], PairMarks& marks) {
-    float power[2], passed[2] = {1.0f, 1.0f}, part_decay[2];
-    float moment[2]{};
-#pragma unroll
-    for (int c = 0; c < 2; ++c) power[c] = part_decay[c] = frames_.of[c].power(kPart);
-    // Left of the parts: also what stands left of the segment.
-#pragma unroll
-    for (int part = 1; part <= kLast; ++part) {
-      PairSums state = marks.at(part - 1);
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        state.of[c] = widen(state.of[c], rescale[c], power[c], beside.left.of[c]);
-        power[c] *= part_decay[c];
-      }
-      marks.put(part - 1, state);
-    }
-    PairSums forward_right = beside.right;
+  /// to the tokens right of it, `right` to those on its left. `forward`: the sums beside the segment; `marks`: those
+  /// left of the parts, then the gradient sums right of them.
+  __device__ __forceinline__ void find_terms(PairSums& left, PairSums& right, const Sides<PairSums>& forward,
+                                             PairMarks& marks) {
+    float passed[2] = {1.0f, 1.0f}, moment[2]{};
+    const float part_decay[2] = {frames_.of[0].power(kPart), frames_.of[1].power(kPart)};
+    left = right = PairSums{};
+    PairSums forward_right = forward.right;
     PairRows<In> gr(shape_, place_, gradients_.gr, gradients_.stride);
     gr.advance(kLast);
     int count = (place_.inside(shape_, 0) ? place_.count : 0) - kLast * kPart;
@@ -200,7 +199,7 @@ class PairGradients {
 #pragma unroll 1
     for (int part = kLast; part >= 0; --part, count += kPart, token -= kPart) {
       const PairTerms<In, kPart> own(frames_.of, tile_.at(part, Tile::kKeys), tile_.at(part, Tile::kValues));
-      PairSums state = part > 0 ? marks.at(part - 1) : beside.left, left_of[kPart];
+      PairSums state = part > 0 ? marks.at(part - 1) : forward.left, left_of[kPart];
       Pair gy[kPart], gates[kPart];
 #pragma unroll
       for (int i = 0; i < kPart; ++i) {
@@ -256,9 +255,9 @@ class PairGradients {
 
   /// From left to right: gk and gv, from what stands beside the segment and the gradient sums right of its parts. While
   /// a part is computed, the next one's k and v come in to its second half, and k and v of the block's next chunk to
-  /// the first half of the part before, from which gk and gv are gone.
+  /// the first half of the part before, from which gk and gv are gone. Gives that chunk's frames.
   template <typename Next>
-  __device__ __forceinline__ void write_gradients(FirstPart& first, const Sides<PairSums>& beside,
+  __device__ __forceinline__ float2 write_gradients(FirstPart& first, const Sides<PairSums>& beside,
                                                   const PairMarks& marks, bool continues, const Next& next) {
     // Right of the parts: also what stands right of the segment. They wait in shared memory, in the thread's own places
     // among the segments' sums and the parts of gradients, which lie side by side.
@@ -286,6 +285,7 @@ class PairGradients {
     PairSums left = beside.left;
     Pair (&keys)[kPart] = first.keys, (&values)[kPart] = first.values;
     float token = first_token(), gu[2]{};
+    float2 next_frames{};
 #pragma unroll 1
     for (int part = 0; part < Tile::kParts; ++part) {
       if (part > 0) {
@@ -305,7 +305,11 @@ class PairGradients {
       if (part < kLast) again.template start_keys<true>(tile_, part, Tile::kGradients, inputs_);
       __pipeline_commit();
       if (continues && part > 0) following.template start_keys<false>(tile_, part - 1, Tile::kKeys, inputs_);
-      if (continues && part == kLast) following.template start_keys<false>(tile_, part, Tile::kKeys, inputs_);
+      if (continues && part == kLast) {
+        following.template start_keys<false>(tile_, part, Tile::kKeys, inputs_);
+        entry_.start(shape_, next(), inputs_, kept_);
+        next_frames = frames(shape_, next(), kept_);
+      }
       __pipeline_commit();
       PairSums right_of[kPart];
 #pragma unroll
@@ -338,15 +342,15 @@ class PairGradients {
       }
       outputs.write(rows);
     }
-    if (continues) entry_.template start<kAlone>(shape_, next(), inputs_, kept_);
 #pragma unroll
     for (int c = 0; c < 2; ++c) gu_[c] = frames_.of[c].bonus * gu[c];
+    return next_frames;
   }
 
   const Shape& shape_;
   const P& place_;
   const Inputs<float, In>& inputs_;
-  const ChunkSums<float>& kept_;
+  const KeptSums<float>& kept_;
   const GradientPointers<float, In>& gradients_;
   Tile tile_;
   PairEntry entry_;

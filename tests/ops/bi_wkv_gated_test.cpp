@@ -105,7 +105,7 @@ TEST_P(BiWkvGated, IsExactToReducedPrecisionAtEverySize) {
   };
   for (const auto& precision :
        {Precision{at::kFloat, 1e-5, 1e-4, 2e-3}, {at::kBFloat16, 1e-2, 1e-2, 1e-2}, {at::kHalf, 1e-3, 2e-3, 2e-3}}) {
-    for (const int64_t tokens : {1, 2, 31, 33, 196, 197, 256, 257, 1024, 4096, 16384, 65537}) {
+    for (const int64_t tokens : {1, 2, 31, 33, 171, 196, 197, 256, 257, 1024, 4096, 16384, 65537}) {
       if (tokens > 20'000 && !GetParam().is_cuda()) continue;  // Nothing new there.
       for (const auto& [decay, key_scale] : {std::pair{1.0, 1.0}, {25.0, 3.0}, {60.0, 30.0}}) {
         if (precision.dtype != at::kFloat && key_scale > 3.0) continue;  // the rounding of y dominates at such peaks
@@ -116,7 +116,7 @@ TEST_P(BiWkvGated, IsExactToReducedPrecisionAtEverySize) {
         const double longer = fuses ? 1.0 : std::max(1.0, static_cast<double>(tokens) / 4096);
         const double looser = GetParam().is_cuda() || tokens < 4096 ? 1 : decay > 40 ? 10 : 2 * longer;
         for (const int64_t channels : {1, 35, 131, 136}) {
-          if (channels > 35 && tokens != 4096) continue;
+          if (channels > 35 && tokens != 171 && tokens != 196 && tokens != 4096) continue;
           SCOPED_TRACE(c10::str(precision.dtype, " T ", tokens, " C ", channels, " |wT| ", decay, " k ", key_scale));
           const Tensors rounded =
               cast(random_inputs(2, tokens, channels, decay, key_scale), GetParam(), precision.dtype);
@@ -135,13 +135,15 @@ TEST_P(BiWkvGated, TakesKeysOfAnotherLevelInEveryStretch) {
   at::manual_seed(8);
   for (const auto& [dtype, tolerance] : {std::pair{at::kFloat, 1e-4}, {at::kBFloat16, 1e-2}}) {
     for (const double height : {3.0, 12.0, 30.0}) {
-      SCOPED_TRACE(c10::str(dtype, " levels of ", height));
-      Tensors inputs = random_inputs(2, 2500, 24, 10.0, 1.0);
-      add_levels(inputs, height);
-      inputs[2].slice(1, 700, 1250).fill_(-std::numeric_limits<double>::infinity());
-      const Tensors rounded = cast(inputs, GetParam(), dtype);
-      expect_close(run(ops::bi_wkv_gated, cast(rounded, GetParam(), at::kDouble)), run(ops::bi_wkv_gated, rounded),
-                   tolerance, tolerance, 10 * tolerance);
+      for (const int64_t tokens : {190, 2500}) {
+        SCOPED_TRACE(c10::str(dtype, " T ", tokens, " levels of ", height));
+        Tensors inputs = random_inputs(2, tokens, 24, 10.0, 1.0);
+        add_levels(inputs, height);
+        inputs[2].slice(1, tokens * 7 / 25, tokens / 2).fill_(-std::numeric_limits<double>::infinity());
+        const Tensors rounded = cast(inputs, GetParam(), dtype);
+        expect_close(run(ops::bi_wkv_gated, cast(rounded, GetParam(), at::kDouble)), run(ops::bi_wkv_gated, rounded),
+                     tolerance, tolerance, 10 * tolerance);
+      }
     }
   }
 }
@@ -175,7 +177,8 @@ TEST_P(BiWkvGated, IsAsExactWithoutGradients) {
           const Tensors rounded = cast(inputs, GetParam(), dtype);
           const at::Tensor y = y_of(rounded);
           const bool adds_up = !GetParam().is_cuda() && tokens >= 4096 && dtype == at::kFloat;  // As above.
-          const double looser = !adds_up ? 1 : decay > 40 ? 10 : 2;
+          // One rounding of an exponent near 100 is already 8e-6.
+          const double looser = adds_up ? (decay > 40 ? 10 : 2) : decay > 40 ? 2 : 1;
           EXPECT_TRUE(close("y", y_of(cast(rounded, GetParam(), at::kDouble)), y, looser * tolerance));
           EXPECT_TRUE(at::equal(y, y_of(rounded))) << "in another run";
           if (!GetParam().is_cuda()) continue;  // LibTorch's sigmoid depends on how many there are.
@@ -232,7 +235,7 @@ TEST_P(BiWkvGated, RefusesSumsOfAnotherForwardPass) {
     backward.call(in[0], in[1], in[2], in[3], in[4], at::empty({0}, in[2].options()));
     FAIL() << "no error";
   } catch (const c10::Error& error) {
-    EXPECT_NE(std::string(error.what()).find("wants the sums that the forward pass has kept, [2, 2, 6, 24, 4]"),
+    EXPECT_NE(std::string(error.what()).find("wants the sums that the forward pass of this shape has kept, [2304] of Float"),
               std::string::npos)
         << error.what();
   }
