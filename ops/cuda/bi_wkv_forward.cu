@@ -9,18 +9,16 @@ template <typename T, typename In>
 using ForwardLauncher = Launcher<T, In, Pass::forward>;
 
 /// With pairs of channels in blocks of kWarps warps. False, and nothing done, where not even one sequence fits.
-template <bool kGated, bool kAlone, int kWarps, typename T, typename In>
-bool run_pairs(ForwardLauncher<T, In> launcher, const GlobalSums<T>& global, const KeptSums<T>& kept, In* y) {
-  using Pairs = PairBlock<kGated, kAlone, PairPlace<kSegment<T, Exchange::running, Pass::forward>, kWarps>, In>;
-  const auto kernel = pair_kernel<T, In, kGated, kAlone, kWarps>;
-  launcher.set_warps(kWarps);
+template <bool kGated, int kWarps, typename T, typename In>
+bool run_pairs(ForwardLauncher<T, In>& launcher, const GlobalSums<T>& global, const KeptSums<T>& kept, In* y) {
+  using Pairs = PairBlock<kGated, PairPlace<kSegment<T, Exchange::running, Pass::forward>, kWarps>, In>;
+  const auto kernel = pair_kernel<T, In, kGated, kWarps>;
   const Shape& shape = launcher.shape();
   const int64_t at_once = launcher.sequences_at_once(kernel, Pairs::kBytes, shape.pair_sequences());
   if (at_once == 0) return false;
   // Twice as soon where no other turn follows, in which the late ones would catch up.
   launcher.stagger(Pairs::kTokenBytes, at_once == shape.pair_sequences() ? 0.5 : 1.0);
-  launcher.launch_running(kernel, Pairs::kBytes, at_once, /*together=*/!kAlone, shape, launcher.inputs(), global, kept,
-                          y);
+  launcher.launch_running(kernel, Pairs::kBytes, at_once, /*together=*/true, shape, launcher.inputs(), global, kept, y);
   return true;
 }
 
@@ -30,11 +28,7 @@ void run(ForwardLauncher<T, In>& launcher, at::Tensor& sums, In* y) {
   const Shape& shape = launcher.shape();
   const Inputs<T, In> inputs = launcher.inputs();
   KeptSums<T> kept = launcher.kept_pointers(sums);
-  constexpr int kPairWarps = kChunkTokens<T> / kSegment<T, Exchange::running, Pass::forward>;
   if (shape.chunks == 1) {
-    if constexpr (sizeof(In) == 2) {
-      if (launcher.is_whole_chunk() && run_pairs<kGated, true, kPairWarps>(launcher, {}, kept, y)) return;
-    }
     launcher.launch(forward_kernel<T, In, Exchange::none, kGated>, launcher.template forward_bytes<Exchange::none>(),
                     shape, inputs, GlobalSums<T>{}, kept, y);
     return;
@@ -43,8 +37,9 @@ void run(ForwardLauncher<T, In>& launcher, at::Tensor& sums, In* y) {
   const typename ForwardLauncher<T, In>::ExchangeMemory exchange(launcher);
   if constexpr (sizeof(T) == 4) {
     if (launcher.pairs()) {
-      const auto run_warps = shape.warps == kPairWarps ? run_pairs<kGated, false, kPairWarps, T, In>
-                                                       : run_pairs<kGated, false, 2 * kPairWarps, T, In>;
+      constexpr int kWarps = kChunkTokens<T> / kSegment<T, Exchange::running, Pass::forward>;
+      const auto run_warps =
+          shape.warps == kWarps ? run_pairs<kGated, kWarps, T, In> : run_pairs<kGated, 2 * kWarps, T, In>;
       if (run_warps(launcher, exchange.pointers(), kept, y)) return;
     }
   }

@@ -69,22 +69,20 @@ __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
   });
 }
 
-/// The same, 64 channels a block of kWarps warps: four blocks fit a multiprocessor, or two of twice as many. Over
-/// sequences of several chunks, which meet while it runs, or with kAlone of one chunk. The grid is [sequences at a time,
-/// chunks].
-template <typename T, typename In, bool kGated, bool kAlone, int kWarps>
+/// The same over sequences of several chunks that meet while it runs, 64 channels a block of kWarps warps: four blocks
+/// fit a multiprocessor, or two of twice as many. The grid is [sequences at a time, chunks].
+template <typename T, typename In, bool kGated, int kWarps>
 __global__ void __maxnreg__(128)
     pair_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
                 const __grid_constant__ GlobalSums<T> global, const __grid_constant__ KeptSums<T> kept,
                 In* __restrict__ y) {
   extern __shared__ __align__(16) char memory[];
   start_in_turn();
-  constexpr Exchange kExchange = kAlone ? Exchange::none : Exchange::running;
-  constexpr int kTokens = kSegment<T, Exchange::running, Pass::forward>;
-  using P = PairPlace<kTokens, kWarps>;
-  using Block = PairBlock<kGated, kAlone, P, In>;
+  using Single = PlaceOf<T, Exchange::running, Pass::forward>;
+  using P = PairPlace<Single::kTokens, kWarps>;
+  using Block = PairBlock<kGated, P, In>;
   const auto sequences = static_cast<unsigned>(shape.pair_sequences());
-  std::conditional_t<kAlone, NoArrivals, ClearedArrivals> cleared(shape, global);
+  ClearedArrivals cleared(shape, global);
   wait_cycles(static_cast<int64_t>(blockIdx.y) * shape.sequence_cycles);
   for (unsigned sequence = blockIdx.y; sequence < sequences; sequence += gridDim.y) {
     const P place(shape, blockIdx.x, sequence);  // Not kept from sequence to sequence: it would take registers.
@@ -100,7 +98,7 @@ __global__ void __maxnreg__(128)
       meet();
       finish_loads();
       for_single_channels(shape, place, [&](unsigned item) {
-        exact_forward<T, kExchange, Place<T, kTokens, kAlone>>(memory, shape, item, inputs, global, kept, y);
+        exact_forward<T, Exchange::running, Single>(memory, shape, item, inputs, global, kept, y);
       });
     }
     __syncthreads();  // Shared memory is read.

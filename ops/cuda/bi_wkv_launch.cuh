@@ -38,13 +38,6 @@ class Launcher {
   void also_reads(const at::Tensor& tensor) { shape_.vectorized = shape_.vectorized && rows_are_aligned(tensor); }
 
   const Shape& shape() const { return shape_; }
-  /// Has blocks of so many warps.
-  void set_warps(int warps) { shape_.warps = warps; }
-  /// Whether a sequence is one chunk that fills the segments of a long one's, but for some tokens of the last.
-  bool is_whole_chunk() const {
-    return shape_.chunks == 1 && shape_.tokens <= kChunkTokens<T> &&
-           shape_.tokens > kChunkTokens<T> - BackwardPairs<float>::kTokens && fits_pair_place();
-  }
   /// Whether a block may take pairs of channels of long sequences: where 32 bits suffice for PairPlace.
   bool pairs() const { return shape_.tokens >= kPairTokens && fits_pair_place(); }
   /// The same in a backward pass, of aligned rows of 16-bit tensors also where a sequence is one whole chunk: if the
@@ -166,8 +159,9 @@ class Launcher {
     constexpr int64_t kOfSums = sizeof(Sums<T>) / sizeof(T);
     KeptNumbers numbers;
     if (shape_.chunks > 1) numbers.sums = 2 * shape_.all_sums * kOfSums;
+    const bool is_whole_chunk = shape_.chunks == 1 && shape_.warps == BackwardPairs<float>::kWarps;
     constexpr int64_t kPiece = 16 / static_cast<int64_t>(sizeof(In));
-    if (sizeof(In) == 2 && shape_.channels % kPiece == 0 && (is_whole_chunk() || pairs())) {
+    if (sizeof(In) == 2 && shape_.channels % kPiece == 0 && (is_whole_chunk || pairs()) && fits_pair_place()) {
       numbers.beside = 2 * shape_.batch * segments() * shape_.channels * 2;
       numbers.frames = shape_.batch * shape_.chunks * shape_.channels;
     }

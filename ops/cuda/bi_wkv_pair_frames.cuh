@@ -194,7 +194,7 @@ struct PairFrames {
     for (bool framed = false;; framed = true) {
       float passed[2] = {1.0f, 1.0f};
       left = right = PairSums{};
-#pragma unroll 1
+#pragma unroll  // Else what is marked would be shifted.
       for (int part = 0; part < kParts; ++part) {
         if (part > 0) mark(part, left);
         const Terms terms(of, k(part), v(part));

@@ -21,8 +21,8 @@ struct PairParameters {
   }
 };
 
-/// A block's work on a chunk of 64 channels, for a PairPlace P. kAlone: there is one chunk, and nothing to exchange.
-template <bool kGated, bool kAlone, typename P, typename In>
+/// A block's work on a chunk of 64 channels, for a PairPlace P.
+template <bool kGated, typename P, typename In>
 class PairBlock {
  public:
   /// Of tokens that a block reads.
@@ -62,7 +62,7 @@ class PairBlock {
         [&](int, const PairSums& sums) { marks.leave(sums); });
     Sides<PairSums> beside = frames_.beside();
     float rescale[2] = {1.0f, 1.0f};
-    if constexpr (!kAlone) exchange(left, right, beside, rescale, global, meet);
+    exchange(left, right, beside, rescale, global, meet);
     keep(kept, beside);
     write_outputs(beside.left, beside.right, rescale, marks, kept, y);
   }
@@ -106,7 +106,7 @@ class PairBlock {
     for (int c = 0; c < 2; ++c) {
       if (!place_.inside(shape_, c)) continue;
       const auto store = [&](int direction, const PairSums& sums) {
-        if constexpr (!kAlone) store_sums(kept.at(direction, place_, shape_, c), frames_.of[c].leave(sums.of[c]));
+        store_sums(kept.at(direction, place_, shape_, c), frames_.of[c].leave(sums.of[c]));
       };
       if (place_.warp == 0) {
         store(0, beside.left);
@@ -159,6 +159,7 @@ class PairBlock {
       power[c] = frames_.of[c].power(kTokens - kPart);
       power_step[c] = frames_.of[c].power(-kPart);
     }
+    const SegmentOutputs<P, In> outputs(place_, shape_, y);
     Chunk<In, 2> gates[kPart], next_gates[kPart];
     if constexpr (kGated) load_gates(next_gates, kTokens - kPart);
 #pragma unroll 1
@@ -199,7 +200,7 @@ class PairBlock {
         store_chunk<2>(tiles_.k + (first + i) * kRow, out);
         frames_.push(right, terms, i);
       }
-      SegmentCopies<P, In>(place_, shape_).template write<kPart>(tiles_.k, y, first);
+      outputs.template write<kPart>(tiles_.k, first);
     }
   }
 

@@ -14,8 +14,8 @@ namespace vrwkv::ops::cuda {
 template <bool kGated, bool kAlone, typename P, typename In>
 class PairGradients {
  public:
-  /// Of tokens that a block reads at first.
-  static constexpr int kTokenBytes = PairTile<P, In>::kBytes / 2;
+  /// Of tokens that a block reads before it meets others: k, v, gy, and r with a gate.
+  static constexpr int kTokenBytes = PairTile<P, In>::kBytes / 4 * (kGated ? 4 : 3);
   /// Of shared memory.
   static constexpr int kBytes = PairTile<P, In>::kBytes + PairFrames<P>::kBytes +
                                 P::kWarps * kLanes * static_cast<int>(sizeof(float4) + sizeof(PairSums));

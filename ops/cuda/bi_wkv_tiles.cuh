@@ -8,9 +8,20 @@
 
 namespace vrwkv::ops::cuda {
 
-/// Copies of a segment's tokens between any tensor and its warp's rows of a tile.
+/// How a warp takes the rows of its tile in pieces of 16 bytes.
 template <typename P, typename In>
-class SegmentCopies {
+struct SegmentPieces {
+  static constexpr int kPiece = 16 / static_cast<int>(sizeof(In));   ///< Values that one thread takes at a time.
+  static constexpr int kPieces = kLanes * P::kWidth / kPiece;        ///< Of a row.
+  static constexpr int kRows = kLanes / kPieces;                     ///< That the warp takes at a time.
+  struct alignas(16) Piece {
+    In values[kPiece];
+  };
+};
+
+/// Copies of a segment's tokens to its warp's rows of a tile.
+template <typename P, typename In>
+class SegmentCopies : SegmentPieces<P, In> {
  public:
   __device__ __forceinline__ SegmentCopies(const P& place, const Shape& shape)
       : channels_(shape.channels),
@@ -20,8 +31,9 @@ class SegmentCopies {
         count_(place.count),
         wide_(shape.vectorized) {}
 
-  /// Starts to copy; `tile` is at the thread's own columns, its rows are kRow values apart, those behind the sequence's
-  /// end are filled with `missing`. Surplus columns of the last group repeat others. Complete after finish_loads().
+  /// Starts to copy; `tile` is at the thread's own columns, its rows are kRow values apart, those behind the
+  /// sequence's end are filled with `missing`. Surplus columns of the last group repeat others. Complete after
+  /// finish_loads().
   template <int kRow>
   __device__ __forceinline__ void start(In* tile, const In* tensor, In missing) const {
     if (!wide_) {
@@ -39,7 +51,7 @@ class SegmentCopies {
     In* to = tile - lane_ * kWidth + row * kRow + first;
     if (count_ == kTokens) {  // The same in the whole warp; without it, every copy would be a branch.
 #pragma unroll
-      for (int round = 0; round < kRounds<kTokens>; ++round, from += kRows * channels_) {
+      for (int round = 0; round < (kTokens + kRows - 1) / kRows; ++round, from += kRows * channels_) {
         if (kTokens % kRows == 0 || round * kRows + row < kTokens) {
           __pipeline_memcpy_async(to + round * kRows * kRow, from, sizeof(Piece));
         }
@@ -59,46 +71,12 @@ class SegmentCopies {
     }
   }
 
-  /// Copies kCount rows of a tile, from `first` on, whose columns all lanes have written, to `tensor`.
-  template <int kCount>
-  __device__ __forceinline__ void write(const In* tile, In* tensor, int first) const {
-    constexpr int kRow = kLanes * kWidth;
-    __syncwarp();
-    const int count = count_ - first < kCount ? count_ - first : kCount;
-    tile += first * kRow;
-    tensor += first_ + first * channels_ + group_channel_;
-    if (!wide_) {
-#pragma unroll
-      for (int c = 0; c < kWidth; ++c) {
-        if (group_channel_ + lane_ * kWidth + c >= channels_) continue;
-#pragma unroll 1
-        for (int i = 0; i < count; ++i) tensor[i * channels_ + column(c)] = tile[i * kRow + c];
-      }
-      return;
-    }
-    const int row = lane_ / kPieces, piece = lane_ % kPieces * kPiece;
-    In* to = tensor + (piece + row * channels_);
-    const In* from = tile - lane_ * kWidth + row * kRow + piece;
-    const int rows = group_channel_ + piece < channels_ ? count : 0;
-#pragma unroll
-    for (int round = 0; round < kRounds<kCount>; ++round, to += kRows * channels_) {
-      if (round * kRows + row < rows) {
-        *reinterpret_cast<Piece*>(to) = *reinterpret_cast<const Piece*>(from + round * kRows * kRow);
-      }
-    }
-  }
-
  private:
+  using Pieces = SegmentPieces<P, In>;
+  using typename Pieces::Piece;
+  using Pieces::kPiece, Pieces::kPieces, Pieces::kRows;
   static constexpr int kTokens = P::kTokens;
   static constexpr int kWidth = P::kWidth;
-  static constexpr int kPiece = 16 / static_cast<int>(sizeof(In));  ///< Values that one thread copies at a time.
-  static constexpr int kPieces = kLanes * kWidth / kPiece;          ///< Of a row.
-  static constexpr int kRows = kLanes / kPieces;                    ///< That the warp copies at a time.
-  template <int kCount>
-  static constexpr int kRounds = (kCount + kRows - 1) / kRows;
-  struct alignas(16) Piece {
-    In values[kPiece];
-  };
   static __device__ __forceinline__ int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
   /// Of the thread's channel `c` in its group, the last one for surplus channels.
   __device__ __forceinline__ int64_t column(int c) const {
@@ -107,6 +85,56 @@ class SegmentCopies {
 
   int64_t channels_, group_channel_, first_;
   int lane_, count_;
+  bool wide_;
+};
+
+/// Writes rows of a warp's tile, whose columns all lanes have written, to a segment's tokens in a tensor.
+template <typename P, typename In>
+class SegmentOutputs : SegmentPieces<P, In> {
+ public:
+  __device__ __forceinline__ SegmentOutputs(const P& place, const Shape& shape, In* tensor)
+      : channels_(static_cast<unsigned>(shape.channels)), lane_(place.lane), wide_(shape.vectorized) {
+    // Without pieces: the thread's own columns, of which each is looked at.
+    const int row = wide_ ? lane_ / kPieces : 0, column = wide_ ? lane_ % kPieces * kPiece : lane_ * P::kWidth;
+    left_ = static_cast<int>(channels_) - static_cast<int>(place.group_channel) - column;
+    count_ = left_ > 0 ? place.count - row : 0;
+    to_ = tensor + (place.first(shape.channels) + place.group_channel + column + row * shape.channels);
+    from_ = row * kRow + (wide_ ? column - lane_ * P::kWidth : 0);
+  }
+
+  /// Writes kCount rows from `first` on. `tile` is at the thread's own columns.
+  template <int kCount>
+  __device__ __forceinline__ void write(const In* tile, int first) const {
+    __syncwarp();
+    const In* from = tile + (first * kRow + from_);
+    In* to = to_ + static_cast<uint64_t>(static_cast<unsigned>(first)) * channels_;
+    const int count = count_ - first;
+    if (!wide_) {
+#pragma unroll 1
+      for (int i = 0; i < kCount && i < count; ++i, from += kRow, to += channels_) {
+#pragma unroll
+        for (int c = 0; c < P::kWidth; ++c) {
+          if (c < left_) to[c] = from[c];
+        }
+      }
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < kCount; i += kRows, to += static_cast<uint64_t>(kRows) * channels_) {
+      const Piece piece = *reinterpret_cast<const Piece*>(from + i * kRow);
+      if (i < count && (i + kRows <= kCount || i + lane_ / kPieces < kCount)) *reinterpret_cast<Piece*>(to) = piece;
+    }
+  }
+
+ private:
+  using Pieces = SegmentPieces<P, In>;
+  using typename Pieces::Piece;
+  using Pieces::kPiece, Pieces::kPieces, Pieces::kRows;
+  static constexpr int kRow = kLanes * P::kWidth;
+
+  In* to_;
+  unsigned channels_;
+  int lane_, left_, count_, from_;
   bool wide_;
 };
 
