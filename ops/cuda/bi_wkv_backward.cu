@@ -31,7 +31,7 @@ void run(BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const Gradie
   if (shape.chunks == 1) {
     if constexpr (sizeof(In) == 2) {
       const KeptSums<T> kept = launcher.kept_pointers(sums);
-      if (launcher.backward_pairs(sums) && run_pairs<kGated, true>(launcher, kept, {}, gradients)) return;
+      if (launcher.backward_pairs() && run_pairs<kGated, true>(launcher, kept, {}, gradients)) return;
     }
     launcher.launch(backward_kernel<T, In, Exchange::none, kGated, false>,
                     launcher.template backward_bytes<Exchange::none, false>(), shape, inputs, ChunkSums<T>{},
@@ -43,7 +43,7 @@ void run(BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const Gradie
   const int bytes = launcher.template backward_bytes<Exchange::running, false>();
   const typename BackwardLauncher<T, In>::ExchangeMemory exchange(launcher);
   if constexpr (sizeof(In) == 2) {
-    if (launcher.backward_pairs(sums) && run_pairs<kGated, false>(launcher, kept, exchange.pointers(), gradients)) return;
+    if (launcher.backward_pairs() && run_pairs<kGated, false>(launcher, kept, exchange.pointers(), gradients)) return;
   }
   if constexpr (sizeof(T) == 4) {
     const auto kernel = backward_kernel<T, In, Exchange::running, kGated, false>;
@@ -54,8 +54,8 @@ void run(BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const Gradie
     }
   }
   launcher.launch(backward_kernel<T, In, Exchange::former, kGated, true>,
-                  launcher.template backward_bytes<Exchange::former, true>(), shape, inputs, of_chunks, exchange.pointers(),
-                  gradients);
+                  launcher.template backward_bytes<Exchange::former, true>(), shape, inputs, of_chunks,
+                  exchange.pointers(), gradients);
   launcher.launch(backward_kernel<T, In, Exchange::former, kGated, false>, bytes, shape, inputs, of_chunks,
                   exchange.pointers(), gradients);
 }

@@ -53,9 +53,9 @@ constexpr int kChunkTokens = sizeof(T) == 4 ? 196 : 80;
 constexpr int64_t kLongTokens = 8193;
 constexpr size_t kTwoLongChunksBytes = 220 * 1024;
 
-/// Tokens from which on a block takes pairs of channels: in the backward pass those of 16-bit tensors whose rows are
-/// aligned. Shorter sequences fill the device with as few turns one by one, with twice as many blocks. How many
-/// elements the batch has decides nothing, so that it gives what they get alone.
+/// Tokens from which on a block of the forward pass takes pairs of channels. Shorter sequences fill the device with as
+/// few turns one by one, with twice as many blocks. How many elements the batch has decides nothing, so that it gives
+/// what they get alone.
 constexpr int64_t kPairTokens = 2048;
 
 /// Exponentials and conditional choices of one thread. float uses the hardware's base-2 exponential, whose error is
@@ -154,6 +154,8 @@ struct Place {
   }
 
   static __device__ int warps(const Shape& shape) { return shape.warps; }
+  __device__ bool is_inside(const Shape& /*shape*/) const { return inside; }
+  __device__ int64_t first_channel() const { return channel; }
   /// The segment's first value in a tensor whose tokens are `stride` apart, but for its channel.
   __device__ int64_t first(int64_t stride) const { return first_row * stride; }
   /// Index of the chunk's sums in [batch, chunks, channels].
@@ -192,6 +194,9 @@ struct PairPlace {
   }
 
   static constexpr __device__ int warps(const Shape& /*shape*/) { return kWarps; }
+  /// Whether the thread has channels, of which there are only whole pairs.
+  __device__ bool is_inside(const Shape& shape) const { return inside(shape, 0); }
+  __device__ unsigned first_channel() const { return own(0); }
   __device__ bool inside(const Shape& shape, int c) const { return own(c) < static_cast<unsigned>(shape.channels); }
   /// Channel c; surplus ones are the last channel.
   __device__ unsigned channel(const Shape& shape, int c) const {

@@ -114,9 +114,9 @@ __device__ __forceinline__ void add_sums(Sums<T> (&to)[kWidth], int count, const
   }
 }
 
-/// Warps that gather the chunks left of the block's, the first ones; the others gather those on its right. In proportion
-/// to the chunks, since the block waits for the warp that has most. There are several warps where there are several
-/// chunks.
+/// Warps that gather the chunks left of the block's, the first ones; the others gather those on its right. In
+/// proportion to the chunks, since the block waits for the warp that has most. There are several warps where there are
+/// several chunks.
 template <typename P>
 __device__ __forceinline__ int left_workers(const P& place, const Shape& shape) {
   const int others = shape.chunks - 1, warps = place.warps(shape);
@@ -167,7 +167,8 @@ __device__ __forceinline__ void gather_chunks(const P& place, const Shape& shape
     return found;
   });
 #pragma unroll
-  for (int c = 0; c < kWidth; ++c) store_sums(gathered + (c * place.warps(shape) + place.warp) * kLanes + place.lane, sums[c]);
+  for (int c = 0; c < kWidth; ++c)
+    store_sums(gathered + (c * place.warps(shape) + place.warp) * kLanes + place.lane, sums[c]);
 }
 
 /// What comes in to channel c from the chunks left and right of this one, when all threads have gathered.

@@ -22,38 +22,33 @@ bool run_pairs(ForwardLauncher<T, In>& launcher, const GlobalSums<T>& global, co
   return true;
 }
 
-/// Keeps in `sums`, where defined, what the backward pass wants, or chunk_sums_of() it.
-template <bool kGated, typename T, typename In>
-void run(ForwardLauncher<T, In>& launcher, at::Tensor& sums, In* y) {
+template <bool kGated, bool kKeeps, typename T, typename In>
+void run(ForwardLauncher<T, In>& launcher, const KeptSums<T>& kept, In* y) {
   const Shape& shape = launcher.shape();
   const Inputs<T, In> inputs = launcher.inputs();
-  KeptSums<T> kept = launcher.kept_pointers(sums);
   if (shape.chunks == 1) {
-    launcher.launch(forward_kernel<T, In, Exchange::none, kGated>, launcher.template forward_bytes<Exchange::none>(),
-                    shape, inputs, GlobalSums<T>{}, kept, y);
+    launcher.launch(forward_kernel<T, In, Exchange::none, kGated, kKeeps>,
+                    launcher.template forward_bytes<Exchange::none>(), shape, inputs, GlobalSums<T>{}, kept, y);
     return;
   }
   const int bytes = launcher.template forward_bytes<Exchange::running>();
   const typename ForwardLauncher<T, In>::ExchangeMemory exchange(launcher);
   if constexpr (sizeof(T) == 4) {
-    if (launcher.pairs()) {
+    if (launcher.forward_pairs()) {
       constexpr int kWarps = kChunkTokens<T> / kSegment<T, Exchange::running, Pass::forward>;
       const auto run_warps =
           shape.warps == kWarps ? run_pairs<kGated, kWarps, T, In> : run_pairs<kGated, 2 * kWarps, T, In>;
       if (run_warps(launcher, exchange.pointers(), kept, y)) return;
     }
-  }
-  if (sums.defined()) sums = launcher.chunk_sums_of(sums);
-  kept = launcher.kept_pointers(sums);
-  if constexpr (sizeof(T) == 4) {
-    const auto kernel = forward_kernel<T, In, Exchange::running, kGated>;
+    const auto kernel = forward_kernel<T, In, Exchange::running, kGated, kKeeps>;
     if (const int64_t at_once = launcher.sequences_at_once(kernel, bytes, shape.sequences()); at_once > 0) {
       launcher.launch_running(kernel, bytes, at_once, /*together=*/true, shape, inputs, exchange.pointers(), kept, y);
       return;
     }
   }
   launcher.launch(totals_kernel<T, In>, bytes, shape, inputs, exchange.pointers());
-  launcher.launch(forward_kernel<T, In, Exchange::former, kGated>, bytes, shape, inputs, exchange.pointers(), kept, y);
+  launcher.launch(forward_kernel<T, In, Exchange::former, kGated, kKeeps>, bytes, shape, inputs, exchange.pointers(),
+                  kept, y);
 }
 
 }  // namespace
@@ -66,8 +61,11 @@ BiWkvOutput bi_wkv_forward(const at::Tensor& w, const at::Tensor& u, const at::T
     ForwardLauncher<T, scalar_t> launcher(w, u, k, v, r, keeps_sums);
     if (keeps_sums) out.sums = launcher.kept_memory();
     if (out.y.numel() == 0) return;
-    const auto run_gated = launcher.gated() ? run<true, T, scalar_t> : run<false, T, scalar_t>;
-    run_gated(launcher, out.sums, out.y.mutable_data_ptr<scalar_t>());
+    const KeptSums<T> kept = launcher.kept_pointers(out.sums);
+    constexpr bool kMayKeep = sizeof(scalar_t) == 2;
+    const auto run_gated = launcher.gated() ? run<true, false, T, scalar_t> : run<false, false, T, scalar_t>;
+    const auto run_keeping = launcher.gated() ? run<true, kMayKeep, T, scalar_t> : run<false, kMayKeep, T, scalar_t>;
+    (kept.beside != nullptr ? run_keeping : run_gated)(launcher, kept, out.y.mutable_data_ptr<scalar_t>());
   });
   return out;
 }

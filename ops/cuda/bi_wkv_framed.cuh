@@ -18,7 +18,7 @@
 namespace vrwkv::ops::cuda {
 
 /// Sums relative to the frame.
-struct FramedSums {
+struct alignas(8) FramedSums {
   float a, b;
 };
 
@@ -291,11 +291,28 @@ struct PartTerms {
   }
 };
 
+/// Keeps what stands left and right of part `part` of a thread's segment, if that is the first or the last of one of
+/// the backward pass's. `Both`: FramedSums of each of the thread's channels.
+template <typename P, typename Both>
+__device__ __forceinline__ void keep_beside(const P& place, const Shape& shape, const KeptSums<float>& kept, int part,
+                                            const Both& left, const Both& right) {
+  if (!place.is_inside(shape)) return;
+  constexpr int kParts = BackwardPairs<float>::kTokens / kPart;
+  part += place.warp * (P::kTokens / kPart);
+  const auto store = [&](int direction, const Both& sums) {
+    const int segment = place.chunk * BackwardPairs<float>::kWarps + part / kParts;
+    *reinterpret_cast<Both*>(kept.at_beside(direction, place.b, segment, shape, place.first_channel())) = sums;
+  };
+  if (part % kParts == 0) store(0, left);
+  if (part % kParts == kParts - 1) store(1, right);
+}
+
 /// y of a segment's tokens, from all that stands left and right of the segment, part by part.
-template <bool kGated, typename P, typename In>
+/// kKeeps: also keep_beside().
+template <bool kGated, bool kKeeps, typename P, typename In>
 __device__ __forceinline__ void write_outputs(const Shape& shape, const P& place, const Frame& frame,
                                               const ForwardTiles<In, P::kTokens>& tiles, Marks<P::kTokens>& marks,
-                                              const SegmentSides& segment, In* y) {
+                                              const SegmentSides& segment, const KeptSums<float>& kept, In* y) {
   constexpr int kTokens = P::kTokens;
   const int written = place.inside ? place.count : 0;
   FramedSums right = segment.sides.right;
@@ -304,9 +321,10 @@ __device__ __forceinline__ void write_outputs(const Shape& shape, const P& place
   In* out = y + place.first_element + (kTokens - 1) * shape.channels;
 #pragma unroll 1
   for (int first = kTokens - kPart; first >= 0; first -= kPart) {
-    const PartTerms part(frame, tiles.k + first * kLanes, tiles.v + first * kLanes,
-                         widen(marks.take(), segment.rescale, power, segment.sides.left));
+    const FramedSums left = widen(marks.take(), segment.rescale, power, segment.sides.left);
+    const PartTerms part(frame, tiles.k + first * kLanes, tiles.v + first * kLanes, left);
     power *= power_step;
+    if constexpr (kKeeps) keep_beside(place, shape, kept, first / kPart, left, right);
 #pragma unroll
     for (int i = kPart - 1; i >= 0; --i) {
       FramedSums output = part.output(frame, i, right);
@@ -321,22 +339,8 @@ __device__ __forceinline__ void write_outputs(const Shape& shape, const P& place
   }
 }
 
-/// Keeps what stands beside the segment of a sequence that is one chunk, for the backward pass.
-template <typename P>
-__device__ __forceinline__ void keep_beside(const P& place, const Shape& shape, const KeptSums<float>& kept,
-                                            const Frame& frame, const Sides<FramedSums>& sides) {
-  if (kept.beside == nullptr || !place.inside) return;
-  const auto store = [&](int direction, const FramedSums& sums) {
-    store_vector(kept.at_beside(direction, place.b, place.warp, shape, place.channel),
-                 Vector<float, 2>{sums.a, sums.b});
-  };
-  store(0, sides.left);
-  store(1, sides.right);
-  if (place.warp == 0) kept.frames[place.chunk_index(shape)] = frame.value();
-}
-
 /// The forward pass of a chunk. False, and nothing written, if a channel of the block takes no frame.
-template <Exchange kExchange, bool kGated, typename P, typename In>
+template <Exchange kExchange, bool kGated, bool kKeeps, typename P, typename In>
 __device__ __forceinline__ bool framed_forward(const Shape& shape, const P& place, const SharedMemory<float>& shared,
                                                const Inputs<float, In>& inputs, const GlobalSums<float>& global,
                                                const KeptSums<float>& kept, In* y) {
@@ -363,10 +367,9 @@ __device__ __forceinline__ bool framed_forward(const Shape& shape, const P& plac
     const Sides<Sums<float>> incoming = gathered_sums(place, shape, shared.gathered());
     keep_incoming(place, shape, kept, incoming);
     widen_segment(segment, frame, place, shape, incoming);
-  } else {
-    keep_beside(place, shape, kept, frame, segment.sides);
   }
-  write_outputs<kGated>(shape, place, frame, tiles, scan.marks, segment, y);
+  if (kKeeps && place.inside && place.warp == 0) kept.frames[place.chunk_index(shape)] = frame.value();
+  write_outputs<kGated, kKeeps>(shape, place, frame, tiles, scan.marks, segment, kept, y);
   return true;
 }
 

@@ -50,8 +50,8 @@ __device__ __forceinline__ void for_single_channels(const Shape& shape, const P&
 }
 
 /// y, or sigmoid(r) y with a gate; and what comes in to each chunk of several, for the backward pass, unless `kept` is
-/// null.
-template <typename T, typename In, Exchange kExchange, bool kGated>
+/// null; with kKeeps also all else that KeptSums has.
+template <typename T, typename In, Exchange kExchange, bool kGated, bool kKeeps>
 __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
     forward_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,
                    const __grid_constant__ GlobalSums<T> global, const __grid_constant__ KeptSums<T> kept,
@@ -63,7 +63,7 @@ __global__ void __maxnreg__((kForwardRegisters<T, kExchange>))
   if constexpr (kExchange == Exchange::running) ClearedArrivals(shape, global).wait();
   for_each_item<P, kExchange>(shape, [&](unsigned item, const P& place) {
     if constexpr (sizeof(T) == 4) {
-      if (framed_forward<kExchange, kGated>(shape, place, shared, inputs, global, kept, y)) return;
+      if (framed_forward<kExchange, kGated, kKeeps>(shape, place, shared, inputs, global, kept, y)) return;
     }
     exact_forward<T, kExchange, P>(memory, shape, item, inputs, global, kept, y);
   });
@@ -143,8 +143,8 @@ __global__ void __maxnreg__((kBackwardRegisters<T, kTotalsOnly>))
   });
 }
 
-/// The same, 64 channels a block: two blocks fit a multiprocessor. Over sequences of several chunks, which meet while it
-/// runs, or with kAlone of one chunk. The grid is [sequences at a time, chunks].
+/// The same, 64 channels a block: two blocks fit a multiprocessor. Over sequences of several chunks, which meet while
+/// it runs, or with kAlone of one chunk. The grid is [sequences at a time, chunks].
 template <typename T, typename In, bool kGated, bool kAlone>
 __global__ void __maxnreg__(128)
     pair_backward_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Inputs<T, In> inputs,

@@ -38,13 +38,11 @@ class Launcher {
   void also_reads(const at::Tensor& tensor) { shape_.vectorized = shape_.vectorized && rows_are_aligned(tensor); }
 
   const Shape& shape() const { return shape_; }
-  /// Whether a block may take pairs of channels of long sequences: where 32 bits suffice for PairPlace.
-  bool pairs() const { return shape_.tokens >= kPairTokens && fits_pair_place(); }
-  /// The same in a backward pass, of aligned rows of 16-bit tensors also where a sequence is one whole chunk: if the
-  /// forward pass has kept what stands beside the segments.
-  bool backward_pairs(const at::Tensor& kept) const {
-    return shape_.vectorized && kept_numbers_.beside > 0 && kept.numel() == kept_numbers_.all();
-  }
+  /// Whether a block of the forward pass takes pairs of channels: of long sequences.
+  bool forward_pairs() const { return shape_.tokens >= kPairTokens && fits_pair_place(); }
+  /// The same in the backward pass, for which the forward pass has kept what it needs: of aligned rows of 16-bit
+  /// tensors in sequences of several chunks or of one that is whole.
+  bool backward_pairs() const { return kept_numbers_.beside > 0 && shape_.vectorized; }
   bool gated() const { return r_.defined(); }
 
   Inputs<T, In> inputs() const {
@@ -69,15 +67,13 @@ class Launcher {
 
   /// Memory for what KeptSums points to.
   at::Tensor kept_memory() const { return scratch({kept_numbers_.all()}); }
-  /// Of that what every forward pass fills.
-  at::Tensor chunk_sums_of(const at::Tensor& kept) const { return kept.narrow(0, 0, kept_numbers_.sums); }
-  /// Into either of them, or null.
+  /// Into that, or null.
   KeptSums<T> kept_pointers(const at::Tensor& kept) const {
     KeptSums<T> pointers{};
     if (!kept.defined()) return pointers;
     T* const sums = kept.mutable_data_ptr<T>();
     pointers.sums = reinterpret_cast<Sums<T>*>(sums);
-    if (kept_numbers_.beside > 0 && kept.numel() == kept_numbers_.all()) {
+    if (kept_numbers_.beside > 0) {
       pointers.beside = sums + kept_numbers_.sums;
       pointers.frames = pointers.beside + kept_numbers_.beside;
       pointers.segments = segments();
@@ -87,8 +83,8 @@ class Launcher {
 
   /// That a forward pass of the same shape has kept `kept`.
   void check_kept(const at::Tensor& kept) const {
-    const bool fits = kept.dim() == 1 && (kept.numel() == kept_numbers_.sums || kept.numel() == kept_numbers_.all());
-    TORCH_CHECK(fits && kept.scalar_type() == w_.scalar_type() && kept.device() == k_.device() && kept.is_contiguous(),
+    TORCH_CHECK(kept.sizes() == at::IntArrayRef({kept_numbers_.all()}) && kept.scalar_type() == w_.scalar_type() &&
+                    kept.device() == k_.device() && kept.is_contiguous(),
                 "bi_wkv: the backward pass wants the sums that the forward pass of this shape has kept, [",
                 kept_numbers_.all(), "] of ", w_.scalar_type(), " on ", k_.device(), ", got ", kept.sizes(), " of ",
                 kept.scalar_type(), " on ", kept.device());
@@ -159,9 +155,9 @@ class Launcher {
     constexpr int64_t kOfSums = sizeof(Sums<T>) / sizeof(T);
     KeptNumbers numbers;
     if (shape_.chunks > 1) numbers.sums = 2 * shape_.all_sums * kOfSums;
-    const bool is_whole_chunk = shape_.chunks == 1 && shape_.warps == BackwardPairs<float>::kWarps;
+    const bool is_whole = shape_.chunks > 1 || shape_.warps == BackwardPairs<float>::kWarps;
     constexpr int64_t kPiece = 16 / static_cast<int64_t>(sizeof(In));
-    if (sizeof(In) == 2 && shape_.channels % kPiece == 0 && (is_whole_chunk || pairs()) && fits_pair_place()) {
+    if (sizeof(In) == 2 && shape_.channels % kPiece == 0 && is_whole && fits_pair_place()) {
       numbers.beside = 2 * shape_.batch * segments() * shape_.channels * 2;
       numbers.frames = shape_.batch * shape_.chunks * shape_.channels;
     }
@@ -219,7 +215,8 @@ class Launcher {
   KeptNumbers kept_numbers_;
 };
 
-/// With `r`, y is multiplied by sigmoid(r). `sums`, where asked for, is what the backward pass wants to have kept: KeptSums.
+/// With `r`, y is multiplied by sigmoid(r). `sums`, where asked for, is what the backward pass wants to have kept:
+/// KeptSums.
 struct BiWkvOutput {
   at::Tensor y, sums;
 };

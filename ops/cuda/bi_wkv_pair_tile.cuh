@@ -161,12 +161,13 @@ class PairOutputs {
  public:
   using Tile = PairTile<P, In>;
 
-  __device__ __forceinline__ PairOutputs(const Shape& shape, const P& place, const GradientPointers<float, In>& gradients)
+  __device__ __forceinline__ PairOutputs(const Shape& shape, const P& place,
+                                         const GradientPointers<float, In>& gradients)
       : row_bytes_(static_cast<unsigned>(gradients.stride) * static_cast<unsigned>(sizeof(In))), pieces_(place.lane) {
     const unsigned column = place.group_channel + pieces_.column;
     count_ = column < static_cast<unsigned>(shape.channels) ? place.count : 0;
-    const uint64_t first = static_cast<uint64_t>(place.first_row + static_cast<unsigned>(pieces_.row)) * row_bytes_ +
-                           column * sizeof(In);
+    const uint64_t first =
+        static_cast<uint64_t>(place.first_row + static_cast<unsigned>(pieces_.row)) * row_bytes_ + column * sizeof(In);
     gk_ = reinterpret_cast<char*>(gradients.gk) + first;
     gv_ = reinterpret_cast<char*>(gradients.gv) + first;
   }

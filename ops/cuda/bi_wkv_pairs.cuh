@@ -116,21 +116,6 @@ class PairBlock {
     }
   }
 
-  /// Keeps what stands beside the backward pass's segments, where the segment's part is the first or the last of one.
-  __device__ __forceinline__ void keep_beside(const KeptSums<float>& kept, int part, const PairSums& left,
-                                              const PairSums& right) const {
-    if (kept.beside == nullptr || !place_.inside(shape_, 0)) return;  // There are only whole pairs of channels.
-    constexpr int kParts = BackwardPairs<float>::kTokens / kPart;
-    part += place_.warp * (kTokens / kPart);
-    const auto store = [&](int direction, const PairSums& sums) {
-      const int segment = place_.chunk * BackwardPairs<float>::kWarps + part / kParts;
-      *reinterpret_cast<PairSums*>(
-          kept.at_beside(direction, place_.b, segment, shape_, place_.channel(shape_, 0))) = sums;
-    };
-    if (part % kParts == 0) store(0, left);
-    if (part % kParts == kParts - 1) store(1, right);
-  }
-
   /// The gates' logits of a part. They have no tile, so that four blocks fit a multiprocessor with a gate, too.
   __device__ __forceinline__ void load_gates(Chunk<In, 2> (&gates)[kPart], int first) const {
     const int64_t column = place_.group_channel + 2 * place_.lane;
@@ -176,7 +161,7 @@ class PairBlock {
         state.of[c] = widen(state.of[c], rescale[c], power[c], left.of[c]);
         power[c] *= power_step[c];
       }
-      keep_beside(kept, first / kPart, state, right);
+      if (kept.beside != nullptr) keep_beside(place_, shape_, kept, first / kPart, state, right);
 #pragma unroll
       for (int i = 0; i < kPart; ++i) {
 #pragma unroll

@@ -1,10 +1,10 @@
 #pragma once
 
 // The backward pass in float32 with one exponential a token (bi_wkv_framed_backward.cuh), for pairs of neighbouring
-// channels of 16-bit tensors. All that stands beside a segment is what the forward pass has kept. q and h take the places of all that is read of a token, and k and v are read once more,
-// from the second cache: so twice as much of all sequences is on the device at once as with single channels, and half
-// as often the blocks of a sequence wait for each other. The tokens of a block's next chunk come in while gk and gv of
-// this one are written.
+// channels of 16-bit tensors. All that stands beside a segment is what the forward pass has kept. q and h take the
+// places of all that is read of a token, and k and v are read once more, from the second cache: so twice as much of all
+// sequences is on the device at once as with single channels, and half as often the blocks of a sequence wait for each
+// other. The tokens of a block's next chunk come in while gk and gv of this one are written.
 
 #include "ops/cuda/bi_wkv_pair_tile.cuh"
 
@@ -119,7 +119,7 @@ class PairGradients {
     Pair keys[kPart], values[kPart];
 
     __device__ __forceinline__ FirstPart(const Shape& shape, const P& place, const Inputs<float, In>& inputs) {
-      const auto read = [&](Pair (&to)[kPart], const In* from, uint32_t missing) {
+      const auto read = [&](Pair(&to)[kPart], const In* from, uint32_t missing) {
         const PairRows<In> rows(shape, place, const_cast<In*>(from), shape.channels);  // Only read.
 #pragma unroll
         for (int i = 0; i < kPart; ++i) rows.load_below(to[i], i, place.count, missing);
@@ -258,7 +258,7 @@ class PairGradients {
   /// the first half of the part before, from which gk and gv are gone. Gives that chunk's frames.
   template <typename Next>
   __device__ __forceinline__ float2 write_gradients(FirstPart& first, const Sides<PairSums>& beside,
-                                                  const PairMarks& marks, bool continues, const Next& next) {
+                                                    const PairMarks& marks, bool continues, const Next& next) {
     // Right of the parts: also what stands right of the segment. They wait in shared memory, in the thread's own places
     // among the segments' sums and the parts of gradients, which lie side by side.
     static_assert(kLast == 3);
@@ -283,7 +283,7 @@ class PairGradients {
     Copies again(shape_, place_), following(shape_, next());
     again.skip();
     PairSums left = beside.left;
-    Pair (&keys)[kPart] = first.keys, (&values)[kPart] = first.values;
+    Pair(&keys)[kPart] = first.keys, (&values)[kPart] = first.values;
     float token = first_token(), gu[2]{};
     float2 next_frames{};
 #pragma unroll 1

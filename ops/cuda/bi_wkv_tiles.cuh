@@ -11,9 +11,9 @@ namespace vrwkv::ops::cuda {
 /// How a warp takes the rows of its tile in pieces of 16 bytes.
 template <typename P, typename In>
 struct SegmentPieces {
-  static constexpr int kPiece = 16 / static_cast<int>(sizeof(In));   ///< Values that one thread takes at a time.
-  static constexpr int kPieces = kLanes * P::kWidth / kPiece;        ///< Of a row.
-  static constexpr int kRows = kLanes / kPieces;                     ///< That the warp takes at a time.
+  static constexpr int kPiece = 16 / static_cast<int>(sizeof(In));  ///< Values that one thread takes at a time.
+  static constexpr int kPieces = kLanes * P::kWidth / kPiece;       ///< Of a row.
+  static constexpr int kRows = kLanes / kPieces;                    ///< That the warp takes at a time.
   struct alignas(16) Piece {
     In values[kPiece];
   };
@@ -73,8 +73,8 @@ class SegmentCopies : SegmentPieces<P, In> {
 
  private:
   using Pieces = SegmentPieces<P, In>;
-  using typename Pieces::Piece;
   using Pieces::kPiece, Pieces::kPieces, Pieces::kRows;
+  using typename Pieces::Piece;
   static constexpr int kTokens = P::kTokens;
   static constexpr int kWidth = P::kWidth;
   static __device__ __forceinline__ int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
@@ -128,8 +128,8 @@ class SegmentOutputs : SegmentPieces<P, In> {
 
  private:
   using Pieces = SegmentPieces<P, In>;
-  using typename Pieces::Piece;
   using Pieces::kPiece, Pieces::kPieces, Pieces::kRows;
+  using typename Pieces::Piece;
   static constexpr int kRow = kLanes * P::kWidth;
 
   In* to_;

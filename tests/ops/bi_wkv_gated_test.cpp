@@ -105,7 +105,7 @@ TEST_P(BiWkvGated, IsExactToReducedPrecisionAtEverySize) {
   };
   for (const auto& precision :
        {Precision{at::kFloat, 1e-5, 1e-4, 2e-3}, {at::kBFloat16, 1e-2, 1e-2, 1e-2}, {at::kHalf, 1e-3, 2e-3, 2e-3}}) {
-    for (const int64_t tokens : {1, 2, 31, 33, 181, 196, 197, 256, 257, 1024, 4096, 16384, 65537}) {
+    for (const int64_t tokens : {1, 2, 31, 33, 171, 196, 197, 256, 257, 1024, 4096, 16384, 65537}) {
       if (tokens > 20'000 && !GetParam().is_cuda()) continue;  // Nothing new there.
       for (const auto& [decay, key_scale] : {std::pair{1.0, 1.0}, {25.0, 3.0}, {60.0, 30.0}}) {
         if (precision.dtype != at::kFloat && key_scale > 3.0) continue;  // the rounding of y dominates at such peaks
@@ -116,7 +116,8 @@ TEST_P(BiWkvGated, IsExactToReducedPrecisionAtEverySize) {
         const double longer = fuses ? 1.0 : std::max(1.0, static_cast<double>(tokens) / 4096);
         const double looser = GetParam().is_cuda() || tokens < 4096 ? 1 : decay > 40 ? 10 : 2 * longer;
         for (const int64_t channels : {1, 35, 131, 136}) {
-          if (channels > 35 && tokens != 181 && tokens != 196 && tokens != 4096) continue;
+          const bool is_wide_too = tokens == 171 || tokens == 196 || tokens == 1024 || tokens == 4096;
+          if (channels > 35 && !is_wide_too) continue;
           SCOPED_TRACE(c10::str(precision.dtype, " T ", tokens, " C ", channels, " |wT| ", decay, " k ", key_scale));
           const Tensors rounded =
               cast(random_inputs(2, tokens, channels, decay, key_scale), GetParam(), precision.dtype);
@@ -235,8 +236,9 @@ TEST_P(BiWkvGated, RefusesSumsOfAnotherForwardPass) {
     backward.call(in[0], in[1], in[2], in[3], in[4], at::empty({0}, in[2].options()));
     FAIL() << "no error";
   } catch (const c10::Error& error) {
-    EXPECT_NE(std::string(error.what()).find("wants the sums that the forward pass of this shape has kept, [2304] of Float"),
-              std::string::npos)
+    EXPECT_NE(
+        std::string(error.what()).find("wants the sums that the forward pass of this shape has kept, [2304] of Float"),
+        std::string::npos)
         << error.what();
   }
 }
