@@ -172,7 +172,8 @@ class PairOutputs {
     gv_ = reinterpret_cast<char*>(gradients.gv) + first;
   }
 
-  /// Writes a part, whose gk is in `rows` of the tile and gv in those behind them.
+  /// Writes a part, whose gk is in `rows` of the tile and gv in those behind them. (What is read behind these is not
+  /// written.)
   __device__ __forceinline__ void write(const In* rows) {
     __syncwarp();
     const In* const from = rows + pieces_.in_tile();

@@ -102,7 +102,8 @@ class SegmentOutputs : SegmentPieces<P, In> {
     from_ = row * kRow + (wide_ ? column - lane_ * P::kWidth : 0);
   }
 
-  /// Writes kCount rows from `first` on. `tile` is at the thread's own columns.
+  /// Writes kCount rows from `first` on. `tile` is at the thread's own columns. (What is read behind these rows is not
+  /// written.)
   template <int kCount>
   __device__ __forceinline__ void write(const In* tile, int first) const {
     __syncwarp();
