@@ -36,11 +36,12 @@ class Frame {
 
   /// Whether the sums of a block of `block` tokens, of `tokens` in all, keep within float32. For w < 0 the sums that
   /// come in from outside may exceed the block's own by e^{|w| tokens}; for w > 0 it is the gradient of w, a sum over
-  /// positions, that would lose digits if the attention spanned only a hundredth of the sequence. False for NaN.
+  /// positions, that would lose digits if the attention spanned only a hundredth of the sequence. False for NaN. Both
+  /// passes have to find alike, to the last bit: the backward pass reads what only this way keeps.
   __device__ bool fits(int block, int64_t tokens) const {
     const auto length = static_cast<float>(tokens), span = static_cast<float>(block);
     const float reach = w_ < 0.0f ? -w_ * fmaxf(length, span) : w_ * span;
-    return reach + fabsf(u_) <= 40.0f && w_ * length <= 200.0f;
+    return __fadd_rn(reach, fabsf(u_)) <= 40.0f && w_ * length <= 200.0f;
   }
 
   /// The decay over `tokens` tokens.

@@ -8,6 +8,7 @@
 #include <c10/cuda/CUDAException.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "ops/cuda/bi_wkv_kernels.cuh"
@@ -65,8 +66,8 @@ class Launcher {
   /// Numbers of type T on the device.
   at::Tensor scratch(at::IntArrayRef sizes) const { return at::empty(sizes, w_.options()); }
 
-  /// Memory for what KeptSums points to.
-  at::Tensor kept_memory() const { return scratch({kept_numbers_.all()}); }
+  /// Memory for what KeptSums points to: one part behind the other, but with sizes that tell what it is of.
+  at::Tensor kept_memory() const { return scratch(kept_sizes()); }
   /// Into that, or null.
   KeptSums<T> kept_pointers(const at::Tensor& kept) const {
     KeptSums<T> pointers{};
@@ -74,8 +75,8 @@ class Launcher {
     T* const sums = kept.mutable_data_ptr<T>();
     pointers.sums = reinterpret_cast<Sums<T>*>(sums);
     if (kept_numbers_.beside > 0) {
-      pointers.beside = sums + kept_numbers_.sums;
-      pointers.frames = pointers.beside + kept_numbers_.beside;
+      pointers.beside = sums + kept_numbers_.sums * elements();
+      pointers.frames = pointers.beside + kept_numbers_.beside * elements();
       pointers.segments = segments();
     }
     return pointers;
@@ -83,18 +84,18 @@ class Launcher {
 
   /// That a forward pass of the same shape has kept `kept`.
   void check_kept(const at::Tensor& kept) const {
-    TORCH_CHECK(kept.sizes() == at::IntArrayRef({kept_numbers_.all()}) && kept.scalar_type() == w_.scalar_type() &&
+    TORCH_CHECK(kept.sizes() == at::IntArrayRef(kept_sizes()) && kept.scalar_type() == w_.scalar_type() &&
                     kept.device() == k_.device() && kept.is_contiguous(),
-                "bi_wkv: the backward pass wants the sums that the forward pass of this shape has kept, [",
-                kept_numbers_.all(), "] of ", w_.scalar_type(), " on ", k_.device(), ", got ", kept.sizes(), " of ",
-                kept.scalar_type(), " on ", kept.device());
+                "bi_wkv: the backward pass wants the sums that the forward pass of this shape has kept, ",
+                at::IntArrayRef(kept_sizes()), " of ", w_.scalar_type(), " on ", k_.device(), ", got ", kept.sizes(),
+                " of ", kept.scalar_type(), " on ", kept.device());
   }
 
   /// Scratch for an exchange of sums between chunks in global memory.
   class ExchangeMemory {
    public:
     explicit ExchangeMemory(const Launcher& launcher)
-        : sums_(launcher.scratch({launcher.kept_numbers_.sums})),
+        : sums_(launcher.scratch({launcher.kept_numbers_.sums * launcher.elements()})),
           arrived_(at::empty({launcher.shape_.sequences()}, sums_.options().dtype(at::kInt))) {}
     GlobalSums<T> pointers() const {
       return {reinterpret_cast<Sums<T>*>(sums_.mutable_data_ptr<T>()),
@@ -105,16 +106,17 @@ class Launcher {
     at::Tensor sums_, arrived_;
   };
 
-  /// Sequences at a time for Exchange::running: as few as let the kernel take all in as few turns as it can with what
+  /// Sequences at a time for blocks that stay: as few as let the kernel take all in as few turns as it can with what
   /// the device holds at once; 0 if that is not even one.
   template <typename Kernel>
   int64_t sequences_at_once(Kernel kernel, int shared_bytes, int64_t sequences) const {
+    const cudaDeviceProp& device = *at::cuda::getCurrentDeviceProperties();
+    if (static_cast<size_t>(shared_bytes) > device.sharedMemPerBlockOptin) return 0;
     allow_shared_memory(kernel, shared_bytes);
     int blocks = 0;
     C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kLanes * shape_.warps,
                                                                  static_cast<size_t>(shared_bytes)));
-    const int64_t at_once =
-        static_cast<int64_t>(blocks) * at::cuda::getCurrentDeviceProperties()->multiProcessorCount / shape_.chunks;
+    const int64_t at_once = static_cast<int64_t>(blocks) * device.multiProcessorCount / shape_.chunks;
     if (at_once == 0) return 0;
     const int64_t turns = (sequences + at_once - 1) / at_once;
     return (sequences + turns - 1) / turns;
@@ -144,22 +146,25 @@ class Launcher {
   }
 
  private:
-  /// Numbers of the parts of KeptSums.
+  /// Numbers of the parts of KeptSums, for each channel of each batch element.
   struct KeptNumbers {
     int64_t sums = 0, beside = 0, frames = 0;
-    int64_t all() const { return sums + beside + frames; }
   };
+  std::array<int64_t, 3> kept_sizes() const {
+    return {shape_.batch, shape_.channels, kept_numbers_.sums + kept_numbers_.beside + kept_numbers_.frames};
+  }
+  int64_t elements() const { return shape_.batch * shape_.channels; }
 
   int64_t segments() const { return static_cast<int64_t>(shape_.chunks) * BackwardPairs<float>::kWarps; }
   KeptNumbers count_kept() const {
     constexpr int64_t kOfSums = sizeof(Sums<T>) / sizeof(T);
     KeptNumbers numbers;
-    if (shape_.chunks > 1) numbers.sums = 2 * shape_.all_sums * kOfSums;
+    if (shape_.chunks > 1) numbers.sums = 2 * shape_.chunks * kOfSums;
     const bool is_whole = shape_.chunks > 1 || shape_.warps == BackwardPairs<float>::kWarps;
     constexpr int64_t kPiece = 16 / static_cast<int64_t>(sizeof(In));
     if (sizeof(In) == 2 && shape_.channels % kPiece == 0 && is_whole && fits_pair_place()) {
-      numbers.beside = 2 * shape_.batch * segments() * shape_.channels * 2;
-      numbers.frames = shape_.batch * shape_.chunks * shape_.channels;
+      numbers.beside = 2 * segments() * 2;
+      numbers.frames = shape_.chunks;
     }
     return numbers;
   }

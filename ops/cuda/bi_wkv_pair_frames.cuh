@@ -1,7 +1,7 @@
 #pragma once
 
-// What both passes over long sequences in float32 have for pairs of neighbouring channels of one thread: terms, frames
-// and the scan of a segment.
+// What both passes in float32 have for pairs of neighbouring channels of one thread: terms, frames, the exchange of
+// sums between chunks, and the forward pass's scan of a segment.
 
 #include "ops/cuda/bi_wkv_framed.cuh"
 #include "ops/cuda/chunk.cuh"
