@@ -28,9 +28,9 @@ template <bool kGated, typename T, typename In>
 void run(BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const GradientPointers<T, In>& gradients) {
   const Shape& shape = launcher.shape();
   const Inputs<T, In> inputs = launcher.inputs();
+  const KeptSums<T> kept = launcher.kept_pointers(sums);
   if (shape.chunks == 1) {
     if constexpr (sizeof(In) == 2) {
-      const KeptSums<T> kept = launcher.kept_pointers(sums);
       if (launcher.backward_pairs() && run_pairs<kGated, true>(launcher, kept, {}, gradients)) return;
     }
     launcher.launch(backward_kernel<T, In, Exchange::none, kGated, false>,
@@ -38,7 +38,6 @@ void run(BackwardLauncher<T, In>& launcher, const at::Tensor& sums, const Gradie
                     GlobalSums<T>{}, gradients);
     return;
   }
-  const KeptSums<T> kept = launcher.kept_pointers(sums);
   const ChunkSums<T>& of_chunks = kept;
   const int bytes = launcher.template backward_bytes<Exchange::running, false>();
   const typename BackwardLauncher<T, In>::ExchangeMemory exchange(launcher);

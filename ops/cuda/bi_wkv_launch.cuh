@@ -161,8 +161,7 @@ class Launcher {
     KeptNumbers numbers;
     if (shape_.chunks > 1) numbers.sums = 2 * shape_.chunks * kOfSums;
     const bool is_whole = shape_.chunks > 1 || shape_.warps == BackwardPairs<float>::kWarps;
-    constexpr int64_t kPiece = 16 / static_cast<int64_t>(sizeof(In));
-    if (sizeof(In) == 2 && shape_.channels % kPiece == 0 && is_whole && fits_pair_place()) {
+    if (sizeof(In) == 2 && rows_are_pieces(shape_.channels) && is_whole && fits_pair_place()) {
       numbers.beside = 2 * segments() * 2;
       numbers.frames = shape_.chunks;
     }
@@ -173,10 +172,14 @@ class Launcher {
     constexpr int64_t kMost = std::numeric_limits<int>::max();
     return shape_.batch * shape_.tokens <= kMost && shape_.channels * static_cast<int64_t>(sizeof(Sums<T>)) <= kMost;
   }
-  /// Whether each row of `tensor` starts at a multiple of 16 bytes.
+  static constexpr size_t kPieceBytes = 16;
+  /// Whether rows of so many channels are whole pieces.
+  static bool rows_are_pieces(int64_t channels) {
+    return static_cast<size_t>(channels) * sizeof(In) % kPieceBytes == 0;
+  }
+  /// Whether each row of `tensor` starts at a multiple of a piece.
   static bool rows_are_aligned(const at::Tensor& tensor) {
-    constexpr uintptr_t kAlignment = 16;
-    return is_aligned(tensor, kAlignment) && static_cast<size_t>(tensor.size(2)) * sizeof(In) % kAlignment == 0;
+    return is_aligned(tensor, kPieceBytes) && rows_are_pieces(tensor.size(2));
   }
 
   /// Tokens of a chunk where there are several.

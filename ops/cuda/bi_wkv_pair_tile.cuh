@@ -61,18 +61,16 @@ class PairTile {
   int lane_;
 };
 
-/// How a warp takes rows of 64 channels in pieces of 16 bytes: kRows of them at a time.
-template <typename In>
-struct PairPieces {
-  static constexpr int kPiece = static_cast<int>(sizeof(uint4) / sizeof(In));  ///< Values.
-  static constexpr int kInRow = 2 * kLanes / kPiece;
-  static constexpr int kRows = kLanes / kInRow;
+/// A thread's piece of the rows of 64 channels that a warp takes at a time.
+template <typename P, typename In>
+struct PairPieces : SegmentPieces<P, In> {
+  using SegmentPieces<P, In>::kPiece, SegmentPieces<P, In>::kPieces;
 
   int row;
   unsigned column;  ///< The piece's first value.
 
   __device__ __forceinline__ explicit PairPieces(int lane)
-      : row(lane / kInRow), column(static_cast<unsigned>(lane % kInRow * kPiece)) {}
+      : row(lane / kPieces), column(static_cast<unsigned>(lane % kPieces * kPiece)) {}
 
   /// Of the piece in the first rows, from their first value.
   __device__ __forceinline__ int in_tile() const { return row * 2 * kLanes + static_cast<int>(column); }
@@ -111,7 +109,7 @@ class PairCopies {
   }
 
  private:
-  using Pieces = PairPieces<In>;
+  using Pieces = PairPieces<P, In>;
   static constexpr unsigned kBytes = sizeof(In);
 
   template <bool kLastTime, int kCount>
@@ -184,7 +182,7 @@ class PairOutputs {
   }
 
  private:
-  using Pieces = PairPieces<In>;
+  using Pieces = PairPieces<P, In>;
 
   __device__ __forceinline__ void write(char*& to, const In* from, int count) {
 #pragma unroll
